@@ -1,0 +1,111 @@
+/* Constant folding: a node whose inputs are all constants (or whose integer contents inference
+ * knows as plain numbers) is replaced by its value, computed by the reference kernel. */
+#include <string.h>
+
+#include "pass/pass.h"
+
+static bool foldable(const mrt_node *n) {
+  if (!n->def || (n->def->flags & (MRT_OP_RANDOM | MRT_OP_CONTROL | MRT_OP_ORDERED))) return false;
+  if (n->n_out == 0) return false;
+  for (int i = 0; i < n->n_out; ++i)
+    if (n->out[i] && n->out[i]->type && n->out[i]->type->kind != MRT_KIND_TENSOR) return false;
+  return true;
+}
+
+/* Symbolic contents that are all numbers: makes the tensor without running anything. */
+static mrt_status *from_elems(mrt_pass_ctx *ctx, const mrt_var *v, mrt_tensor **out) {
+  *out = NULL;
+  const mrt_type *t = v->type;
+  int64_t dims[MRT_MAX_RANK], value;
+  if (!v->elems || v->n_elems < 0 || !t || t->kind != MRT_KIND_TENSOR || t->rank < 0) return NULL;
+  if (t->dtype != MRT_INT64 && t->dtype != MRT_INT32) return NULL;
+  for (int i = 0; i < t->rank; ++i)
+    if (!mrt_expr_is_const(t->dims[i], &dims[i])) return NULL;
+  for (int i = 0; i < v->n_elems; ++i)
+    if (!v->elems[i] || !mrt_expr_is_const(v->elems[i], &value)) return NULL;
+  mrt_tensor *tensor = NULL;
+  MRT_TRY(mrt_tensor_create(ctx->model->alloc, t->dtype, t->rank, dims, &tensor));
+  if (mrt_tensor_count(tensor) != v->n_elems) {
+    mrt_tensor_release(tensor);
+    return NULL;
+  }
+  for (int i = 0; i < v->n_elems; ++i) {
+    (void)mrt_expr_is_const(v->elems[i], &value);
+    mrt_elem_set_i64(t->dtype, tensor->data, i, value);
+  }
+  *out = tensor;
+  return NULL;
+}
+
+static bool too_big(const mrt_pass_ctx *ctx, const mrt_node *n) {
+  for (int i = 0; i < n->n_out; ++i) {
+    if (!n->out[i]) continue;
+    const mrt_type *t = n->out[i]->type;
+    int64_t count = 1, d;
+    size_t bytes;
+    if (!t || t->rank < 0) continue;
+    for (int k = 0; k < t->rank; ++k)
+      if (!mrt_expr_is_const(t->dims[k], &d) || !mrt_i64_mul(count, d, &count)) return true;
+    if (!mrt_dtype_bytes(t->dtype, count, &bytes) || bytes > ctx->fold_limit) return true;
+  }
+  return false;
+}
+
+static mrt_status *fold_node(mrt_pass_ctx *ctx, mrt_node *n, int *fired) {
+  if (!foldable(n)) return NULL;
+  mrt_status *st = NULL;
+  if (n->n_out == 1 && n->out[0]) {
+    mrt_tensor *t = NULL;
+    MRT_TRY(from_elems(ctx, n->out[0], &t));
+    if (t) {
+      mrt_var *v = n->out[0];
+      mrt_node_remove(n);
+      ++*fired;
+      return mrt_var_set_constant(v, t);
+    }
+  }
+  for (int i = 0; i < n->n_in; ++i)
+    if (n->in[i].var && !n->in[i].var->constant) return NULL;
+  if (too_big(ctx, n)) return NULL;
+  mrt_value **vals = NULL;
+  size_t total = (size_t)n->n_in + (size_t)n->n_out + 1;
+  MRT_TRY(mrt_mem_new_zero(ctx->model->alloc, total * sizeof *vals, (void **)&vals));
+  mrt_value **outs = vals + n->n_in;
+  for (int i = 0; i < n->n_in; ++i)
+    vals[i] = n->in[i].var ? &n->in[i].var->constant->base : NULL;
+  st = mrt_eval_node(ctx->model->alloc, n, vals, outs);
+  if (st) { /* a node that fails here fails again, with its name, when it is really run */
+    if (mrt_status_code(st) == MRT_OUT_OF_MEMORY) goto done;
+    MRT_LOG(ctx->logger, MRT_INFO, "not folded: %s: %s", n->name, mrt_status_message(st));
+    mrt_status_free(st);
+    st = NULL;
+    goto done;
+  }
+  for (int i = 0; i < n->n_out; ++i)
+    if (n->out[i] && !mrt_value_tensor(outs[i])) goto done;
+  int n_out = n->n_out;
+  mrt_var **out_vars = n->out;
+  mrt_node_remove(n);
+  ++*fired;
+  for (int i = 0; i < n_out && !st; ++i) {
+    if (!out_vars[i]) continue;
+    st = mrt_var_set_constant(out_vars[i], mrt_value_tensor(outs[i]));
+    outs[i] = NULL;
+  }
+done:
+  for (size_t i = (size_t)n->n_in; i + 1 < total; ++i) mrt_value_release(vals[i]);
+  mrt_mem_free(ctx->model->alloc, vals);
+  return st;
+}
+
+static mrt_status *run(mrt_pass_ctx *ctx, mrt_graph *g, int *fired) {
+  for (mrt_node *n = g->first, *next; n; n = next) {
+    next = n->next;
+    char buf[256];
+    MRT_TRY_CTX(fold_node(ctx, n, fired), "folding %s", mrt_node_describe(n, buf, sizeof buf));
+  }
+  return NULL;
+}
+
+MRT_PASS(fold) = {
+    .name = "fold", .doc = "constant folding by the reference kernels", .level = 1, .run = run};

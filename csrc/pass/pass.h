@@ -1,0 +1,59 @@
+/* Passes make ONNX from ONNX on ir/ only. Each stands in a file of its own as a row
+ * MRT_PASS(id) = {...}; pipeline.c alone knows their order. A pass rewrites one graph and is called
+ * for the main graph first, then for every subgraph. */
+#ifndef MRT_PASS_PASS_H
+#define MRT_PASS_PASS_H
+
+#include "base/log.h"
+#include "ir/op.h"
+
+typedef struct mrt_pass_ctx {
+  mrt_model *model;
+  const mrt_op_table *ops;
+  const mrt_logger *logger;
+  const char *disabled; /* comma list of pass names to leave out (MRT_PASSES=-a,-b); may be NULL */
+  size_t fold_limit;    /* largest constant that folding may make, bytes */
+  int level;            /* GraphOptimizationLevel: 0 only what is needed to run */
+  struct mrt_pass_stat { /* how often each pass fired; n rows in order of the pipeline */
+    const char *name;
+    int fired;
+  } stats[32];
+  int n_stats;
+} mrt_pass_ctx;
+
+typedef struct mrt_pass {
+  const char *name;
+  const char *doc;
+  int level; /* lowest GraphOptimizationLevel at which it runs; 0: always */
+  mrt_status *(*run)(mrt_pass_ctx *ctx, mrt_graph *g, int *fired);
+} mrt_pass;
+#define MRT_PASS(id) const mrt_pass mrt_pass_##id
+
+/* Runs one pass over a graph and its subgraphs (depth limited). */
+mrt_status *mrt_pass_run(mrt_pass_ctx *ctx, const mrt_pass *pass, mrt_graph *g,
+                         int *fired) MRT_MUST_CHECK;
+/* The pipeline: upgrade, infer, and what the level allows, until nothing fires (bounded). */
+mrt_status *mrt_pass_pipeline(mrt_pass_ctx *ctx) MRT_MUST_CHECK;
+const mrt_pass *mrt_pass_find(const char *name); /* NULL if there is none */
+
+/* Types, symbolic shapes and contents of every var of a graph and its subgraphs; used by the
+ * pipeline and after a provider's fusions. Unknown dims become fresh symbols. Guards that symbolic
+ * equality relied on are appended to *guards (may be NULL). */
+typedef struct mrt_guard {
+  const mrt_expr *a, *b;
+  int kind; /* 0: a == b; 1: b == a or b == 1; 2: equal or one of them 1, none 0 */
+  const mrt_node *node;
+} mrt_guard;
+typedef struct mrt_guards {
+  const mrt_alloc *alloc;
+  mrt_guard *items;
+  size_t n, cap;
+} mrt_guards;
+mrt_status *mrt_infer_graph(mrt_model *model, mrt_graph *g, mrt_guards *guards) MRT_MUST_CHECK;
+
+/* Runs a node's reference kernel on constant inputs; outs[n_out] receive owned values (NULL where
+ * unwanted). MRT_NOT_IMPLEMENTED when the operator has no reference kernel or has subgraphs. */
+mrt_status *mrt_eval_node(const mrt_alloc *alloc, const mrt_node *node, mrt_value *const *ins,
+                          mrt_value **outs) MRT_MUST_CHECK;
+
+#endif

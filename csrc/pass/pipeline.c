@@ -1,0 +1,81 @@
+/* The order of passes, and nothing else. */
+#include <string.h>
+
+#include "pass/pass.h"
+
+#define MRT_PASS_ENTRY(id) extern const mrt_pass mrt_pass_##id;
+#include "gen/passes.def"
+#undef MRT_PASS_ENTRY
+static const mrt_pass *const all[] = {
+#define MRT_PASS_ENTRY(id) &mrt_pass_##id,
+#include "gen/passes.def"
+#undef MRT_PASS_ENTRY
+};
+
+#define MAX_ROUNDS 8
+/* Repeated until a round changes nothing; inference runs between them. */
+static const char *const rounds[] = {"noop", "fold", "cse", "transpose", "conv_fold", "matmul_add",
+                                     "dce", NULL};
+
+const mrt_pass *mrt_pass_find(const char *name) {
+  for (size_t i = 0; i < sizeof all / sizeof *all; ++i)
+    if (strcmp(all[i]->name, name) == 0) return all[i];
+  return NULL;
+}
+
+static mrt_status *run_depth(mrt_pass_ctx *ctx, const mrt_pass *pass, mrt_graph *g, int *fired,
+                             int depth) {
+  if (depth > 64) return MRT_ERR(MRT_INVALID_GRAPH, "subgraphs nested deeper than 64");
+  MRT_TRY(pass->run(ctx, g, fired));
+  for (mrt_node *n = g->first; n; n = n->next) {
+    mrt_graph *subs[64];
+    int k = mrt_node_subgraphs(n, subs, 64);
+    for (int i = 0; i < k && i < 64; ++i) MRT_TRY(run_depth(ctx, pass, subs[i], fired, depth + 1));
+  }
+  return NULL;
+}
+
+static void count(mrt_pass_ctx *ctx, const char *name, int fired) {
+  int i = 0;
+  while (i < ctx->n_stats && strcmp(ctx->stats[i].name, name) != 0) ++i;
+  if (i == 32) return;
+  if (i == ctx->n_stats) ctx->stats[ctx->n_stats++].name = name;
+  ctx->stats[i].fired += fired;
+}
+
+mrt_status *mrt_pass_run(mrt_pass_ctx *ctx, const mrt_pass *pass, mrt_graph *g, int *fired) {
+  int n = 0;
+  MRT_TRY_CTX(run_depth(ctx, pass, g, &n, 0), "pass '%s'", pass->name);
+  count(ctx, pass->name, n);
+  *fired += n;
+  return NULL;
+}
+
+static bool switched_off(const mrt_pass_ctx *ctx, const char *name) {
+  size_t len = strlen(name);
+  for (const char *p = ctx->disabled; p && (p = strstr(p, name)); p += len)
+    if ((p == ctx->disabled || p[-1] == ',' || p[-1] == '-') && (p[len] == 0 || p[len] == ','))
+      return true;
+  return false;
+}
+
+mrt_status *mrt_pass_pipeline(mrt_pass_ctx *ctx) {
+  mrt_graph *g = ctx->model->graph;
+  int fired = 0;
+  mrt_status *st = NULL;
+  MRT_TRY(run_depth(ctx, mrt_pass_find("upgrade"), g, &fired, 0));
+  MRT_TRY(mrt_graph_verify(g));
+  MRT_TRY(mrt_infer_graph(ctx->model, g, NULL));
+  for (int round = 0; round < MAX_ROUNDS && ctx->level > 0; ++round) {
+    fired = 0;
+    for (int i = 0; rounds[i]; ++i) {
+      const mrt_pass *pass = mrt_pass_find(rounds[i]);
+      if (!pass || pass->level > ctx->level || switched_off(ctx, pass->name)) continue;
+      MRT_TRY(mrt_pass_run(ctx, pass, g, &fired));
+    }
+    if (!fired) break;
+    MRT_TRY(mrt_graph_verify(g));
+    MRT_TRY(mrt_infer_graph(ctx->model, g, NULL));
+  }
+  return st;
+}
