@@ -1,0 +1,157 @@
+/* The CPU provider: picks the first kernel row that matches a node, else wraps the operator's
+ * reference kernel. */
+#include "provider/cpu/cpu.h"
+
+#include <string.h>
+
+#define MRT_CPU_KERNEL_ENTRY(id) extern const mrt_cpu_kernel mrt_cpu_kernel_##id;
+#include "gen/cpu_kernels.def"
+#undef MRT_CPU_KERNEL_ENTRY
+static const mrt_cpu_kernel *const kernels[] = {
+#define MRT_CPU_KERNEL_ENTRY(id) &mrt_cpu_kernel_##id,
+#include "gen/cpu_kernels.def"
+#undef MRT_CPU_KERNEL_ENTRY
+    NULL};
+
+#define MRT_FUSION_ENTRY(id) extern const mrt_fusion mrt_fusion_##id;
+#include "gen/cpu_fusions.def"
+#undef MRT_FUSION_ENTRY
+static const mrt_fusion *const fusions[] = {
+#define MRT_FUSION_ENTRY(id) &mrt_fusion_##id,
+#include "gen/cpu_fusions.def"
+#undef MRT_FUSION_ENTRY
+    NULL};
+
+#define MAX_ORDER 100 /* fusion orders are small numbers */
+
+mrt_status *mrt_kernel_new(const mrt_alloc *alloc, size_t size, const char *name,
+                           mrt_status *(*run)(const mrt_kernel *, mrt_kctx *),
+                           void (*destroy)(mrt_kernel *), void *out) {
+  mrt_kernel *k = NULL;
+  *(mrt_kernel **)out = NULL;
+  MRT_TRY(mrt_mem_new_zero(alloc, size, (void **)&k));
+  k->name = name;
+  k->run = run;
+  k->destroy = destroy ? destroy : mrt_kernel_free;
+  k->alloc = alloc;
+  *(mrt_kernel **)out = k;
+  return NULL;
+}
+
+void mrt_kernel_free(mrt_kernel *k) { mrt_mem_free(k->alloc, k); }
+
+static const mrt_type *var_type(const mrt_var *v) {
+  return v && v->type && v->type->kind == MRT_KIND_TENSOR ? v->type : NULL;
+}
+mrt_dtype mrt_node_in_dtype(const mrt_node *node, int i) {
+  const mrt_type *t = i < node->n_in ? var_type(node->in[i].var) : NULL;
+  return t ? t->dtype : MRT_UNDEFINED;
+}
+mrt_dtype mrt_node_out_dtype(const mrt_node *node, int i) {
+  const mrt_type *t = i < node->n_out ? var_type(node->out[i]) : NULL;
+  return t ? t->dtype : MRT_UNDEFINED;
+}
+int mrt_node_in_rank(const mrt_node *node, int i) {
+  const mrt_type *t = i < node->n_in ? var_type(node->in[i].var) : NULL;
+  return t ? t->rank : -1;
+}
+const mrt_tensor *mrt_node_in_const(const mrt_node *node, int i) {
+  return i < node->n_in && node->in[i].var ? node->in[i].var->constant : NULL;
+}
+
+/* --- the reference kernel as a kernel object --- */
+typedef struct reference_kernel {
+  mrt_kernel k;
+  mrt_status *(*op_run)(mrt_kctx *c);
+} reference_kernel;
+
+static mrt_status *reference_run(const mrt_kernel *k, mrt_kctx *c) {
+  return ((const reference_kernel *)k)->op_run(c);
+}
+
+static const mrt_cpu_kernel *find_row(const mrt_provider *p, const mrt_node *node) {
+  for (int i = 0; kernels[i]; ++i)
+    if (strcmp(kernels[i]->op, node->op_type) == 0 &&
+        strcmp(kernels[i]->domain, node->domain) == 0 &&
+        (!kernels[i]->match || kernels[i]->match(p, node)))
+      return kernels[i];
+  return NULL;
+}
+
+static bool claims(const mrt_provider *p, const mrt_node *node, mrt_str *why) {
+  if (node->def && node->def->run) return true;
+  if (find_row(p, node)) return true;
+  mrt_str_addf(why, "no kernel");
+  return false;
+}
+
+static mrt_status *kernel_create(const mrt_provider *p, const mrt_node *node, mrt_kernel **out) {
+  const mrt_cpu_kernel *row = find_row(p, node);
+  *out = NULL;
+  if (row) return row->create(p, node, out);
+  if (!node->def || !node->def->run)
+    return MRT_ERR(MRT_NOT_IMPLEMENTED, "Could not find an implementation for %s(%d) node with name '%s'",
+                   node->op_type, node->version, node->name);
+  reference_kernel *k;
+  MRT_TRY(mrt_kernel_new(p->env->alloc, sizeof *k, "reference", reference_run, NULL, &k));
+  k->op_run = node->def->run;
+  k->k.strided_inputs = (node->def->flags & MRT_OP_STRIDED) != 0;
+  *out = &k->k;
+  return NULL;
+}
+
+static mrt_status *fuse_graph(const mrt_provider *p, const mrt_fusion *f, mrt_graph *g, int index,
+                              int *fired, int depth) {
+  if (depth > 64) return MRT_ERR(MRT_INVALID_GRAPH, "subgraphs nested deeper than 64");
+  MRT_TRY(f->run(p, g, index, fired));
+  for (mrt_node *n = g->first; n; n = n->next) {
+    mrt_graph *subs[64];
+    int k = mrt_node_subgraphs(n, subs, 64);
+    for (int i = 0; i < k && i < 64; ++i)
+      MRT_TRY(fuse_graph(p, f, subs[i], index, fired, depth + 1));
+  }
+  return NULL;
+}
+
+static mrt_status *fuse(const mrt_provider *p, mrt_model *model, int index, int *fired) {
+  for (int order = 0; order < MAX_ORDER; ++order)
+    for (int i = 0; fusions[i]; ++i)
+      if (fusions[i]->order == order && fusions[i]->level <= p->env->level)
+        MRT_TRY_CTX(fuse_graph(p, fusions[i], model->graph, index, fired, 0), "fusion '%s'",
+                    fusions[i]->name);
+  return NULL;
+}
+
+static mrt_status *copy(const mrt_provider *p, mrt_tensor *dst, const mrt_tensor *src,
+                        void *stream) {
+  (void)p;
+  (void)stream;
+  return mrt_tensor_copy_into(dst, src);
+}
+
+static void destroy(mrt_provider *p) { mrt_mem_free(p->env->alloc, p); }
+
+static const mrt_provider_vtbl vtbl = {.claims = claims, .fuse = fuse,
+                                       .kernel_create = kernel_create, .copy = copy,
+                                       .destroy = destroy};
+
+mrt_status *mrt_cpu_provider_create(const mrt_provider_env *env, mrt_provider **out) {
+  mrt_provider *p = NULL;
+  *out = NULL;
+  MRT_TRY(mrt_mem_new_zero(env->alloc, sizeof *p, (void **)&p));
+  p->v = &vtbl;
+  p->name = "CPUExecutionProvider";
+  p->device = MRT_HOST;
+  p->env = env;
+  *out = p;
+  return NULL;
+}
+
+static const mrt_provider_row rows[] = {{"CPUExecutionProvider", mrt_cpu_provider_create, true},
+                                        {NULL, NULL, false}};
+const mrt_provider_row *mrt_provider_rows(void) { return rows; }
+const mrt_provider_row *mrt_provider_find(const char *name) {
+  for (const mrt_provider_row *r = rows; r->name; ++r)
+    if (strcmp(r->name, name) == 0) return r;
+  return NULL;
+}
