@@ -1,0 +1,69 @@
+/* float32 matrix product C = act(alpha * A B + bias + beta * R) with B packed in panels of 32
+ * columns: [ceil(n/32)][k][32], the last panel filled with zeros. One format for all instruction
+ * sets, so packed weights can be stored and shared.
+ *
+ * Every output element is summed over k in an order that depends on the shape alone: the number of
+ * threads never changes a bit. Any m, n, k >= 0; k = 0 gives act(bias + beta * R). */
+#ifndef MRT_PROVIDER_CPU_GEMM_H
+#define MRT_PROVIDER_CPU_GEMM_H
+
+#include "base/threads.h"
+#include "provider/cpu/elementwise/elementwise.h"
+#include <stddef.h>
+
+enum { MRT_GEMM_PANEL = 32 };
+
+/* What happens to a tile of C while it is still in registers or L1. {0} with alpha 1 is a plain
+ * product: use MRT_GEMM_EPILOGUE_NONE. Pointers may be NULL. */
+typedef struct mrt_gemm_epilogue {
+  float alpha;            /* scales A B */
+  float beta;             /* scales residual */
+  const float *bias;      /* [n], added to every row */
+  const float *row_bias;  /* [m], added to every column */
+  const float *residual;  /* [m, n] with row stride residual_ld (0 broadcasts one row). May be C. */
+  int64_t residual_ld;
+  mrt_act act;            /* last */
+} mrt_gemm_epilogue;
+#define MRT_GEMM_EPILOGUE_NONE ((mrt_gemm_epilogue){.alpha = 1.0f})
+
+/* One matrix A or C. Row-major with ld elements from row to row. a_trans: A is stored [k, m], ld
+ * from one k to the next. */
+typedef struct mrt_gemm {
+  int64_t m, n, k;
+  const float *a;
+  int64_t lda;
+  bool a_trans;
+  const float *b;  /* from mrt_gemm_pack_b */
+  float *c;
+  int64_t ldc;
+  const mrt_gemm_epilogue *epi; /* NULL: none */
+} mrt_gemm;
+
+/* Bytes of packed B (64-byte aligned memory). */
+size_t mrt_gemm_packed_size(int64_t n, int64_t k);
+/* Packs B: [k, n] with row stride ldb, or, when trans, stored [n, k] with row stride ldb. Weights
+ * once at preparation; also fast enough for B that is only known at run time. dst: 64-byte aligned. */
+void mrt_gemm_pack_b(const mrt_par *par, const float *b, int64_t ldb, bool trans, int64_t k,
+                     int64_t n, float *dst);
+
+/* Scratch of mrt_gemm_run / mrt_gemm_run_batch (64-byte aligned; contents do not matter; may be 0
+ * bytes and NULL). Depends on the shape and the number of workers. */
+size_t mrt_gemm_scratch_size(const mrt_par *par, int64_t m, int64_t n, int64_t k, bool a_trans);
+
+/* Computes one product. C must not overlap A or B; C may be the residual. No alignment needed
+ * but that of float for A, C, bias and residual. m <= 8 runs at memory bandwidth. */
+void mrt_gemm_run(const mrt_par *par, const mrt_gemm *g, void *scratch);
+
+/* `batch` products of one shape: pointers of product i are those of g plus i times a stride (in
+ * elements; 0 shares). Batches and tiles are shared out together, so many small products scale. */
+typedef struct mrt_gemm_batch {
+  int64_t batch;
+  int64_t a, b, c, residual; /* strides; b of packed B: mrt_gemm_packed_size / sizeof(float) */
+} mrt_gemm_batch;
+void mrt_gemm_run_batch(const mrt_par *par, const mrt_gemm *g, const mrt_gemm_batch *batch,
+                        void *scratch);
+
+/* Name of the kernel set in use ("avx512"), for macart.cpu_info. */
+const char *mrt_gemm_isa_name(void);
+
+#endif

@@ -1,0 +1,66 @@
+/* Integer matrix product: A (u8 or s8, [m, k]) times B (s8 or u8, packed), 32-bit accumulation,
+ * zero points of both sides, result as s32, as float, or requantised to u8 / s8.
+ *
+ *   acc[m, n] = sum_k (A[m, k] - a_zero) * (B[k, n] - b_zero[n])
+ *
+ * exactly (all instruction sets give the same integers; overflow of s32 is the caller's: k < 2^15).
+ * Packed B is [ceil(n/32)][ceil(k/4)][32][4] bytes of s8 (u8 weights are stored minus 128), then
+ * per column the sum over k, so that zero points cost one multiply-add per output. s8 activations
+ * are computed as u8 by +128, corrected by the same sums. */
+#ifndef MRT_PROVIDER_CPU_QGEMM_H
+#define MRT_PROVIDER_CPU_QGEMM_H
+
+#include "base/threads.h"
+#include "provider/cpu/elementwise/elementwise.h"
+#include <stddef.h>
+
+typedef enum mrt_q_out { MRT_Q_S32, MRT_Q_F32, MRT_Q_U8, MRT_Q_S8 } mrt_q_out;
+
+/* What is made of acc. MRT_Q_S32: acc. Otherwise v = acc * scale[n] (* a_scale) + bias[n]
+ * (+ residual), v = act(v); F32 stores v; U8 / S8 store clamp(round_half_even(v / out_scale) +
+ * out_zero). */
+typedef struct mrt_qgemm_epilogue {
+  mrt_q_out out;
+  const float *scale;    /* [n] or [1]: a_scale * b_scale[n] */
+  bool scale_per_col;
+  const float *bias;     /* [n] float, or NULL */
+  const int32_t *bias_s32; /* [n], added to acc, or NULL (QLinearConv) */
+  const float *residual; /* [m, n] float, F32 only, or NULL */
+  int64_t residual_ld;
+  mrt_act act;
+  float out_scale;
+  int32_t out_zero;
+} mrt_qgemm_epilogue;
+
+typedef struct mrt_qgemm {
+  int64_t m, n, k;
+  const void *a; /* u8 or s8, row-major */
+  int64_t lda;
+  bool a_signed;
+  int32_t a_zero;             /* in A's own range */
+  const void *b;              /* packed */
+  const int32_t *b_zero;      /* in B's own range; NULL: 0 */
+  bool b_zero_per_col;
+  void *c;
+  int64_t ldc; /* elements of the output type */
+  const mrt_qgemm_epilogue *epi;
+} mrt_qgemm;
+
+size_t mrt_qgemm_packed_size(int64_t n, int64_t k);
+/* b: [k, n] (ldb) or, when trans, [n, k]. b_signed false: u8 weights. dst: 64-byte aligned. */
+void mrt_qgemm_pack_b(const mrt_par *par, const void *b, bool b_signed, int64_t ldb, bool trans,
+                      int64_t k, int64_t n, void *dst);
+size_t mrt_qgemm_scratch_size(const mrt_par *par, int64_t m, int64_t n, int64_t k);
+/* b_signed as at packing. */
+void mrt_qgemm_run(const mrt_par *par, const mrt_qgemm *g, bool b_signed, void *scratch);
+
+/* y[i] = clamp(round_half_even(x[i] / scale) + zero) to u8 (or s8), and back. */
+void mrt_quantize_u8(const mrt_par *par, const float *x, int64_t n, float scale, int32_t zero,
+                     bool is_signed, void *y);
+void mrt_dequantize_u8(const mrt_par *par, const void *x, int64_t n, float scale, int32_t zero,
+                       bool is_signed, float *y);
+/* min(x, 0) and max(x, 0) over all of x, for DynamicQuantizeLinear. NaN is ignored. */
+void mrt_quantize_range(const mrt_par *par, const float *x, int64_t n, float *out_min,
+                        float *out_max);
+
+#endif
