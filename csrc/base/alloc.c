@@ -1,0 +1,93 @@
+/* The process allocator counts live bytes by what malloc really gave; checked size arithmetic. */
+#include "base/alloc.h"
+
+#include <malloc.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+static atomic_llong live;
+
+static void *default_alloc(void *ctx, size_t size, size_t align) {
+  (void)ctx;
+  void *p = NULL;
+  if (align <= 16) {
+    p = malloc(size ? size : 1);
+  } else if (posix_memalign(&p, align, size ? size : 1) != 0) {
+    p = NULL;
+  }
+  if (p) atomic_fetch_add_explicit(&live, (long long)malloc_usable_size(p), memory_order_relaxed);
+  return p;
+}
+
+static void default_free(void *ctx, void *ptr) {
+  (void)ctx;
+  if (!ptr) return;
+  atomic_fetch_sub_explicit(&live, (long long)malloc_usable_size(ptr), memory_order_relaxed);
+  free(ptr);
+}
+
+const mrt_alloc *mrt_alloc_default(void) {
+  static const mrt_alloc a = {default_alloc, default_free, NULL};
+  return &a;
+}
+int64_t mrt_alloc_live_bytes(void) { return atomic_load(&live); }
+
+static void *failing_alloc(void *ctx, size_t size, size_t align) {
+  mrt_alloc_failing *f = ctx;
+  int64_t k = atomic_fetch_add(&f->count, 1);
+  if (f->fail_at >= 0 && k >= f->fail_at) return NULL; /* from then on: memory stays short */
+  void *p = f->parent->alloc(f->parent->ctx, size, align);
+  if (p) atomic_fetch_add(&f->live, 1);
+  return p;
+}
+static void failing_free(void *ctx, void *ptr) {
+  mrt_alloc_failing *f = ctx;
+  if (!ptr) return;
+  atomic_fetch_sub(&f->live, 1);
+  f->parent->free(f->parent->ctx, ptr);
+}
+void mrt_alloc_failing_init(mrt_alloc_failing *f, const mrt_alloc *parent, int64_t fail_at) {
+  f->alloc = (mrt_alloc){failing_alloc, failing_free, f};
+  f->parent = parent;
+  atomic_init(&f->count, 0);
+  atomic_init(&f->live, 0);
+  f->fail_at = fail_at;
+}
+
+mrt_status *mrt_mem_new_aligned(const mrt_alloc *alloc, size_t size, size_t align, void **out) {
+  *out = size <= PTRDIFF_MAX ? alloc->alloc(alloc->ctx, size, align) : NULL;
+  return *out ? NULL : mrt_status_oom();
+}
+mrt_status *mrt_mem_new(const mrt_alloc *alloc, size_t size, void **out) {
+  return mrt_mem_new_aligned(alloc, size, 16, out);
+}
+mrt_status *mrt_mem_new_zero(const mrt_alloc *alloc, size_t size, void **out) {
+  MRT_TRY(mrt_mem_new(alloc, size, out));
+  memset(*out, 0, size);
+  return NULL;
+}
+void mrt_mem_free(const mrt_alloc *alloc, void *ptr) {
+  if (ptr) alloc->free(alloc->ctx, ptr);
+}
+
+mrt_status *mrt_mem_grow(const mrt_alloc *alloc, void **ptr, size_t *cap, size_t need,
+                         size_t elem_size) {
+  if (need <= *cap) return NULL;
+  size_t n = *cap ? *cap : 4, bytes;
+  while (n < need)
+    if (!mrt_size_mul(n, 2, &n)) return mrt_status_oom();
+  if (!mrt_size_mul(n, elem_size, &bytes)) return mrt_status_oom();
+  void *bigger;
+  MRT_TRY(mrt_mem_new(alloc, bytes, &bigger));
+  if (*cap) memcpy(bigger, *ptr, *cap * elem_size);
+  mrt_mem_free(alloc, *ptr);
+  *ptr = bigger;
+  *cap = n;
+  return NULL;
+}
+
+bool mrt_size_mul(size_t a, size_t b, size_t *out) { return !__builtin_mul_overflow(a, b, out); }
+bool mrt_size_add(size_t a, size_t b, size_t *out) { return !__builtin_add_overflow(a, b, out); }
+bool mrt_i64_mul(int64_t a, int64_t b, int64_t *out) { return !__builtin_mul_overflow(a, b, out); }
+bool mrt_i64_add(int64_t a, int64_t b, int64_t *out) { return !__builtin_add_overflow(a, b, out); }

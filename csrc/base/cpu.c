@@ -1,0 +1,100 @@
+/* CPU detection by cpuid and xgetbv: an instruction set counts only when the OS saves its
+ * registers (and, for AMX, has granted permission to use them). */
+#define _GNU_SOURCE
+#include "base/cpu.h"
+
+#include <pthread.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+
+static uint64_t xcr0(void) {
+  uint32_t lo, hi;
+  __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
+  return (uint64_t)hi << 32 | lo;
+}
+
+static int amx_permission(void) {
+  return syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* XTILEDATA */) == 0;
+}
+
+static uint32_t detect(char *name) {
+  uint32_t a, b, c, d, isa = 0;
+  if (__get_cpuid(0x80000004, &a, &b, &c, &d))
+    for (uint32_t i = 0; i < 3; ++i) {
+      uint32_t r[4];
+      __get_cpuid(0x80000002 + i, &r[0], &r[1], &r[2], &r[3]);
+      memcpy(name + 16 * i, r, 16);
+    }
+  if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
+  int osxsave = c >> 27 & 1, avx = c >> 28 & 1, fma = c >> 12 & 1, f16c = c >> 29 & 1;
+  if (!osxsave || !avx || !fma || !f16c || (xcr0() & 6) != 6) return 0;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b >> 5 & 1)) return 0;
+  isa |= MRT_ISA_AVX2;
+  uint32_t f512 = 1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31; /* F DQ CD BW VL */
+  if ((b & f512) != f512 || (xcr0() & 0xe0) != 0xe0) return isa;
+  isa |= MRT_ISA_AVX512;
+  if (!(c >> 11 & 1)) return isa;
+  isa |= MRT_ISA_AVX512VNNI;
+  uint32_t d7 = d, a1, b1, c1, d1;
+  if (!__get_cpuid_count(7, 1, &a1, &b1, &c1, &d1) || !(a1 >> 5 & 1)) return isa;
+  isa |= MRT_ISA_AVX512BF16;
+  uint32_t amx = 1u << 22 | 1u << 24 | 1u << 25; /* bf16, tile, int8 */
+  if ((d7 & amx) == amx && (xcr0() >> 17 & 3) == 3 && amx_permission()) isa |= MRT_ISA_AMX;
+  return isa;
+}
+#else
+static uint32_t detect(char *name) {
+  strcpy(name, "unknown");
+  return 0;
+}
+#endif
+
+static const struct {
+  const char *name;
+  uint32_t bit;
+} names[] = {
+#define MRT_ISA(id, bit, name, doc) {name, MRT_ISA_##id},
+#include "base/cpu_isa.def"
+#undef MRT_ISA
+};
+#define N_NAMES (sizeof names / sizeof *names)
+
+const char *mrt_isa_name(uint32_t isa_bit) {
+  for (size_t i = 0; i < N_NAMES; ++i)
+    if (names[i].bit == isa_bit) return names[i].name;
+  return "scalar";
+}
+
+static mrt_cpu cpu;
+static void init(void) {
+  cpu.detected = cpu.isa = detect(cpu.name);
+  const char *cap = MRT_ENV("MRT_CPU_ISA", "", "highest instruction set that kernels may use");
+  if (*cap) {
+    uint32_t keep = 0;
+    for (size_t i = 0; i < N_NAMES && strcmp(cap, "scalar") != 0; ++i) {
+      keep |= names[i].bit;
+      if (strcmp(names[i].name, cap) == 0) break;
+    }
+    cpu.isa &= keep;
+  }
+  long v = sysconf(_SC_LEVEL1_DCACHE_SIZE);
+  cpu.l1d = v > 0 ? (size_t)v : 32768;
+  v = sysconf(_SC_LEVEL2_CACHE_SIZE);
+  cpu.l2 = v > 0 ? (size_t)v : 1 << 20;
+  v = sysconf(_SC_LEVEL3_CACHE_SIZE);
+  cpu.l3 = v > 0 ? (size_t)v : 8 << 20;
+  v = sysconf(_SC_PAGESIZE);
+  cpu.page = v > 0 ? (size_t)v : 4096;
+}
+
+const mrt_cpu *mrt_cpu_get(void) {
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  pthread_once(&once, init);
+  return &cpu;
+}

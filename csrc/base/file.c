@@ -1,0 +1,154 @@
+/* Files as counted blobs: read whole or mapped. */
+#define _GNU_SOURCE
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MAP_ABOVE ((off_t)64 << 20)
+
+struct mrt_blob {
+  const mrt_alloc *alloc;
+  atomic_int refs;
+  const uint8_t *data;
+  size_t size;
+  bool mapped, own;
+  void (*release)(void *ctx);
+  void *ctx;
+};
+
+mrt_status *mrt_blob_from_memory(const mrt_alloc *alloc, const void *data, size_t size,
+                                 void (*release)(void *ctx), void *ctx, mrt_blob **out) {
+  mrt_blob *b = NULL;
+  *out = NULL;
+  MRT_TRY(mrt_mem_new_zero(alloc, sizeof *b, (void **)&b));
+  b->alloc = alloc;
+  atomic_init(&b->refs, 1);
+  b->data = data;
+  b->size = size;
+  b->release = release;
+  b->ctx = ctx;
+  *out = b;
+  return NULL;
+}
+
+static mrt_status *read_all(int fd, const char *path, uint8_t *data, size_t size) {
+  for (size_t done = 0; done < size;) {
+    ssize_t n = read(fd, data + done, size - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return MRT_ERR(MRT_FAIL, "reading '%s': %s", path, strerror(errno));
+    if (n == 0) return MRT_ERR(MRT_FAIL, "reading '%s': the file became shorter", path);
+    done += (size_t)n;
+  }
+  return NULL;
+}
+
+static mrt_status *fill(mrt_blob *b, int fd, const char *path, mrt_file_mode mode) {
+  struct stat s;
+  if (fstat(fd, &s) != 0) return MRT_ERR(MRT_FAIL, "'%s': %s", path, strerror(errno));
+  if (!S_ISREG(s.st_mode)) return MRT_ERR(MRT_FAIL, "'%s' is not a regular file", path);
+  b->size = (size_t)s.st_size;
+  if (b->size && (mode == MRT_FILE_MAP || (mode == MRT_FILE_AUTO && s.st_size > MAP_ABOVE))) {
+    void *p = mmap(NULL, b->size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (p != MAP_FAILED) {
+      b->data = p;
+      b->mapped = true;
+      return NULL;
+    }
+  }
+  void *data;
+  MRT_TRY(mrt_mem_new_aligned(b->alloc, b->size, MRT_ALIGN, &data));
+  b->data = data;
+  b->own = true;
+  return read_all(fd, path, data, b->size);
+}
+
+mrt_status *mrt_blob_from_file(const mrt_alloc *alloc, const char *path, mrt_file_mode mode,
+                               mrt_blob **out) {
+  *out = NULL;
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0)
+    return errno == ENOENT || errno == ENOTDIR
+               ? MRT_ERR(MRT_NO_SUCHFILE, "%s failed. File doesn't exist", path)
+               : MRT_ERR(MRT_FAIL, "opening '%s': %s", path, strerror(errno));
+  mrt_blob *b = NULL;
+  mrt_status *st = mrt_blob_from_memory(alloc, NULL, 0, NULL, NULL, &b);
+  if (!st) st = fill(b, fd, path, mode);
+  close(fd);
+  if (st) {
+    mrt_blob_release(b);
+    return st;
+  }
+  *out = b;
+  return NULL;
+}
+
+mrt_blob *mrt_blob_retain(mrt_blob *blob) {
+  atomic_fetch_add_explicit(&blob->refs, 1, memory_order_relaxed);
+  return blob;
+}
+
+void mrt_blob_release(mrt_blob *b) {
+  if (!b || atomic_fetch_sub(&b->refs, 1) != 1) return;
+  if (b->mapped) munmap((void *)b->data, b->size);
+  if (b->own) mrt_mem_free(b->alloc, (void *)b->data);
+  if (b->release) b->release(b->ctx);
+  mrt_mem_free(b->alloc, b);
+}
+
+const uint8_t *mrt_blob_data(const mrt_blob *blob) { return blob->data; }
+size_t mrt_blob_size(const mrt_blob *blob) { return blob->size; }
+bool mrt_blob_is_mapped(const mrt_blob *blob) { return blob->mapped; }
+
+void mrt_blob_drop_pages(mrt_blob *b, size_t offset, size_t size) {
+  if (!b->mapped || offset > b->size || size > b->size - offset) return;
+  size_t page = (size_t)sysconf(_SC_PAGESIZE);
+  size_t begin = (offset + page - 1) / page * page, end = (offset + size) / page * page;
+  if (begin < end) madvise((uint8_t *)b->data + begin, end - begin, MADV_DONTNEED);
+}
+
+mrt_status *mrt_path_real(const mrt_alloc *alloc, const char *path, char **out) {
+  *out = NULL;
+  char *real = realpath(path, NULL);
+  if (!real)
+    return MRT_ERR(errno == ENOENT ? MRT_NO_SUCHFILE : MRT_FAIL, "'%s': %s", path, strerror(errno));
+  size_t n = strlen(real) + 1;
+  mrt_status *st = mrt_mem_new(alloc, n, (void **)out);
+  if (!st) memcpy(*out, real, n);
+  free(real);
+  return st;
+}
+
+mrt_status *mrt_file_write(const mrt_alloc *alloc, const char *path, const void *data,
+                           size_t size) {
+  mrt_status *st = NULL;
+  char *tmp = NULL;
+  size_t n = strlen(path) + 32;
+  MRT_TRY(mrt_mem_new(alloc, n, (void **)&tmp));
+  snprintf(tmp, n, "%s.%d.tmp", path, (int)getpid());
+  int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  if (fd < 0) {
+    st = MRT_ERR(MRT_FAIL, "writing '%s': %s", path, strerror(errno));
+    goto done;
+  }
+  for (size_t at = 0; at < size && !st;) {
+    ssize_t k = write(fd, (const char *)data + at, size - at);
+    if (k < 0 && errno != EINTR) st = MRT_ERR(MRT_FAIL, "writing '%s': %s", path, strerror(errno));
+    if (k > 0) at += (size_t)k;
+  }
+  if (!st && fsync(fd) != 0) st = MRT_ERR(MRT_FAIL, "writing '%s': %s", path, strerror(errno));
+  close(fd);
+  if (!st && rename(tmp, path) != 0)
+    st = MRT_ERR(MRT_FAIL, "writing '%s': %s", path, strerror(errno));
+  if (st) unlink(tmp);
+done:
+  mrt_mem_free(alloc, tmp);
+  return st;
+}

@@ -1,0 +1,227 @@
+/* The pool. One job at a time: a caller takes the pool's lock (or computes alone), publishes the
+ * job under a new generation, and works on it with the helpers through one atomic chunk counter.
+ *
+ * A job lives on the caller's stack, so no helper may touch it after the caller returns: a helper
+ * enters by incrementing `inside` and only then reads the job pointer; the caller first clears the
+ * pointer, then waits until `inside` is zero. */
+#define _GNU_SOURCE
+#include "base/threads.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/log.h"
+
+#define MAX_HELPERS 255
+#define SPIN_NS 30000
+
+typedef struct job {
+  mrt_chunk_fn fn;
+  void *arg;
+  int64_t n_chunks;
+  const atomic_int *cancel;
+  int max_helpers;
+  atomic_llong next;
+  atomic_int joined; /* helpers that took part: their worker numbers */
+} job;
+
+static struct pool {
+  pthread_mutex_t lock; /* starting, sleeping */
+  pthread_cond_t wake;
+  atomic_int busy;      /* a caller owns the pool */
+  _Atomic(job *) current;
+  atomic_uint generation;
+  atomic_int inside;
+  atomic_int sleeping;
+  atomic_int stop;
+  int n_helpers; /* started; guarded by lock */
+  pthread_t helpers[MAX_HELPERS];
+  bool hooked;
+} pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
+
+static _Thread_local int worker_index = -1; /* >= 0: inside a chunk */
+
+static inline void pause_cpu(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+static void work(job *j, int worker) {
+  int before = worker_index;
+  worker_index = worker;
+  for (;;) {
+    int64_t chunk = atomic_fetch_add_explicit(&j->next, 1, memory_order_relaxed);
+    if (chunk >= j->n_chunks) break;
+    if (j->cancel && atomic_load_explicit(j->cancel, memory_order_relaxed)) continue;
+    j->fn(j->arg, chunk, worker);
+  }
+  worker_index = before;
+}
+
+static void try_join(void) {
+  atomic_fetch_add(&pool.inside, 1);
+  job *j = atomic_load(&pool.current);
+  if (j) {
+    int id = atomic_fetch_add(&j->joined, 1);
+    if (id < j->max_helpers) work(j, id + 1);
+  }
+  atomic_fetch_sub(&pool.inside, 1);
+}
+
+static void *helper_main(void *unused) {
+  (void)unused;
+  unsigned seen = 0;
+  for (;;) {
+    uint64_t since = mrt_now_ns();
+    int polls = 0;
+    while (atomic_load_explicit(&pool.generation, memory_order_acquire) == seen &&
+           !atomic_load_explicit(&pool.stop, memory_order_relaxed)) {
+      pause_cpu();
+      if (++polls % 64 == 0 && mrt_now_ns() - since > SPIN_NS) {
+        pthread_mutex_lock(&pool.lock);
+        atomic_fetch_add(&pool.sleeping, 1);
+        while (atomic_load(&pool.generation) == seen && !atomic_load(&pool.stop))
+          pthread_cond_wait(&pool.wake, &pool.lock);
+        atomic_fetch_sub(&pool.sleeping, 1);
+        pthread_mutex_unlock(&pool.lock);
+        break;
+      }
+    }
+    if (atomic_load(&pool.stop)) return NULL;
+    seen = atomic_load_explicit(&pool.generation, memory_order_acquire);
+    try_join();
+  }
+}
+
+/* After fork the child has the forking thread only: start over. */
+static void after_fork(void) {
+  pthread_mutex_init(&pool.lock, NULL);
+  pthread_cond_init(&pool.wake, NULL);
+  atomic_store(&pool.busy, 0);
+  atomic_store(&pool.current, NULL);
+  atomic_store(&pool.inside, 0);
+  atomic_store(&pool.sleeping, 0);
+  pool.n_helpers = 0;
+  worker_index = -1;
+}
+
+static int quota_cpus(void) { /* cgroup v2, then v1; 0: no limit */
+  long long quota = -1, period = 100000;
+  FILE *f = fopen("/sys/fs/cgroup/cpu.max", "re");
+  if (f) {
+    if (fscanf(f, "%lld %lld", &quota, &period) != 2) quota = -1;
+    fclose(f);
+  } else if ((f = fopen("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "re"))) {
+    if (fscanf(f, "%lld", &quota) != 1) quota = -1;
+    fclose(f);
+    if ((f = fopen("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "re"))) {
+      if (fscanf(f, "%lld", &period) != 1) period = 100000;
+      fclose(f);
+    }
+  }
+  return quota > 0 && period > 0 ? (int)((quota + period - 1) / period) : 0;
+}
+
+int mrt_threads_count(void) {
+  static atomic_int cached;
+  int n = atomic_load_explicit(&cached, memory_order_relaxed);
+  if (n) return n;
+  cpu_set_t set;
+  n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set)
+                                                  : (int)sysconf(_SC_NPROCESSORS_ONLN);
+  int q = quota_cpus();
+  if (q > 0 && q < n) n = q;
+  if (n < 1) n = 1;
+  if (n > MAX_HELPERS + 1) n = MAX_HELPERS + 1;
+  atomic_store(&cached, n);
+  return n;
+}
+
+static void start_helpers(void) { /* the caller owns the pool */
+  int want = mrt_threads_count() - 1;
+  if (__atomic_load_n(&pool.n_helpers, __ATOMIC_RELAXED) >= want) return;
+  pthread_mutex_lock(&pool.lock);
+  if (!pool.hooked) pool.hooked = pthread_atfork(NULL, NULL, after_fork) == 0;
+  while (pool.n_helpers < want) {
+    pthread_attr_t attr;
+    pthread_attr_init(&attr);
+    int err = pthread_create(&pool.helpers[pool.n_helpers], &attr, helper_main, NULL);
+    pthread_attr_destroy(&attr);
+    if (err) break; /* fewer helpers: slower, not wrong */
+    __atomic_store_n(&pool.n_helpers, pool.n_helpers + 1, __ATOMIC_RELAXED);
+  }
+  pthread_mutex_unlock(&pool.lock);
+}
+
+static void run_serial(const mrt_par *par, int64_t n, mrt_chunk_fn fn, void *arg, int worker) {
+  for (int64_t i = 0; i < n; ++i) {
+    if (i && par && mrt_cancelled(par)) return;
+    fn(arg, i, worker);
+  }
+}
+
+void mrt_par_run(const mrt_par *par, int64_t n_chunks, mrt_chunk_fn fn, void *arg) {
+  int helpers = mrt_par_workers(par) - 1, idle = 0;
+  if (worker_index >= 0) {
+    run_serial(par, n_chunks, fn, arg, worker_index);
+    return;
+  }
+  if (n_chunks <= 1 || helpers <= 0 ||
+      !atomic_compare_exchange_strong_explicit(&pool.busy, &idle, 1, memory_order_acquire,
+                                               memory_order_relaxed)) {
+    run_serial(par, n_chunks, fn, arg, 0);
+    return;
+  }
+  start_helpers();
+  job j = {.fn = fn, .arg = arg, .n_chunks = n_chunks, .cancel = par->cancel,
+           .max_helpers = helpers < n_chunks ? helpers : (int)n_chunks - 1};
+  atomic_store(&pool.current, &j);
+  atomic_fetch_add(&pool.generation, 1);
+  if (atomic_load(&pool.sleeping)) {
+    pthread_mutex_lock(&pool.lock);
+    pthread_cond_broadcast(&pool.wake);
+    pthread_mutex_unlock(&pool.lock);
+  }
+  work(&j, 0);
+  atomic_store(&pool.current, NULL);
+  for (int spins = 0; atomic_load_explicit(&pool.inside, memory_order_acquire); ++spins) {
+    pause_cpu();
+    if (spins > 4000) sched_yield(); /* the helper lost its core: let it have this one */
+  }
+  atomic_store_explicit(&pool.busy, 0, memory_order_release);
+}
+
+int mrt_par_workers(const mrt_par *par) {
+  int n = mrt_threads_count();
+  return par && par->threads > 0 && par->threads < n ? par->threads : n;
+}
+
+int64_t mrt_par_chunks(int64_t units, double cost_ns) {
+  if (cost_ns < 8000 || units <= 1) return 1;
+  double n = cost_ns / 4000;
+  if (n > 16) n = 16;
+  return units < (int64_t)n ? units : (int64_t)n;
+}
+
+/* Helpers spin for SPIN_NS after each job: enough between the steps of a run. */
+void mrt_threads_run_begin(const mrt_par *par) { (void)par; }
+void mrt_threads_run_end(const mrt_par *par) { (void)par; }
+
+void mrt_threads_shutdown(void) {
+  pthread_mutex_lock(&pool.lock);
+  int n = pool.n_helpers;
+  atomic_store(&pool.stop, 1);
+  pthread_cond_broadcast(&pool.wake);
+  pthread_mutex_unlock(&pool.lock);
+  for (int i = 0; i < n; ++i) pthread_join(pool.helpers[i], NULL);
+  pthread_mutex_lock(&pool.lock);
+  __atomic_store_n(&pool.n_helpers, 0, __ATOMIC_RELAXED);
+  atomic_store(&pool.stop, 0);
+  pthread_mutex_unlock(&pool.lock);
+}

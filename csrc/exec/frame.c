@@ -1,0 +1,173 @@
+/* Making, pooling and recycling frames; scratch memory. */
+#include "exec/frame.h"
+
+#include <string.h>
+
+#define MAX_POOLED 8 /* free frames kept per plan */
+
+static void destroy(mrt_frame *f) {
+  const mrt_alloc *a = f->plan->alloc;
+  for (int i = 0; i < f->plan->n_segments; ++i) {
+    if (f->evals) mrt_eval_release(f->evals[i]);
+    if (f->blocks) mrt_mem_free(a, f->blocks[i].data);
+  }
+  for (size_t i = 0; i < f->n_scratch; ++i) mrt_mem_free(a, f->scratch[i]);
+  mrt_mem_free(a, f->scratch);
+  mrt_mem_free(a, f->scratch_size);
+  mrt_mem_free(a, f->slots);
+  mrt_mem_free(a, f->owned);
+  mrt_mem_free(a, f->ptrs);
+  mrt_mem_free(a, f->steps);
+  mrt_mem_free(a, f->evals);
+  mrt_mem_free(a, f->blocks);
+  mrt_mem_free(a, f->symbols);
+  mrt_mem_free(a, f);
+}
+
+static mrt_status *new_array(const mrt_plan *p, int n, size_t size, void *out) {
+  size_t bytes;
+  if (!mrt_size_mul((size_t)(n > 0 ? n : 1), size, &bytes)) return mrt_status_oom();
+  return mrt_mem_new_zero(p->alloc, bytes, out);
+}
+
+static void wire(mrt_frame *f) {
+  mrt_plan *p = f->plan;
+  for (int i = 0; i < p->n_refs; ++i) f->ptrs[i] = p->refs[i] < 0 ? NULL : &f->slots[p->refs[i]];
+  for (int i = 0; i < p->n_slots; ++i)
+    if (p->slots[i].kind == MRT_SLOT_CONST) f->slots[i].value = &p->slots[i].var->constant->base;
+  for (int i = 0; i < p->n_steps; ++i) {
+    const mrt_step *s = &p->steps[i];
+    f->steps[i].frame = f;
+    f->steps[i].step = s;
+    f->steps[i].c = (mrt_kctx){.node = s->node, .in = f->ptrs + s->in, .out = f->ptrs + s->out,
+                               .n_in = s->n_in, .n_out = s->n_out, .alloc = p->alloc,
+                               .v = &mrt_frame_vtbl, .frame = f};
+  }
+}
+
+static mrt_status *create(mrt_plan *p, mrt_frame **out) {
+  mrt_frame *f = NULL;
+  mrt_status *st = NULL;
+  MRT_TRY(mrt_mem_new_zero(p->alloc, sizeof *f, (void **)&f));
+  f->plan = p;
+  MRT_TRY_GOTO(st, fail, new_array(p, p->n_slots, sizeof *f->slots, &f->slots));
+  MRT_TRY_GOTO(st, fail, new_array(p, p->n_slots, 1, &f->owned));
+  MRT_TRY_GOTO(st, fail, new_array(p, p->n_refs, sizeof *f->ptrs, &f->ptrs));
+  MRT_TRY_GOTO(st, fail, new_array(p, p->n_steps, sizeof *f->steps, &f->steps));
+  MRT_TRY_GOTO(st, fail, new_array(p, p->n_segments, sizeof *f->evals, &f->evals));
+  MRT_TRY_GOTO(st, fail, new_array(p, p->n_segments, sizeof *f->blocks, &f->blocks));
+  MRT_TRY_GOTO(st, fail, new_array(p, p->n_symbols, sizeof *f->symbols, &f->symbols));
+  wire(f);
+  *out = f;
+  return NULL;
+fail:
+  destroy(f);
+  return st;
+}
+
+mrt_status *mrt_frame_acquire(mrt_plan *p, mrt_frame **out) {
+  pthread_mutex_lock(&p->lock);
+  mrt_frame *f = p->frames;
+  if (f) {
+    p->frames = f->next;
+    --p->n_frames;
+  }
+  pthread_mutex_unlock(&p->lock);
+  *out = f;
+  return f ? NULL : create(p, out);
+}
+
+static void drop_values(mrt_frame *f) {
+  const mrt_plan *p = f->plan;
+  for (int i = 0; i < p->n_slots; ++i) {
+    if (f->owned[i]) {
+      mrt_value_release(f->slots[i].value);
+      f->owned[i] = 0;
+      f->slots[i].value = NULL;
+    }
+    switch (p->slots[i].kind) {
+      case MRT_SLOT_CONST:
+        break;
+      case MRT_SLOT_PLANNED: /* its tensor stays set up for the next run of the same sizes */
+        break;
+      default:
+        f->slots[i].value = NULL;
+    }
+  }
+}
+
+void mrt_frame_recycle(mrt_frame *f) {
+  mrt_plan *p = f->plan;
+  drop_values(f);
+  mrt_frame_scratch_reset(f);
+  if (f->concrete) /* planned slots may have held other values: set them up again */
+    for (int i = 0; i < p->n_segments; ++i) {
+      mrt_eval_release(f->evals[i]);
+      f->evals[i] = NULL;
+    }
+  f->parent = NULL;
+  f->run = NULL;
+  pthread_mutex_lock(&p->lock);
+  bool keep = p->n_frames < MAX_POOLED;
+  if (keep) {
+    f->next = p->frames;
+    p->frames = f;
+    ++p->n_frames;
+  }
+  pthread_mutex_unlock(&p->lock);
+  if (!keep) destroy(f);
+}
+
+void mrt_frames_destroy(mrt_plan *p) {
+  if (!p) return;
+  while (p->frames) {
+    mrt_frame *f = p->frames;
+    p->frames = f->next;
+    destroy(f);
+  }
+  p->n_frames = 0;
+  for (int i = 0; i < p->n_steps && p->steps; ++i)
+    for (int k = 0; k < p->steps[i].n_children; ++k) mrt_frames_destroy(p->steps[i].children[k]);
+}
+
+/* Blocks are handed out front to back; the next step finds one block as large as all of them. */
+mrt_status *mrt_frame_scratch(mrt_frame *f, size_t bytes, void **out) {
+  const mrt_alloc *a = f->plan->alloc;
+  size_t size = (bytes + MRT_ALIGN - 1) & ~(size_t)(MRT_ALIGN - 1);
+  *out = NULL;
+  if (size < bytes) return mrt_status_oom();
+  if (!size) size = MRT_ALIGN;
+  f->scratch_need += size;
+  size_t last = f->n_scratch - 1;
+  if (f->n_scratch && f->scratch_size[last] - f->scratch_used >= size) {
+    *out = (char *)f->scratch[last] + f->scratch_used;
+    f->scratch_used += size;
+    return NULL;
+  }
+  size_t cap = f->cap_scratch;
+  MRT_TRY(mrt_mem_grow(a, (void **)&f->scratch, &cap, f->n_scratch + 1, sizeof *f->scratch));
+  cap = f->cap_scratch;
+  MRT_TRY(mrt_mem_grow(a, (void **)&f->scratch_size, &cap, f->n_scratch + 1,
+                       sizeof *f->scratch_size));
+  f->cap_scratch = cap;
+  MRT_TRY(mrt_mem_new_aligned(a, size, MRT_ALIGN, &f->scratch[f->n_scratch]));
+  f->scratch_size[f->n_scratch] = size;
+  *out = f->scratch[f->n_scratch++];
+  f->scratch_used = size;
+  return NULL;
+}
+
+void mrt_frame_scratch_reset(mrt_frame *f) {
+  if (f->n_scratch > 1) { /* one block of the whole size replaces the pieces */
+    const mrt_alloc *a = f->plan->alloc;
+    for (size_t i = 0; i < f->n_scratch; ++i) mrt_mem_free(a, f->scratch[i]);
+    f->n_scratch = 0;
+    mrt_status *st = mrt_mem_new_aligned(a, f->scratch_need, MRT_ALIGN, &f->scratch[0]);
+    if (!st) {
+      f->scratch_size[0] = f->scratch_need;
+      f->n_scratch = 1;
+    }
+    mrt_status_free(st); /* no memory: the next step asks again */
+  }
+  f->scratch_used = f->scratch_need = 0;
+}
