@@ -42,11 +42,6 @@ void mrt_expr_bounds(const mrt_expr *e, int64_t *lo, int64_t *hi);
 bool mrt_expr_eval(const mrt_expr *e, const int64_t *values, int n_values, int64_t *out);
 /* Calls fn for each symbol that e uses (each once). */
 void mrt_expr_symbols(const mrt_expr *e, void (*fn)(void *arg, int symbol), void *arg);
-/* Replaces symbols: repl[symbol] or itself where NULL. */
-const mrt_expr *mrt_expr_substitute(mrt_symtab *tab, const mrt_expr *e,
-                                    const mrt_expr *const *repl, int n_repl);
 void mrt_expr_format(const mrt_expr *e, mrt_str *out); /* "2*N + floordiv(M, 4)"; NULL: "?" */
-/* Parses that form (integers, names, + - *, parentheses, floordiv ceildiv min max). */
-mrt_status *mrt_expr_parse(mrt_symtab *tab, const char *text, const mrt_expr **out) MRT_MUST_CHECK;
 
 #endif

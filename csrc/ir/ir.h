@@ -264,10 +264,7 @@ mrt_status *mrt_graph_verify(mrt_graph *g) MRT_MUST_CHECK;
 /* "node 'conv1' (Conv-11)" for messages, into buf; returns buf. */
 const char *mrt_node_describe(const mrt_node *node, char *buf, size_t cap);
 
-/* --- text form: prints and parses back (tests of passes, MRT_PRINT_IR, debugging) --- */
+/* --- text form, for MRT_PRINT_IR and tests --- */
 mrt_status *mrt_model_print(const mrt_model *model, mrt_str *out) MRT_MUST_CHECK;
-mrt_status *mrt_model_parse(const mrt_alloc *alloc, const char *text, const mrt_op_table *ops,
-                            mrt_model **out) MRT_MUST_CHECK;
-mrt_status *mrt_graph_to_dot(const mrt_graph *g, mrt_str *out) MRT_MUST_CHECK;
 
 #endif

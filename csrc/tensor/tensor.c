@@ -1,0 +1,149 @@
+/* Tensors: creation, views, copies. */
+#include "tensor/tensor.h"
+
+#include <string.h>
+
+int64_t mrt_tensor_count(const mrt_tensor *t) {
+  int64_t n = 1;
+  for (int i = 0; i < t->rank; ++i) n *= t->dims[i];
+  return n;
+}
+
+bool mrt_tensor_is_contiguous(const mrt_tensor *t) {
+  if (!t->strided) return true;
+  int64_t step = 1;
+  for (int i = t->rank - 1; i >= 0; --i) {
+    if (t->dims[i] == 0) return true;
+    if (t->dims[i] != 1 && t->strides[i] != step) return false;
+    step *= t->dims[i];
+  }
+  return true;
+}
+
+static void free_strings(mrt_tensor *t) {
+  mrt_string **s = t->data;
+  int64_t n = mrt_tensor_count(t);
+  for (int64_t i = 0; i < n; ++i) mrt_string_release(s[i]);
+}
+
+static void release_own(void *ctx, mrt_tensor *t) {
+  (void)ctx;
+  if (t->dtype == MRT_STRING) free_strings(t);
+  mrt_mem_free(t->alloc, t->data);
+}
+
+mrt_status *mrt_tensor_create(const mrt_alloc *alloc, mrt_dtype dtype, int rank,
+                              const int64_t *dims, mrt_tensor **out) {
+  size_t bytes;
+  void *data = NULL;
+  *out = NULL;
+  MRT_TRY(mrt_shape_bytes(dtype, rank, dims, &bytes));
+  MRT_TRY(mrt_mem_new_aligned(alloc, bytes, MRT_ALIGN, &data));
+  if (dtype == MRT_STRING) memset(data, 0, bytes);
+  mrt_status *st =
+      mrt_tensor_wrap(alloc, dtype, rank, dims, NULL, data, MRT_HOST, release_own, NULL, out);
+  if (st) mrt_mem_free(alloc, data);
+  return st;
+}
+
+mrt_status *mrt_tensor_wrap(const mrt_alloc *alloc, mrt_dtype dtype, int rank, const int64_t *dims,
+                            const int64_t *strides, void *data, mrt_device device,
+                            void (*release)(void *ctx, mrt_tensor *tensor), void *ctx,
+                            mrt_tensor **out) {
+  size_t bytes;
+  mrt_tensor *t = NULL;
+  *out = NULL;
+  MRT_TRY(mrt_shape_bytes(dtype, rank, dims, &bytes));
+  MRT_TRY(mrt_mem_new(alloc, sizeof *t, (void **)&t));
+  mrt_tensor_init_view(t, dtype, rank, dims, data, bytes, device);
+  t->base.flags = 0;
+  if (strides) {
+    memcpy(t->strides, strides, (size_t)rank * sizeof *strides);
+    t->strided = true;
+    if (mrt_tensor_is_contiguous(t)) t->strided = false;
+  }
+  t->release = release;
+  t->ctx = ctx;
+  t->alloc = alloc;
+  *out = t;
+  return NULL;
+}
+
+void mrt_tensor_init_view(mrt_tensor *t, mrt_dtype dtype, int rank, const int64_t *dims, void *data,
+                          size_t bytes, mrt_device device) {
+  atomic_init(&t->base.refs, 1);
+  t->base.kind = MRT_KIND_TENSOR;
+  t->base.flags = MRT_VALUE_BORROWED;
+  t->dtype = (uint8_t)dtype;
+  t->layout = MRT_LAYOUT_PLAIN;
+  t->strided = false;
+  t->rank = rank;
+  if (rank) memcpy(t->dims, dims, (size_t)rank * sizeof *dims);
+  t->data = data;
+  t->bytes = bytes;
+  t->device = device;
+  t->release = NULL;
+  t->ctx = NULL;
+  t->alloc = NULL;
+}
+
+/* Element-wise copy between strided tensors by element size; sub-byte types are contiguous only. */
+typedef struct copy_ctx {
+  char *dst;
+  const char *src;
+  size_t size;
+  const mrt_bcast *b;
+} copy_ctx;
+
+static void copy_row(void *arg, const int64_t *offsets, int64_t out, int64_t n) {
+  const copy_ctx *c = arg;
+  int64_t ss = c->b->strides[0][c->b->rank - 1], ds = c->b->strides[1][c->b->rank - 1];
+  (void)out;
+  for (int64_t i = 0; i < n; ++i)
+    memcpy(c->dst + (size_t)(offsets[1] + i * ds) * c->size,
+           c->src + (offsets[0] + i * ss) * (int64_t)c->size, c->size);
+}
+
+mrt_status *mrt_tensor_copy_into(mrt_tensor *dst, const mrt_tensor *src) {
+  if (dst->dtype != src->dtype || !mrt_shape_equal(dst->rank, dst->dims, src->rank, src->dims)) {
+    char a[160], b[160];
+    return MRT_ERR(MRT_INVALID_ARGUMENT, "copy from %s %s to %s %s",
+                   mrt_dtype_name((mrt_dtype)src->dtype),
+                   mrt_shape_format(a, sizeof a, src->rank, src->dims),
+                   mrt_dtype_name((mrt_dtype)dst->dtype),
+                   mrt_shape_format(b, sizeof b, dst->rank, dst->dims));
+  }
+  if (!mrt_device_is_host(src->device) || !mrt_device_is_host(dst->device))
+    return MRT_ERR(MRT_FAIL, "copy of device memory without its provider");
+  if (dst->dtype == MRT_STRING) free_strings(dst);
+  if (!src->strided && !dst->strided) {
+    if (src->bytes) memcpy(dst->data, src->data, src->bytes);
+  } else {
+    int bits = mrt_dtype_bits((mrt_dtype)src->dtype);
+    if (bits < 8) return MRT_ERR(MRT_NOT_IMPLEMENTED, "strided tensors of sub-byte elements");
+    const mrt_tensor *both[2] = {src, dst};
+    mrt_bcast b;
+    MRT_TRY(mrt_bcast_init(&b, 2, both, dst->rank, dst->dims));
+    copy_ctx c = {dst->data, src->data, (size_t)bits / 8, &b};
+    if (mrt_tensor_count(dst)) mrt_bcast_each_row(&b, copy_row, &c);
+  }
+  if (dst->dtype == MRT_STRING) mrt_tensor_retain_strings(dst);
+  return NULL;
+}
+
+mrt_status *mrt_tensor_copy(const mrt_alloc *alloc, const mrt_tensor *src, mrt_tensor **out) {
+  MRT_TRY(mrt_tensor_create(alloc, (mrt_dtype)src->dtype, src->rank, src->dims, out));
+  mrt_status *st = mrt_tensor_copy_into(*out, src);
+  if (st) {
+    mrt_tensor_release(*out);
+    *out = NULL;
+  }
+  return st;
+}
+
+void mrt_tensor_retain_strings(mrt_tensor *t) {
+  if (t->dtype != MRT_STRING) return;
+  mrt_string **s = t->data;
+  int64_t n = mrt_tensor_count(t);
+  for (int64_t i = 0; i < n; ++i) mrt_string_retain(s[i]);
+}
