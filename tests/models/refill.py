@@ -2,9 +2,9 @@
 
 NAME.onnx.gz holds a model whose large float initializers have dims and no data; NAME.json has
 [mean, std, min, max] for each, and a 1 where filters sum to 0. Numbers come from PCG64's raw
-64-bit stream, which numpy promises to keep: four 16-bit parts are added, which is near enough to a normal distribution and needs no
-transcendental function, so every machine makes the same bits. Filled models are cached under
-build/ (or $MACART_MODEL_CACHE).
+64-bit stream, which numpy promises to keep: four 16-bit parts are added, which is near enough to
+a normal distribution and needs no transcendental function, so every machine makes the same bits.
+Filled models are cached under build/ (or $MACART_MODEL_CACHE).
 
     python tests/models/refill.py [NAME ...]        prints the paths
 """
