@@ -190,12 +190,12 @@ def compare(name: str, threads: int, args: argparse.Namespace) -> Mark:
         finally:
             for engine in engines:
                 engine.close()
-    ratios = [theirs / mine for mine, theirs in rounds]
+    ratios = [b / a for a, b in rounds]
     quarters = statistics.quantiles(ratios, n=4)
-    medians = [statistics.median(column) for column in zip(*rounds, strict=True)]
+    mine, theirs = (statistics.median(column) for column in zip(*rounds, strict=True))
     error = float(np.abs(ours - peer).max() / np.abs(peer).max())
     middle = statistics.median(ratios)
-    return Mark(name, threads, *medians, middle, quarters[0], quarters[2], error)
+    return Mark(name, threads, mine, theirs, middle, quarters[0], quarters[2], error)
 
 
 def cpu_name() -> str:

@@ -37,7 +37,7 @@ def resonate(signal: np.ndarray, frequency: float, width: float, rate: int) -> n
 
 def voice(seconds: float, pitch: float, rate: int, rng: np.random.Generator) -> np.ndarray:
     """Syllables: a glottal pulse train whose vowel changes, with breath between them."""
-    parts = []
+    parts: list[np.ndarray] = []
     while sum(map(len, parts)) < seconds * rate:
         samples = int(rate * rng.uniform(0.14, 0.24))
         glide = np.linspace(1.05, 0.93, samples) * pitch * rng.uniform(0.92, 1.08)

@@ -39,9 +39,8 @@ def draw_line(text: str) -> np.ndarray:
 
 def blur(ink: np.ndarray) -> np.ndarray:
     """Rounds the dots' corners: 3x3 means, three times, then more contrast."""
-    for _ in range(3):
-        ink = sum(np.roll(ink, shift, axis=0) for shift in (-1, 0, 1)) / 3
-        ink = sum(np.roll(ink, shift, axis=1) for shift in (-1, 0, 1)) / 3
+    for axis in (0, 1) * 3:
+        ink = (np.roll(ink, -1, axis) + ink + np.roll(ink, 1, axis)) / 3
     return np.clip(ink * 2.2 - 0.6, 0, 1)
 
 

