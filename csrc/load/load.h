@@ -1,0 +1,13 @@
+/* Loaders: bytes in, graph out. Nothing above this folder knows a file format. Weights stay where
+ * they are: tensors point into the blob and keep it alive; misaligned ones are copied once. */
+#ifndef MRT_LOAD_LOAD_H
+#define MRT_LOAD_LOAD_H
+
+#include "base/file.h"
+#include "ir/ir.h"
+
+/* path: of the model file ("" when it came from memory), for external data and messages. */
+mrt_status *mrt_onnx_load(const mrt_alloc *alloc, mrt_blob *bytes, const char *path,
+                          mrt_model **out) MRT_MUST_CHECK;
+
+#endif
