@@ -1,0 +1,272 @@
+/* Making a session: load, passes, partition, fusion, plan. */
+#include "exec/session.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "exec/session_internal.h"
+#include "load/load.h"
+
+static mrt_status *copy_io(mrt_session *s, mrt_var *const *vars, int n, bool inputs,
+                           mrt_io_info **out) {
+  *out = mrt_arena_alloc(s->model->arena, ((size_t)n + 1) * sizeof **out);
+  if (!*out) return mrt_status_oom();
+  for (int i = 0; i < n; ++i) {
+    (*out)[i] = (mrt_io_info){vars[i]->name, vars[i]->type, inputs};
+    if (inputs && vars[i]->type && vars[i]->type->kind == MRT_KIND_OPTIONAL)
+      (*out)[i].required = false;
+  }
+  return NULL;
+}
+
+/* Names and declared types as the user sees them: before any pass runs. Initializers that are
+ * inputs too are overridable: they stand apart, behind the required ones. */
+static mrt_status *describe(mrt_session *s) {
+  mrt_graph *g = s->model->graph;
+  int n = 0, m = 0;
+  mrt_var **required = mrt_arena_alloc(s->model->arena, ((size_t)g->n_inputs + 1) * sizeof *required);
+  mrt_var **over = mrt_arena_alloc(s->model->arena, ((size_t)g->n_inputs + 1) * sizeof *over);
+  if (!required || !over) return mrt_status_oom();
+  for (int i = 0; i < g->n_inputs; ++i) {
+    if (g->inputs[i]->constant)
+      over[m++] = g->inputs[i];
+    else
+      required[n++] = g->inputs[i];
+  }
+  s->n_required = n;
+  s->n_overridable = m;
+  s->defaults = mrt_arena_alloc(s->model->arena, ((size_t)m + 1) * sizeof *s->defaults);
+  if (!s->defaults) return mrt_status_oom();
+  for (int i = 0; i < n; ++i) g->inputs[i] = required[i];
+  for (int i = 0; i < m; ++i) {
+    g->inputs[n + i] = over[i];
+    s->defaults[i] = over[i]->constant;
+    over[i]->constant = NULL; /* an input from now on: no folding through it */
+  }
+  MRT_TRY(copy_io(s, g->inputs, n + m, true, &s->inputs));
+  for (int i = 0; i < m; ++i) s->inputs[n + i].required = false;
+  MRT_TRY(copy_io(s, g->outputs, g->n_outputs, false, &s->outputs));
+  s->n_outputs = g->n_outputs;
+  for (int i = 0; i < n + m; ++i)
+    MRT_TRY(mrt_map_set(&s->input_names, s->inputs[i].name, &s->inputs[i]));
+  for (int i = 0; i < s->n_outputs; ++i)
+    MRT_TRY(mrt_map_set(&s->output_names, s->outputs[i].name, &s->outputs[i]));
+  return NULL;
+}
+
+/* add_free_dimension_override_by_name: the named dim is that number everywhere. */
+static mrt_status *override_dims(mrt_session *s, const mrt_session_options *o) {
+  mrt_graph *g = s->model->graph;
+  for (int i = 0; i < g->n_inputs && o->n_overrides_by_name; ++i) {
+    const mrt_type *t = g->inputs[i]->type;
+    const mrt_expr *dims[MRT_MAX_RANK];
+    const char *names[MRT_MAX_RANK];
+    if (!t || t->kind != MRT_KIND_TENSOR || t->rank < 0 || !t->dim_names) continue;
+    for (int k = 0; k < t->rank; ++k) {
+      dims[k] = t->dims[k];
+      names[k] = t->dim_names[k];
+      for (int j = 0; j < o->n_overrides_by_name; ++j)
+        if (names[k] && strcmp(names[k], o->overrides_by_name[j].name) == 0) {
+          dims[k] = mrt_expr_const(s->model->sym, o->overrides_by_name[j].value);
+          names[k] = NULL;
+        }
+    }
+    mrt_type *u = (mrt_type *)mrt_type_tensor(s->model, t->dtype, t->rank, dims);
+    if (!u) return mrt_status_oom();
+    u->dim_names = mrt_arena_memdup(s->model->arena, names, (size_t)t->rank * sizeof *names);
+    if (!u->dim_names) return mrt_status_oom();
+    g->inputs[i]->type = u;
+  }
+  return NULL;
+}
+
+static const char *config_value(void *ctx, const char *key) {
+  const mrt_session *s = ctx;
+  for (int i = 0; i < s->n_config; ++i)
+    if (strcmp(s->config[2 * i], key) == 0) return s->config[2 * i + 1];
+  return NULL;
+}
+
+static mrt_status *copy_options(mrt_session *s, const mrt_session_options *o) {
+  s->level = o->level;
+  s->threads = o->intra_op_threads;
+  s->logger = (mrt_logger){o->log_level, ""};
+  mrt_arena *a = s->arena;
+  if (o->logid && !(s->logger.id = mrt_arena_strdup(a, o->logid))) return mrt_status_oom();
+  s->n_config = o->n_config;
+  s->config = mrt_arena_alloc(a, ((size_t)o->n_config * 2 + 1) * sizeof *s->config);
+  if (!s->config) return mrt_status_oom();
+  for (int i = 0; i < 2 * o->n_config; ++i)
+    if (!(s->config[i] = mrt_arena_strdup(a, o->config[i]))) return mrt_status_oom();
+  s->env = (mrt_provider_env){.alloc = s->alloc, .logger = &s->logger, .ops = s->ops,
+                              .level = s->level, .config = config_value, .config_ctx = s};
+  return NULL;
+}
+
+static mrt_status *make_providers(mrt_session *s, const mrt_session_options *o) {
+  bool cpu = false;
+  s->providers = mrt_arena_alloc(s->arena, ((size_t)o->n_providers + 1) * sizeof *s->providers);
+  if (!s->providers) return mrt_status_oom();
+  for (int i = 0; i <= o->n_providers; ++i) {
+    const char *name = i < o->n_providers ? o->providers[i] : "CPUExecutionProvider";
+    const mrt_provider_row *row = mrt_provider_find(name);
+    bool is_cpu = strcmp(name, "CPUExecutionProvider") == 0;
+    if (!row || (is_cpu && cpu)) continue; /* the face above has warned about unknown ones */
+    MRT_TRY_CTX(row->create(&s->env, &s->providers[s->n_providers]), "%s", name);
+    ++s->n_providers;
+    cpu = cpu || is_cpu;
+  }
+  return NULL;
+}
+
+static mrt_status *optimize(mrt_session *s) {
+  mrt_pass_ctx ctx = {.model = s->model, .ops = s->ops, .logger = &s->logger, .level = s->level,
+                      .fold_limit = (size_t)1 << 26,
+                      .disabled = MRT_ENV("MRT_PASSES", "", "passes to leave out: -fold,-dce")};
+  int fired = 0;
+  MRT_TRY(mrt_pass_pipeline(&ctx));
+  MRT_TRY(mrt_partition(s->model->graph, s->providers, s->n_providers));
+  if (s->level >= 2) {
+    for (int i = 0; i < s->n_providers; ++i)
+      if (s->providers[i]->v->fuse)
+        MRT_TRY(s->providers[i]->v->fuse(s->providers[i], s->model, i, &fired));
+    if (fired) {
+      MRT_TRY(mrt_graph_verify(s->model->graph));
+      MRT_TRY(mrt_partition(s->model->graph, s->providers, s->n_providers));
+    }
+  }
+  mrt_guards guards = {.alloc = s->alloc};
+  mrt_status *st = mrt_infer_graph(s->model, s->model->graph, &guards);
+  const char *print = MRT_ENV("MRT_PRINT_IR", "", "1: print the optimized graph at session creation");
+  if (!st && *print) {
+    mrt_str text;
+    mrt_str_init(&text, s->alloc);
+    st = mrt_model_print(s->model, &text);
+    const mrt_logger loud = {0, "ir"};
+    if (!st) MRT_LOG(&loud, MRT_INFO, "%.1900s", mrt_str_cstr(&text));
+    mrt_str_deinit(&text);
+  }
+  if (!st)
+    st = mrt_plan_build(s->alloc, s->model->graph, s->providers, guards.n ? &guards : NULL, &s->plan);
+  mrt_mem_free(s->alloc, guards.items);
+  return st;
+}
+
+static mrt_status *start_profile(mrt_session *s, const char *prefix) {
+  struct timespec now;
+  struct tm tm;
+  char stamp[64];
+  clock_gettime(CLOCK_REALTIME, &now);
+  localtime_r(&now.tv_sec, &tm);
+  strftime(stamp, sizeof stamp, "%Y-%m-%d_%H-%M-%S", &tm);
+  s->profile_path = mrt_arena_printf(s->arena, "%s_%s_%03d.json", prefix, stamp,
+                                     (int)(now.tv_nsec / 1000000));
+  if (!s->profile_path) return mrt_status_oom();
+  return mrt_trace_create(s->alloc, &s->trace);
+}
+
+static mrt_status *load(mrt_session *s, const mrt_source *source) {
+  if (!source->path) {
+    mrt_status *st = mrt_onnx_load(s->alloc, source->bytes, "", &s->model);
+    if (st && mrt_status_code(st) == MRT_INVALID_PROTOBUF)
+      st = mrt_status_wrap(st, "Failed to load model because protobuf parsing failed.");
+    return st;
+  }
+  mrt_blob *blob = NULL;
+  mrt_status *st = mrt_blob_from_file(s->alloc, source->path, MRT_FILE_AUTO, &blob);
+  if (st) return mrt_status_wrap(st, "Load model from %s failed:Load model %s", source->path, source->path);
+  st = mrt_onnx_load(s->alloc, blob, source->path, &s->model);
+  mrt_blob_release(blob);
+  return mrt_status_wrap(st, "Load model from %s failed", source->path);
+}
+
+static mrt_status *create(mrt_session *s, const mrt_session_options *o, const mrt_source *source) {
+  MRT_TRY(mrt_arena_create(s->alloc, &s->arena));
+  MRT_TRY(copy_options(s, o));
+  if (o->profile_prefix) MRT_TRY(start_profile(s, o->profile_prefix));
+  if (o->optimized_path && *o->optimized_path)
+    return MRT_ERR(MRT_NOT_IMPLEMENTED, "optimized_model_filepath");
+  uint64_t begin = mrt_now_ns();
+  MRT_TRY(load(s, source));
+  if (s->trace) mrt_trace_event(s->trace, "Session", "model_loading", begin, mrt_now_ns(), "");
+  MRT_TRY(override_dims(s, o));
+  MRT_TRY(describe(s));
+  MRT_TRY(make_providers(s, o));
+  begin = mrt_now_ns();
+  const char *where = source->path ? source->path : "model from memory";
+  MRT_TRY_CTX(optimize(s), "%s", where);
+  if (s->trace)
+    mrt_trace_event(s->trace, "Session", "session_initialization", begin, mrt_now_ns(), "");
+  return NULL;
+}
+
+mrt_status *mrt_session_create(const mrt_session_options *o, const mrt_source *source,
+                               mrt_session **out) {
+  const mrt_alloc *alloc = o->alloc ? o->alloc : mrt_alloc_default();
+  mrt_session *s = NULL;
+  *out = NULL;
+  MRT_TRY(mrt_mem_new_zero(alloc, sizeof *s, (void **)&s));
+  s->alloc = alloc;
+  atomic_init(&s->refs, 1);
+  s->ops = mrt_ops_builtin();
+  mrt_map_init(&s->input_names, alloc);
+  mrt_map_init(&s->output_names, alloc);
+  mrt_status *st = create(s, o, source);
+  if (st) {
+    mrt_session_release(s);
+    return st;
+  }
+  *out = s;
+  return NULL;
+}
+
+mrt_session *mrt_session_retain(mrt_session *s) {
+  atomic_fetch_add(&s->refs, 1);
+  return s;
+}
+
+void mrt_session_release(mrt_session *s) {
+  if (!s || atomic_fetch_sub(&s->refs, 1) != 1) return;
+  mrt_frames_destroy(s->plan);
+  mrt_plan_destroy(s->plan);
+  for (int i = 0; i < s->n_providers; ++i) s->providers[i]->v->destroy(s->providers[i]);
+  mrt_map_deinit(&s->input_names);
+  mrt_map_deinit(&s->output_names);
+  mrt_model_destroy(s->model);
+  mrt_trace_destroy(s->trace);
+  mrt_arena_destroy(s->arena);
+  mrt_mem_free(s->alloc, s);
+}
+
+int mrt_session_n_inputs(const mrt_session *s) { return s->n_required; }
+int mrt_session_n_outputs(const mrt_session *s) { return s->n_outputs; }
+int mrt_session_n_overridable(const mrt_session *s) { return s->n_overridable; }
+const mrt_io_info *mrt_session_input(const mrt_session *s, int i) { return &s->inputs[i]; }
+const mrt_io_info *mrt_session_output(const mrt_session *s, int i) { return &s->outputs[i]; }
+const mrt_io_info *mrt_session_overridable(const mrt_session *s, int i) {
+  return &s->inputs[s->n_required + i];
+}
+const mrt_model *mrt_session_model(const mrt_session *s) { return s->model; }
+int mrt_session_find_input(const mrt_session *s, const char *name) {
+  const mrt_io_info *i = mrt_map_get(&s->input_names, name);
+  return i ? (int)(i - s->inputs) : -1;
+}
+int mrt_session_find_output(const mrt_session *s, const char *name) {
+  const mrt_io_info *i = mrt_map_get(&s->output_names, name);
+  return i ? (int)(i - s->outputs) : -1;
+}
+int mrt_session_n_providers(const mrt_session *s) { return s->n_providers; }
+const char *mrt_session_provider(const mrt_session *s, int i) { return s->providers[i]->name; }
+uint64_t mrt_session_profiling_start_ns(const mrt_session *s) {
+  return s->trace ? mrt_trace_start_ns(s->trace) : 0;
+}
+int64_t mrt_session_plan_evals(const mrt_session *s) { return atomic_load(&s->plan->n_evals); }
+
+mrt_status *mrt_session_end_profiling(mrt_session *s, const char **out_path) {
+  *out_path = "";
+  if (!s->trace) return NULL;
+  MRT_TRY(mrt_trace_write(s->trace, s->profile_path));
+  *out_path = s->profile_path;
+  return NULL;
+}
