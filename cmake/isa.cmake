@@ -1,0 +1,41 @@
+# Instruction sets: the suffix of a file's name is the build rule. NAME_avx2.c is compiled with
+# AVX2's flags and nothing else is; csrc/base/cpu.c checks at run time for every feature named here.
+# The sets are cumulative, in the order of csrc/base/cpu_isa.def. On other CPUs than x86-64 no such
+# file is compiled, and no MRT_HAVE_ macro is defined.
+include(CheckCCompilerFlag)
+
+set(MRT_ISA_NAMES avx2 avx512 avx512vnni avx512bf16 amx)
+set(MRT_ISA_avx2 -mavx2 -mfma -mf16c)
+set(MRT_ISA_avx512 ${MRT_ISA_avx2} -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512cd)
+check_c_compiler_flag(-mprefer-vector-width=512 MRT_HAS_PREFER_512)
+if(MRT_HAS_PREFER_512)
+  list(APPEND MRT_ISA_avx512 -mprefer-vector-width=512)
+endif()
+set(MRT_ISA_avx512vnni ${MRT_ISA_avx512} -mavx512vnni)
+set(MRT_ISA_avx512bf16 ${MRT_ISA_avx512vnni} -mavx512bf16)
+set(MRT_ISA_amx ${MRT_ISA_avx512bf16} -mamx-tile -mamx-bf16 -mamx-int8)
+
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$" AND CMAKE_SIZEOF_VOID_P EQUAL 8)
+  set(MRT_X86_64 ON)
+  foreach(isa ${MRT_ISA_NAMES})
+    string(TOUPPER "${isa}" macro)
+    target_compile_definitions(mrt_flags INTERFACE "MRT_HAVE_${macro}=1")
+  endforeach()
+endif()
+
+# Gives each source its instruction set's flags; kernels there may contract into FMA.
+function(mrt_apply_isa_flags)
+  foreach(isa ${MRT_ISA_NAMES})
+    set(sources ${ARGN})
+    list(FILTER sources INCLUDE REGEX "_${isa}\\.c$")
+    if(NOT sources)
+      continue()
+    endif()
+    if(MRT_X86_64)
+      set_source_files_properties(${sources} PROPERTIES COMPILE_OPTIONS
+                                                        "${MRT_ISA_${isa}};-ffp-contract=fast")
+    else()
+      set_source_files_properties(${sources} PROPERTIES HEADER_FILE_ONLY ON)
+    endif()
+  endforeach()
+endfunction()
