@@ -1,6 +1,5 @@
 /* CPU detection by cpuid and xgetbv: an instruction set counts only when the OS saves its
  * registers (and, for AMX, has granted permission to use them). */
-#define _GNU_SOURCE
 #include "base/cpu.h"
 
 #include <pthread.h>

@@ -1,5 +1,4 @@
 /* Files as counted blobs: read whole or mapped. */
-#define _GNU_SOURCE
 #include "base/file.h"
 
 #include <errno.h>

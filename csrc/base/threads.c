@@ -4,7 +4,6 @@
  * A job lives on the caller's stack, so no helper may touch it after the caller returns: a helper
  * enters by incrementing `inside` and only then reads the job pointer; the caller first clears the
  * pointer, then waits until `inside` is zero. */
-#define _GNU_SOURCE
 #include "base/threads.h"
 
 #include <pthread.h>

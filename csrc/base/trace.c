@@ -1,5 +1,4 @@
 /* Chrome trace in memory, written in ONNX Runtime's form. */
-#define _GNU_SOURCE
 #include "base/trace.h"
 
 #include <pthread.h>

@@ -1,0 +1,49 @@
+/* Rows of element-wise functions of two tensors, for one number type. sa, sb: steps (0 or 1 mostly). */
+#define ROW_LOOP(expr)                               \
+  for (int64_t i = 0; i < n; ++i) {                  \
+    T x = a[i * sa], y = b[i * sb];                  \
+    out[i] = (expr);                                 \
+  }
+static void NAME(add)(const T *a, int64_t sa, const T *b, int64_t sb, T *out, int64_t n) {
+  if (sa == 1 && sb == 1)
+    for (int64_t i = 0; i < n; ++i) out[i] = (T)(a[i] + b[i]);
+  else
+    ROW_LOOP((T)(x + y))
+}
+static void NAME(sub)(const T *a, int64_t sa, const T *b, int64_t sb, T *out, int64_t n) {
+  ROW_LOOP((T)(x - y))
+}
+static void NAME(mul)(const T *a, int64_t sa, const T *b, int64_t sb, T *out, int64_t n) {
+  if (sa == 1 && sb == 1)
+    for (int64_t i = 0; i < n; ++i) out[i] = (T)(a[i] * b[i]);
+  else
+    ROW_LOOP((T)(x * y))
+}
+static void NAME(divide)(const T *a, int64_t sa, const T *b, int64_t sb, T *out, int64_t n) {
+  const bool real = (T)0.5 != 0; /* integers: x / 0 is 0, min / -1 wraps; nothing may trap */
+  ROW_LOOP(real ? (T)(x / y) : y == 0 ? 0 : y == (T)-1 ? (T)(0 - x) : (T)(x / y))
+}
+static void NAME(minimum)(const T *a, int64_t sa, const T *b, int64_t sb, T *out, int64_t n) {
+  ROW_LOOP(x != x ? x : y != y ? y : x < y ? x : y)
+}
+static void NAME(maximum)(const T *a, int64_t sa, const T *b, int64_t sb, T *out, int64_t n) {
+  ROW_LOOP(x != x ? x : y != y ? y : x > y ? x : y)
+}
+static void NAME(equal)(const T *a, int64_t sa, const T *b, int64_t sb, uint8_t *out, int64_t n) {
+  ROW_LOOP(x == y)
+}
+static void NAME(greater)(const T *a, int64_t sa, const T *b, int64_t sb, uint8_t *out, int64_t n) {
+  ROW_LOOP(x > y)
+}
+static void NAME(greaterequal)(const T *a, int64_t sa, const T *b, int64_t sb, uint8_t *out,
+                               int64_t n) {
+  ROW_LOOP(x >= y)
+}
+static void NAME(less)(const T *a, int64_t sa, const T *b, int64_t sb, uint8_t *out, int64_t n) {
+  ROW_LOOP(x < y)
+}
+static void NAME(lessequal)(const T *a, int64_t sa, const T *b, int64_t sb, uint8_t *out,
+                            int64_t n) {
+  ROW_LOOP(x <= y)
+}
+#undef ROW_LOOP
