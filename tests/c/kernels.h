@@ -1,0 +1,75 @@
+/* Helpers of the kernel tests: random data, buffers with guard bytes, and running the whole program
+ * once per instruction set of this machine (MRT_CPU_ISA caps the choice). */
+#ifndef MRT_TESTS_KERNELS_H
+#define MRT_TESTS_KERNELS_H
+
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cpu.h"
+#include "check.h"
+
+static uint64_t rng_state = 88172645463325252ull;
+static inline uint32_t rng(void) {
+  rng_state ^= rng_state << 13;
+  rng_state ^= rng_state >> 7;
+  rng_state ^= rng_state << 17;
+  return (uint32_t)(rng_state >> 32);
+}
+static inline float rng_float(void) { return (float)rng() * (2.0f / 4294967296.0f) - 1.0f; }
+static inline int64_t rng_below(int64_t n) { return (int64_t)(rng() % (uint64_t)n); }
+
+/* `bytes` of memory at 64 * n + misalign, between two guard zones. */
+enum { GUARD = 256 };
+typedef struct guarded {
+  uint8_t *base, *data;
+  size_t bytes, total;
+} guarded;
+
+static inline guarded guarded_new(size_t bytes, size_t misalign) {
+  guarded g = {.bytes = bytes, .total = (bytes + misalign + 2 * GUARD + 63) / 64 * 64};
+  g.base = aligned_alloc(64, g.total);
+  memset(g.base, 0xa5, g.total);
+  g.data = g.base + GUARD + misalign;
+  return g;
+}
+/* True if nothing outside [data, data + bytes) was written; frees. */
+static inline int guarded_done(guarded *g) {
+  int ok = 1;
+  for (uint8_t *p = g->base; p < g->base + g->total; ++p)
+    if ((p < g->data || p >= g->data + g->bytes) && *p != 0xa5) ok = 0;
+  free(g->base);
+  return ok;
+}
+static inline float *guarded_floats(guarded *g, int64_t n, size_t misalign) {
+  *g = guarded_new((size_t)n * sizeof(float), misalign);
+  float *p = (float *)g->data;
+  for (int64_t i = 0; i < n; ++i) p[i] = rng_float();
+  return p;
+}
+
+/* Runs `body` in this process if MRT_CPU_ISA is set, else the program once per instruction set. */
+static inline int run_per_isa(char **argv, const char *const *isas, void (*body)(void)) {
+  if (getenv("MRT_CPU_ISA")) {
+    body();
+    if (check_failures) fprintf(stderr, "(MRT_CPU_ISA=%s)\n", getenv("MRT_CPU_ISA"));
+    return CHECK_DONE();
+  }
+  int failed = 0;
+  for (; *isas; ++isas) {
+    const pid_t pid = fork();
+    if (pid == 0) {
+      setenv("MRT_CPU_ISA", *isas, 1);
+      execv("/proc/self/exe", argv);
+      _exit(127);
+    }
+    int status = 1;
+    if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0) failed = 1;
+  }
+  return failed;
+}
+
+#endif
