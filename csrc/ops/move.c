@@ -126,7 +126,7 @@ static mrt_status *split_run(mrt_kctx *c) {
     mrt_tensor *y = mrt_out(c, i);
     if (len < 0 || at + len > x->dims[axis]) return MRT_ERR(MRT_INVALID_ARGUMENT, "split sizes do not add up to the axis");
     if (y && y->dims[axis] != len) return MRT_ERR(MRT_FAIL, "split %d", i);
-    for (int64_t o = 0; y && o < outer && len * inner; ++o)
+    for (int64_t o = 0; y != NULL && o < outer && len * inner > 0; ++o)
       memcpy((char *)y->data + (size_t)(o * len * inner) * size, (const char *)x->data + (size_t)((o * x->dims[axis] + at) * inner) * size, (size_t)(len * inner) * size);
     if (y) mrt_tensor_retain_strings(y);
     at += len;

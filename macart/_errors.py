@@ -1,0 +1,83 @@
+"""Exceptions, named and worded as ONNX Runtime's: ``[ONNXRuntimeError] : code : NAME : message``."""
+
+from __future__ import annotations
+
+
+class Fail(Exception):
+    """General failure."""
+
+
+class InvalidArgument(Exception):
+    """A wrong feed, shape, type or option."""
+
+
+class NoSuchFile(Exception):
+    """The model file does not exist."""
+
+
+class NoModel(Exception):
+    """There is no model."""
+
+
+class EngineError(Exception):
+    """The engine failed."""
+
+
+class RuntimeException(Exception):
+    """A failure while running."""
+
+
+class InvalidProtobuf(Exception):
+    """The bytes are not an ONNX model."""
+
+
+class ModelLoaded(Exception):
+    """A model is loaded already."""
+
+
+class NotImplemented(Exception):  # noqa: A001 - ONNX Runtime's name
+    """Something that MacaRT does not do yet; the message names it."""
+
+
+class InvalidGraph(Exception):
+    """The model is not a valid graph."""
+
+
+class EPFail(Exception):
+    """An execution provider failed."""
+
+
+class ModelLoadCanceled(Exception):
+    """Loading was cancelled."""
+
+
+class ModelRequiresCompilation(Exception):
+    """The model must be compiled first."""
+
+
+class NotFound(Exception):
+    """Something named was not found."""
+
+
+class DeviceReset(Exception):
+    """The device was reset."""
+
+
+class OutOfMemory(Fail, MemoryError):
+    """No memory; also a MemoryError."""
+
+
+_CLASSES = {
+    c.__name__: c
+    for c in (
+        Fail, InvalidArgument, NoSuchFile, NoModel, EngineError, RuntimeException, InvalidProtobuf,
+        ModelLoaded, NotImplemented, InvalidGraph, EPFail, ModelLoadCanceled,
+        ModelRequiresCompilation, NotFound, DeviceReset, OutOfMemory,
+    )
+}
+
+
+def make(code: int, name: str, cls: str, message: str) -> Exception:
+    """The exception for a status; codes of our own (>= 100) print as FAIL."""
+    shown = code if code < 100 else 1
+    return _CLASSES.get(cls, Fail)(f"[ONNXRuntimeError] : {shown} : {name} : {message}")
