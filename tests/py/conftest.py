@@ -6,6 +6,9 @@ quick runs in seconds and without onnxruntime in the process, full is what a cha
 
 from __future__ import annotations
 
+import os
+import pathlib
+
 import pytest
 
 TIERS = ("quick", "full", "long")
@@ -15,3 +18,20 @@ def pytest_configure(config: pytest.Config) -> None:
     """Registers the tiers as markers."""
     for tier in TIERS:
         config.addinivalue_line("markers", f"{tier}: test of the tier {tier}")
+
+
+NOT_YET = pathlib.Path(__file__).resolve().parents[1] / "golden" / "not_yet.txt"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests listed in tests/golden/not_yet.txt must fail today; one that passes is an error too.
+
+    Each line is a test's name behind "tests/py/"; take the line out when what it needs is there.
+    """
+    waiting = {line for line in NOT_YET.read_text().splitlines() if line and line[0] != "#"}
+    if os.environ.get("MACART_TEST_MODULE", "macart") != "macart":
+        return
+    for item in items:
+        if f"{item.path.name}::{item.name}" in waiting:
+            reason = "needs operators that are not there yet"
+            item.add_marker(pytest.mark.xfail(strict=True, reason=reason))
