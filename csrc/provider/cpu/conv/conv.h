@@ -1,14 +1,14 @@
 /* 2-d float32 convolution and pooling on channel blocks.
  *
  * Layout c16 ("NCHWc16"): [n][ceil(c/16)][h][w][16]. Lanes past c in the last block are unknown to
- * readers (kernels here never let them reach a result); producers write finite values. A tensor of
- * c16 needs mrt_c16_size(n, c, h, w) floats. 1-d problems use h = 1.
+ * readers, even NaN: kernels here never let them reach a result. A tensor of c16 needs
+ * mrt_c16_size(n, c, h, w) floats. 1-d problems use h = 1.
  *
  * A convolution is an implicit product: the pixels of an output row are the rows of A, read in place
  * or from a zero-padded copy of a band of input rows; packed weights are B. The microkernels are
  * those of gemm/. Sums run over (ky, kx, channel) whatever the number of threads.
  *
- * Not here: 3-d, transposed convolution. mrt_conv_pack gives NOT_IMPLEMENTED for what it cannot do. */
+ * Not here: 3-d, transposed convolution. mrt_conv_check says what it cannot do. */
 #ifndef MRT_PROVIDER_CPU_CONV_H
 #define MRT_PROVIDER_CPU_CONV_H
 
@@ -65,6 +65,7 @@ size_t mrt_conv_scratch_size(const mrt_par *par, const mrt_conv *p, int64_t h, i
 void mrt_conv_run(const mrt_par *par, const mrt_conv *p, const mrt_conv_args *args, void *scratch);
 
 /* ---- pooling on c16 ---- */
+enum { MRT_POOL_MAX_TAPS = 4096 }; /* kh * kw of pooling and of depthwise convolution at most */
 typedef enum mrt_pool_kind { MRT_POOL_MAX, MRT_POOL_AVG, MRT_POOL_AVG_INCLUDE_PAD } mrt_pool_kind;
 typedef struct mrt_pool {
   mrt_pool_kind kind;

@@ -1,0 +1,262 @@
+/* Everything that works on one channel block at a time: depthwise convolution, pooling, reordering.
+ * A row of output pixels has an interior, where all taps of the window lie inside the image, and a few
+ * border pixels, each with its own shorter list of taps. */
+#include <string.h>
+
+#include "base/cpu.h"
+#include "provider/cpu/conv/conv_kernel.h"
+
+enum { MAX_TAPS = MRT_POOL_MAX_TAPS };
+
+const mrt_conv_kernels *mrt_conv_kernels_get(void) {
+  const uint32_t have = mrt_cpu_get()->isa;
+#define MRT_KERNEL(isa, symbol) \
+  if ((have & MRT_ISA_##isa) == MRT_ISA_##isa) return &symbol;
+#include "provider/cpu/conv/conv.def"
+#undef MRT_KERNEL
+}
+
+/* ---- windows -------------------------------------------------------------------------------------- */
+typedef struct window {
+  int64_t kh, kw, stride_h, stride_w, dil_h, dil_w, pad_top, pad_left;
+  int64_t h, w; /* input */
+} window;
+
+typedef struct range {
+  int64_t begin, end;
+} range;
+
+/* Window positions k in [0, kernel) with 0 <= start + k * dil < size. */
+static range valid_taps(int64_t start, int64_t kernel, int64_t dil, int64_t size) {
+  range r = {0, kernel};
+  while (r.begin < kernel && start + r.begin * dil < 0) ++r.begin;
+  while (r.end > r.begin && start + (r.end - 1) * dil >= size) --r.end;
+  return r;
+}
+
+/* Output positions whose whole window lies inside. */
+static range interior(int64_t out, int64_t kernel, int64_t stride, int64_t dil, int64_t pad,
+                      int64_t size) {
+  range r;
+  r.begin = (pad + stride - 1) / stride;
+  const int64_t last = size + pad - (kernel - 1) * dil - 1; /* biggest start + pad */
+  r.end = last < 0 ? 0 : last / stride + 1;
+  if (r.end > out) r.end = out;
+  if (r.begin > r.end) r.begin = r.end;
+  return r;
+}
+
+/* Taps ky in y, kx in x, relative to the pixel of (y.begin, x.begin). */
+static int list_taps(const window *win, range y, range x, mrt_tap *taps) {
+  int n = 0;
+  for (int64_t ky = y.begin; ky < y.end; ++ky)
+    for (int64_t kx = x.begin; kx < x.end; ++kx, ++n)
+      taps[n] = (mrt_tap){
+          (int32_t)((((ky - y.begin) * win->dil_h) * win->w + (kx - x.begin) * win->dil_w) * 16),
+          (int32_t)(ky * win->kw + kx)};
+  return n;
+}
+
+typedef void (*row_fn)(const mrt_pixel_row *row);
+
+/* How many positions a mean divides by, when it counts padding: those inside the padded image. */
+typedef struct mean_count {
+  bool padded;
+  int64_t pad_bottom, pad_right;
+} mean_count;
+
+static float mean_scale(const window *win, const mean_count *mc, int64_t y0, int64_t x0, range y, range x) {
+  int64_t n = (y.end - y.begin) * (x.end - x.begin);
+  if (mc->padded) {
+    const range py = valid_taps(y0 + win->pad_top, win->kh, win->dil_h, win->h + win->pad_top + mc->pad_bottom);
+    const range px = valid_taps(x0 + win->pad_left, win->kw, win->dil_w, win->w + win->pad_left + mc->pad_right);
+    n = (py.end - py.begin) * (px.end - px.begin);
+  }
+  return n > 0 ? 1.0f / (float)n : 0.0f;
+}
+
+/* One output row of one channel block. `in` is the block's plane; base holds what does not change. */
+static void run_row(const window *win, row_fn fn, mrt_pixel_row base, const float *in, int64_t oy,
+                    int64_t ow, const mean_count *mc, mrt_tap *taps) {
+  const int64_t y0 = oy * win->stride_h - win->pad_top;
+  const range y = valid_taps(y0, win->kh, win->dil_h, win->h);
+  const range mid = interior(ow, win->kw, win->stride_w, win->dil_w, win->pad_left, win->w);
+  const float *row = in + (y0 + y.begin * win->dil_h) * win->w * 16;
+  if (y.begin == y.end) row = in;
+  base.taps = taps;
+  base.step = win->stride_w * 16;
+  for (int64_t ox = 0; ox < ow;) {
+    mrt_pixel_row r = base;
+    const int64_t x0 = ox * win->stride_w - win->pad_left;
+    const range x = valid_taps(x0, win->kw, win->dil_w, win->w);
+    r.count = ox >= mid.begin && ox < mid.end ? mid.end - ox : 1;
+    r.n_taps = list_taps(win, y, x, taps);
+    r.in = r.n_taps ? row + (x0 + x.begin * win->dil_w) * 16 : in;
+    r.out = base.out + ox * 16;
+    if (base.residual) r.residual = base.residual + ox * 16;
+    if (mc) r.scale = mean_scale(win, mc, y0, x0, y, x);
+    fn(&r);
+    ox += r.count;
+  }
+}
+
+/* ---- depthwise ------------------------------------------------------------------------------------ */
+void mrt_conv_depthwise_pack(const mrt_conv *p, const float *weights, float *dst) {
+  const int64_t taps = p->kh * p->kw;
+  memset(dst, 0, mrt_conv_packed_size(p));
+  for (int64_t c = 0; c < p->cout; ++c)
+    for (int64_t t = 0; t < taps; ++t)
+      dst[((c / 16) * taps + t) * 16 + c % 16] = weights[c * taps + t];
+}
+
+typedef struct rows_job {
+  window win;
+  row_fn fn;
+  mrt_pixel_row base;
+  mean_count mean;
+  bool is_mean;
+  int64_t blocks, planes, oh, ow, chunks; /* channel blocks, n * blocks */
+  const float *in, *weights, *bias, *residual;
+  float *out;
+  mrt_ew_fn act;
+  mrt_act act_spec;
+} rows_job;
+
+/* Units are (image, channel block, output row). */
+static void rows_chunk(void *arg, int64_t chunk, int worker) {
+  (void)worker;
+  const rows_job *j = arg;
+  mrt_tap taps[MAX_TAPS];
+  const int64_t end = mrt_par_begin(j->planes * j->oh, j->chunks, chunk + 1);
+  for (int64_t u = mrt_par_begin(j->planes * j->oh, j->chunks, chunk); u < end; ++u) {
+    const int64_t plane = u / j->oh, oy = u % j->oh, block = plane % j->blocks;
+    mrt_pixel_row r = j->base;
+    r.out = j->out + u * j->ow * 16;
+    if (j->weights) r.weights = j->weights + block * j->win.kh * j->win.kw * 16;
+    if (j->bias) r.bias = j->bias + block * 16;
+    if (j->residual) r.residual = j->residual + u * j->ow * 16;
+    run_row(&j->win, j->fn, r, j->in + plane * j->win.h * j->win.w * 16, oy, j->ow,
+            j->is_mean ? &j->mean : NULL, taps);
+    if (j->act) j->act(r.out, r.out, NULL, NULL, j->act_spec.p, j->ow * 16);
+  }
+}
+
+static void rows_run(const mrt_par *par, rows_job *j) {
+  if (j->planes <= 0 || j->oh <= 0 || j->ow <= 0) return;
+  const double pixel = 2.0 + 0.25 * (double)(j->win.kh * j->win.kw); /* nanoseconds */
+  j->chunks = mrt_par_chunks(j->planes * j->oh, (double)(j->planes * j->oh * j->ow) * pixel);
+  mrt_par_run(par, j->chunks, rows_chunk, j);
+}
+
+void mrt_conv_depthwise_run(const mrt_par *par, const mrt_conv *p, const mrt_conv_args *a,
+                            float *scratch) {
+  const int64_t blocks = mrt_c16_blocks(p->cout);
+  rows_job j = {
+      .win = {p->kh, p->kw, p->stride_h, p->stride_w, p->dil_h, p->dil_w, p->pad_top, p->pad_left, a->h, a->w},
+      .fn = mrt_conv_kernels_get()->depthwise, .blocks = blocks, .planes = a->n * blocks,
+      .oh = mrt_conv_out(a->h, p->kh, p->stride_h, p->dil_h, p->pad_top, p->pad_bottom),
+      .ow = mrt_conv_out(a->w, p->kw, p->stride_w, p->dil_w, p->pad_left, p->pad_right),
+      .in = a->input, .weights = a->weights, .bias = a->bias, .residual = a->residual, .out = a->output,
+      .act_spec = a->act};
+  if (a->act.op == MRT_EW_RELU || a->act.op == MRT_EW_CLIP) {
+    j.base.clip = true;
+    j.base.lo = a->act.op == MRT_EW_RELU ? 0.0f : a->act.p[0];
+    j.base.hi = a->act.op == MRT_EW_RELU ? __builtin_inff() : a->act.p[1];
+  } else if (a->act.op != MRT_EW_COPY) {
+    j.act = mrt_ew_find(a->act.op);
+  }
+  if (a->bias && p->cout % 16) { /* the kernels read whole blocks */
+    memset(scratch, 0, (size_t)blocks * 64);
+    memcpy(scratch, a->bias, (size_t)p->cout * 4);
+    j.bias = scratch;
+  }
+  rows_run(par, &j);
+}
+
+/* ---- pooling -------------------------------------------------------------------------------------- */
+void mrt_pool_run(const mrt_par *par, const mrt_pool *p, int64_t n, int64_t c, int64_t h, int64_t w,
+                  const float *in, int64_t oh, int64_t ow, float *out) {
+  const mrt_conv_kernels *kern = mrt_conv_kernels_get();
+  const int64_t blocks = mrt_c16_blocks(c);
+  rows_job j = {
+      .win = {p->kh, p->kw, p->stride_h, p->stride_w, p->dil_h, p->dil_w, p->pad_top, p->pad_left, h, w},
+      .fn = p->kind == MRT_POOL_MAX ? kern->max : kern->mean,
+      .mean = {p->kind == MRT_POOL_AVG_INCLUDE_PAD, p->pad_bottom, p->pad_right},
+      .is_mean = p->kind != MRT_POOL_MAX, .blocks = blocks, .planes = n * blocks, .oh = oh, .ow = ow,
+      .in = in, .out = out};
+  rows_run(par, &j);
+}
+
+typedef struct global_job {
+  const float *in;
+  float *out;
+  int64_t n, c, area, units, chunks;
+  bool is_max;
+} global_job;
+
+static void global_chunk(void *arg, int64_t chunk, int worker) {
+  (void)worker;
+  const global_job *j = arg;
+  const mrt_conv_kernels *kern = mrt_conv_kernels_get();
+  const int64_t blocks = mrt_c16_blocks(j->c), end = mrt_par_begin(j->units, j->chunks, chunk + 1);
+  for (int64_t u = mrt_par_begin(j->units, j->chunks, chunk); u < end; ++u) {
+    float y[16];
+    (j->is_max ? kern->reduce_max : kern->reduce_sum)(j->in + u * j->area * 16, j->area, y);
+    const int64_t c0 = u % blocks * 16;
+    for (int64_t l = 0; l < 16 && c0 + l < j->c; ++l)
+      j->out[u / blocks * j->c + c0 + l] = j->is_max ? y[l] : y[l] / (float)j->area;
+  }
+}
+
+void mrt_pool_global(const mrt_par *par, mrt_pool_kind kind, int64_t n, int64_t c, int64_t h,
+                     int64_t w, const float *in, float *out_nc) {
+  global_job j = {in, out_nc, n, c, h * w, n * mrt_c16_blocks(c), 1, kind == MRT_POOL_MAX};
+  j.chunks = mrt_par_chunks(j.units, (double)j.units * (double)(h * w) * 1.5);
+  if (j.units > 0) mrt_par_run(par, j.chunks, global_chunk, &j);
+}
+
+/* ---- plain <-> c16 ---------------------------------------------------------------------------------- */
+enum { REORDER_PIXELS = 1024 }; /* a unit: one block of channels x this many pixels */
+
+typedef struct reorder_job {
+  const float *src;
+  float *dst;
+  int64_t c, area, blocks, pieces, units, chunks;
+  bool to_c16;
+} reorder_job;
+
+static void reorder_chunk(void *arg, int64_t chunk, int worker) {
+  (void)worker;
+  const reorder_job *j = arg;
+  const mrt_conv_kernels *kern = mrt_conv_kernels_get();
+  const int64_t end = mrt_par_begin(j->units, j->chunks, chunk + 1);
+  for (int64_t u = mrt_par_begin(j->units, j->chunks, chunk); u < end; ++u) {
+    const int64_t plane = u / j->pieces, p0 = u % j->pieces * REORDER_PIXELS;
+    const int64_t block = plane % j->blocks, image = plane / j->blocks;
+    const int64_t left = j->area - p0, pixels = left < REORDER_PIXELS ? left : REORDER_PIXELS;
+    const int channels = (int)(j->c - block * 16 < 16 ? j->c - block * 16 : 16);
+    const int64_t plain = (image * j->c + block * 16) * j->area + p0;
+    const int64_t blocked = (plane * j->area + p0) * 16;
+    if (j->to_c16) kern->to_c16(j->src + plain, j->area, channels, pixels, j->dst + blocked);
+    else kern->from_c16(j->src + blocked, j->area, channels, pixels, j->dst + plain);
+  }
+}
+
+static void reorder(const mrt_par *par, const float *src, int64_t n, int64_t c, int64_t area, float *dst,
+                    bool to_c16) {
+  const int64_t blocks = mrt_c16_blocks(c), pieces = (area + REORDER_PIXELS - 1) / REORDER_PIXELS;
+  reorder_job j = {src, dst, c, area, blocks, pieces, n * blocks * pieces, 1, to_c16};
+  if (j.units <= 0) return;
+  j.chunks = mrt_par_chunks(j.units, (double)(n * blocks * area) * 4.0);
+  mrt_par_run(par, j.chunks, reorder_chunk, &j);
+}
+
+void mrt_c16_from_nchw(const mrt_par *par, const float *src, int64_t n, int64_t c, int64_t h,
+                       int64_t w, float *dst) {
+  reorder(par, src, n, c, h * w, dst, true);
+}
+
+void mrt_c16_to_nchw(const mrt_par *par, const float *src, int64_t n, int64_t c, int64_t h,
+                     int64_t w, float *dst) {
+  reorder(par, src, n, c, h * w, dst, false);
+}

@@ -1,0 +1,58 @@
+/* Kernels on rows of c16 pixels, one table per instruction set (conv.def): depthwise convolution,
+ * pooling, and the moves between plain NCHW and c16. Dense convolution uses the tiles of gemm/. */
+#ifndef MRT_PROVIDER_CPU_CONV_KERNEL_H
+#define MRT_PROVIDER_CPU_CONV_KERNEL_H
+
+#include "provider/cpu/conv/conv.h"
+
+/* One tap of a window: where its input lies from the first tap's pixel, and which weight. */
+typedef struct mrt_tap {
+  int32_t off; /* floats */
+  int32_t w;   /* index into weights, in units of 16 floats */
+} mrt_tap;
+
+/* `count` output pixels of one row and channel block; input pixels of neighbours are step floats
+ * apart. */
+typedef struct mrt_pixel_row {
+  const float *in;
+  float *out;
+  const mrt_tap *taps;
+  int n_taps;
+  int64_t step, count;
+  const float *weights;  /* depthwise: [kh * kw][16] */
+  const float *bias;     /* depthwise: 16 floats or NULL */
+  const float *residual; /* depthwise: like out, or NULL */
+  float lo, hi;          /* depthwise: clip if `clip` */
+  bool clip;
+  float scale; /* mean: 1 / number of positions */
+} mrt_pixel_row;
+
+typedef struct mrt_conv_kernels {
+  const char *name;
+  void (*depthwise)(const mrt_pixel_row *r);
+  void (*max)(const mrt_pixel_row *r);
+  void (*mean)(const mrt_pixel_row *r);
+  /* out[16]: sum or maximum over `count` consecutive pixels. */
+  void (*reduce_max)(const float *in, int64_t count, float *out);
+  void (*reduce_sum)(const float *in, int64_t count, float *out);
+  /* `pixels` pixels of `channels` (1..16) planes, `plane` floats apart, to 16-float pixels; missing
+   * channels 0. And back. */
+  void (*to_c16)(const float *src, int64_t plane, int channels, int64_t pixels, float *dst);
+  void (*from_c16)(const float *src, int64_t plane, int channels, int64_t pixels, float *dst);
+} mrt_conv_kernels;
+
+#define MRT_KERNEL(isa, symbol) extern const mrt_conv_kernels symbol;
+#include "provider/cpu/conv/conv.def"
+#undef MRT_KERNEL
+
+const mrt_conv_kernels *mrt_conv_kernels_get(void);
+
+/* conv_depthwise.c: the groups == cin == cout part of mrt_conv_run. */
+static inline bool mrt_conv_is_depthwise(const mrt_conv *p) {
+  return p->groups > 1 && p->groups == p->cin && p->groups == p->cout;
+}
+void mrt_conv_depthwise_pack(const mrt_conv *p, const float *weights, float *dst);
+void mrt_conv_depthwise_run(const mrt_par *par, const mrt_conv *p, const mrt_conv_args *args,
+                            float *scratch);
+
+#endif
