@@ -6,13 +6,15 @@
 #include <string.h>
 
 #define MAX_TERMS 48  /* larger products are given up as unknown: exporters need a handful */
-#define MAX_POWERS 12
+#define MAX_POWERS 12 /* atoms in one monomial */
+#define MAX_POWER 16   /* of one atom; both bound evaluation */
+#define MAX_DEPTH 24   /* of divisions, min and max in each other: walks are not memoised */
 
 typedef enum atom_op { SYMBOL, FLOORDIV, CEILDIV, MIN, MAX } atom_op;
 typedef struct atom {
   int64_t id;
   atom_op op;
-  int symbol;
+  int symbol, depth;
   const mrt_expr *a, *b;
 } atom;
 typedef struct power {
@@ -93,6 +95,14 @@ static bool remember(mrt_symtab *t, mrt_map *m, const int64_t *key, size_t bytes
   return true;
 }
 
+static int depth_of(const mrt_expr *e) {
+  int d = 0;
+  for (int i = 0; e && i < e->n; ++i)
+    for (int k = 0; e->t[i].m && k < e->t[i].m->n; ++k)
+      if (e->t[i].m->p[k].atom->depth > d) d = e->t[i].m->p[k].atom->depth;
+  return d;
+}
+
 static const atom *get_atom(mrt_symtab *t, atom_op op, int symbol, const mrt_expr *a,
                             const mrt_expr *b) {
   int64_t key[4] = {op, symbol, a ? a->id : 0, b ? b->id : 0};
@@ -100,7 +110,9 @@ static const atom *get_atom(mrt_symtab *t, atom_op op, int symbol, const mrt_exp
   if (x) return x;
   x = mrt_arena_alloc(t->arena, sizeof *x);
   if (!x) return no_memory(t);
-  *x = (atom){t->next_id++, op, symbol, a, b};
+  int da = depth_of(a), db = depth_of(b), depth = op == SYMBOL ? 0 : (da > db ? da : db) + 1;
+  if (depth > MAX_DEPTH) return NULL;
+  *x = (atom){t->next_id++, op, symbol, depth, a, b};
   return remember(t, &t->atoms, key, sizeof key, x) ? x : NULL;
 }
 
@@ -211,6 +223,7 @@ static const mono *mono_mul(mrt_symtab *t, const mono *a, const mono *b) {
     int64_t ib = j < b->n ? b->p[j].atom->id : INT64_MAX;
     power x = ia <= ib ? a->p[i] : b->p[j];
     if (ia == ib) x.n += b->p[j].n;
+    if (x.n > MAX_POWER) return NULL;
     i += ia <= ib;
     j += ib <= ia;
     p[n++] = x;
@@ -277,7 +290,7 @@ static const mrt_expr *exact_div(mrt_symtab *t, const mrt_expr *a, const mrt_exp
     const term *x = NULL;
     term q = {0, NULL};
     for (int i = rest->n - 1; i >= 0 && !x; --i) { /* a term that the leading one divides */
-      bool ok = rest->t[i].coef % lead->coef == 0;
+      bool ok = lead->coef != -1 ? rest->t[i].coef % lead->coef == 0 : rest->t[i].coef != INT64_MIN;
       if (lead->m) q.m = rest->t[i].m && ok ? mono_div(t, rest->t[i].m, lead->m, &ok) : (ok = false, NULL);
       else q.m = rest->t[i].m;
       if (ok) {
@@ -418,6 +431,7 @@ static bool atom_eval(const atom *a, const int64_t *values, int n, int64_t *out)
     case MAX: *out = x > y ? x : y; return true;
     default:
       if (!y || (x == INT64_MIN && y == -1)) return false;
+      if (x == INT64_MIN) return false; /* its negation has no value */
       *out = a->op == FLOORDIV ? floor_div(x, y) : -floor_div(-x, y);
       return true;
   }

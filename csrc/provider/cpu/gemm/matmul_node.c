@@ -1,0 +1,147 @@
+/* MatMul and Gemm of float32 on the packed GEMM. Constant right sides are packed once, when the
+ * kernel is made; others are packed into scratch at each run. */
+#include <string.h>
+
+#include "provider/cpu/cpu.h"
+#include "provider/cpu/gemm/gemm.h"
+
+typedef struct matmul_kernel {
+  mrt_kernel k;
+  float *packed; /* NULL: B is not constant */
+  int64_t pk, pn, batch; /* shape of what was packed */
+  float alpha, beta;
+  bool trans_a, trans_b, gemm;
+} matmul_kernel;
+
+static bool match(const mrt_provider *p, const mrt_node *node) {
+  (void)p;
+  return mrt_node_in_dtype(node, 0) == MRT_FLOAT && mrt_node_in_dtype(node, 1) == MRT_FLOAT &&
+         mrt_node_in_rank(node, 0) >= 2 && mrt_node_in_rank(node, 1) >= 2;
+}
+
+static void destroy(mrt_kernel *k) {
+  mrt_mem_free(k->alloc, ((matmul_kernel *)k)->packed);
+  mrt_kernel_free(k);
+}
+
+typedef struct shapes {
+  int64_t m, n, k, batch, sa, sb; /* sa, sb: elements from one batch to the next */
+  bool regular;                   /* batches step evenly: one batched call does it */
+} shapes;
+
+static mrt_status *read_shapes(const matmul_kernel *q, const mrt_tensor *a, const mrt_tensor *b,
+                               const mrt_tensor *y, shapes *s) {
+  int64_t kb = b->dims[b->rank - (q->trans_b ? 1 : 2)];
+  s->m = a->dims[a->rank - (q->trans_a ? 1 : 2)];
+  s->k = a->dims[a->rank - (q->trans_a ? 2 : 1)];
+  s->n = b->dims[b->rank - (q->trans_b ? 2 : 1)];
+  if (s->k != kb) return MRT_ERR(MRT_INVALID_ARGUMENT, "MatMul dimension mismatch");
+  int64_t na = mrt_tensor_count(a), nb = mrt_tensor_count(b), one_a = s->m * s->k, one_b = s->k * s->n;
+  s->batch = 1;
+  for (int i = 0; i < y->rank - 2; ++i) s->batch *= y->dims[i];
+  int64_t ba = one_a ? na / one_a : s->batch, bb = one_b ? nb / one_b : s->batch;
+  s->regular = (ba == s->batch || ba == 1) && (bb == s->batch || bb == 1);
+  s->sa = ba == 1 ? 0 : one_a;
+  s->sb = bb == 1 ? 0 : one_b;
+  if (bb == 1 && ba == s->batch && !q->trans_a) { /* one tall product */
+    s->m *= s->batch;
+    s->batch = 1;
+  }
+  return NULL;
+}
+
+/* Gemm's C: a row vector becomes the bias, all else a residual. */
+static mrt_status *gemm_bias(mrt_kctx *c, const matmul_kernel *q, const mrt_tensor *y,
+                             mrt_gemm_epilogue *e) {
+  const mrt_tensor *b = mrt_in(c, 2);
+  int64_t m = y->dims[0], n = y->dims[1];
+  mrt_bcast bc;
+  e->alpha = q->alpha;
+  if (!b || q->beta == 0) return NULL;
+  MRT_TRY(mrt_bcast_init(&bc, 1, &b, 2, y->dims));
+  int64_t count = mrt_tensor_count(b);
+  bool row = b->rank >= 1 && b->dims[b->rank - 1] == n && count == n;
+  if (row && q->beta == 1) {
+    e->bias = b->data;
+    return NULL;
+  }
+  e->beta = q->beta;
+  if (row || count == m * n) {
+    e->residual = b->data;
+    e->residual_ld = count == n && m != 1 ? 0 : n;
+    return NULL;
+  }
+  float *full; /* a scalar or a column: spread it out */
+  MRT_TRY(mrt_scratch(c, (size_t)(m * n) * 4, (void **)&full));
+  for (int64_t i = 0; i < m * n; ++i) full[i] = ((const float *)b->data)[count == 1 ? 0 : i / n];
+  e->residual = full;
+  e->residual_ld = n;
+  return NULL;
+}
+
+static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
+  const matmul_kernel *q = (const matmul_kernel *)k;
+  const mrt_tensor *a = mrt_in(c, 0), *b = mrt_in(c, 1);
+  mrt_tensor *y = mrt_out(c, 0);
+  shapes s = {0};
+  if (!y || !mrt_tensor_count(y)) return NULL;
+  MRT_TRY(read_shapes(q, a, b, y, &s));
+  if (!s.regular) return c->node->def->run(c); /* uneven broadcasting: the reference */
+  mrt_gemm_epilogue e = MRT_GEMM_EPILOGUE_NONE;
+  if (q->gemm) MRT_TRY(gemm_bias(c, q, y, &e));
+  const float *packed = q->packed;
+  size_t panel = mrt_gemm_packed_size(s.n, s.k) / sizeof(float);
+  int64_t copies = s.sb ? s.batch : 1;
+  if (!packed || q->pk != s.k || q->pn != s.n || q->batch != copies) {
+    float *dst;
+    MRT_TRY(mrt_scratch(c, panel * (size_t)copies * sizeof(float), (void **)&dst));
+    for (int64_t i = 0; i < copies; ++i)
+      mrt_gemm_pack_b(&c->par, (const float *)b->data + i * s.sb, q->trans_b ? s.k : s.n,
+                      q->trans_b, s.k, s.n, dst + (size_t)i * panel);
+    packed = dst;
+  }
+  void *scratch = NULL;
+  size_t bytes = mrt_gemm_scratch_size(&c->par, s.m, s.n, s.k, q->trans_a);
+  if (bytes) MRT_TRY(mrt_scratch(c, bytes, &scratch));
+  mrt_gemm g = {.m = s.m, .n = s.n, .k = s.k, .a = a->data, .lda = q->trans_a ? s.m : s.k,
+                .a_trans = q->trans_a, .b = packed, .c = y->data, .ldc = s.n, .epi = &e};
+  mrt_gemm_batch batch = {.batch = s.batch, .a = s.sa, .b = s.sb ? (int64_t)panel : 0,
+                          .c = s.m * s.n};
+  if (s.batch == 1) mrt_gemm_run(&c->par, &g, scratch);
+  else mrt_gemm_run_batch(&c->par, &g, &batch, scratch);
+  return NULL;
+}
+
+static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kernel **out) {
+  matmul_kernel *q;
+  const mrt_tensor *b = mrt_node_in_const(node, 1);
+  *out = NULL;
+  MRT_TRY(mrt_kernel_new(p->env->alloc, sizeof *q, "gemm_f32", run, destroy, &q));
+  q->gemm = strcmp(node->op_type, "Gemm") == 0;
+  q->alpha = q->gemm ? mrt_node_float(node, "alpha") : 1;
+  q->beta = q->gemm ? mrt_node_float(node, "beta") : 0;
+  q->trans_a = q->gemm && mrt_node_int(node, "transA");
+  q->trans_b = q->gemm && mrt_node_int(node, "transB");
+  *out = &q->k;
+  if (!b || b->strided) return NULL;
+  q->pk = b->dims[b->rank - (q->trans_b ? 1 : 2)];
+  q->pn = b->dims[b->rank - (q->trans_b ? 2 : 1)];
+  int64_t one = q->pk * q->pn;
+  q->batch = one ? mrt_tensor_count(b) / one : 0;
+  size_t panel = mrt_gemm_packed_size(q->pn, q->pk), bytes;
+  if (!q->batch || !mrt_size_mul(panel, (size_t)q->batch, &bytes)) return NULL;
+  mrt_status *st = mrt_mem_new_aligned(p->env->alloc, bytes, MRT_ALIGN, (void **)&q->packed);
+  if (st) {
+    destroy(&q->k);
+    *out = NULL;
+    return st;
+  }
+  const mrt_par par = {0};
+  for (int64_t i = 0; i < q->batch; ++i)
+    mrt_gemm_pack_b(&par, (const float *)b->data + i * one, q->trans_b ? q->pk : q->pn, q->trans_b,
+                    q->pk, q->pn, q->packed + (size_t)i * (panel / sizeof(float)));
+  return NULL;
+}
+
+MRT_CPU_KERNEL(matmul_f32) = {.domain = "", .op = "MatMul", .match = match, .create = create};
+MRT_CPU_KERNEL(gemm_f32) = {.domain = "", .op = "Gemm", .match = match, .create = create};
