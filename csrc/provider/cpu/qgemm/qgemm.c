@@ -1,0 +1,286 @@
+/* The integer product: A is packed for all threads first (rows in units of 64 bytes, s8 turned into u8
+ * by +128, with its row sums when B has zero points), then row blocks x panels are shared out. The
+ * whole of k is one block: a panel of int8 fits L2 for any usual k. */
+#include "provider/cpu/qgemm/qgemm.h"
+
+#include <string.h>
+
+#include "base/cpu.h"
+#include "provider/cpu/qgemm/qgemm_kernel.h"
+
+enum { PANEL = 32, UNIT = 64, ROW_BLOCK = 256 << 10 };
+
+const mrt_qgemm_kernels *mrt_qgemm_kernels_get(void) {
+  const uint32_t have = mrt_cpu_get()->isa;
+#define MRT_KERNEL(isa, symbol) \
+  if ((have & MRT_ISA_##isa) == MRT_ISA_##isa) return &symbol;
+#include "provider/cpu/qgemm/qgemm.def"
+#undef MRT_KERNEL
+}
+
+static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static inline int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/* ---- packed B: [panels][k4][32][4], then [panels * 32] sums over k ----------------------------- */
+static int64_t panel_bytes(int64_t k) { return ceil_div(k, 4) * 4 * PANEL; }
+static const int32_t *column_sums(const void *packed, int64_t n, int64_t k) {
+  return (const int32_t *)((const int8_t *)packed + ceil_div(n, PANEL) * panel_bytes(k));
+}
+
+size_t mrt_qgemm_packed_size(int64_t n, int64_t k) {
+  return (size_t)(ceil_div(n, PANEL) * (panel_bytes(k) + PANEL * 4));
+}
+
+typedef struct pack_job {
+  const uint8_t *b;
+  int64_t row, col; /* bytes from k to k, from column to column */
+  int64_t k, n, chunks;
+  uint8_t flip;     /* u8 to s8: minus 128 */
+  int8_t *dst;
+} pack_job;
+
+static void pack_panel(const pack_job *j, int64_t panel) {
+  const int64_t n0 = panel * PANEL, cols = min_i64(PANEL, j->n - n0);
+  int8_t *dst = j->dst + panel * panel_bytes(j->k);
+  int32_t *sums = (int32_t *)column_sums(j->dst, j->n, j->k) + n0, sum[PANEL] = {0};
+  memset(dst, 0, (size_t)panel_bytes(j->k));
+  for (int64_t k = 0; k < j->k; ++k) {
+    const uint8_t *src = j->b + k * j->row + n0 * j->col;
+    int8_t *to = dst + k / 4 * 128 + k % 4;
+    for (int64_t c = 0; c < cols; ++c) {
+      const int8_t v = (int8_t)(src[c * j->col] ^ j->flip);
+      to[c * 4] = v;
+      sum[c] += v;
+    }
+  }
+  memcpy(sums, sum, sizeof sum);
+}
+
+static void pack_chunk(void *arg, int64_t chunk, int worker) {
+  (void)worker;
+  const pack_job *j = arg;
+  const int64_t panels = ceil_div(j->n, PANEL), end = mrt_par_begin(panels, j->chunks, chunk + 1);
+  for (int64_t i = mrt_par_begin(panels, j->chunks, chunk); i < end; ++i) pack_panel(j, i);
+}
+
+void mrt_qgemm_pack_b(const mrt_par *par, const void *b, bool b_signed, int64_t ldb, bool trans,
+                      int64_t k, int64_t n, void *dst) {
+  pack_job j = {b, trans ? 1 : ldb, trans ? ldb : 1, k, n, 1, b_signed ? 0 : 0x80, dst};
+  if (n <= 0) return;
+  j.chunks = mrt_par_chunks(ceil_div(n, PANEL), (double)n * (double)k);
+  mrt_par_run(par, j.chunks, pack_chunk, &j);
+}
+
+/* ---- the plan ----------------------------------------------------------------------------------- */
+typedef struct qgemm_plan {
+  const mrt_qgemm_kernels *kern;
+  int64_t tiles, pitch, panels, units; /* units of 64 k */
+  int64_t tile_bytes;                  /* packed A */
+  int64_t tables_at, sums_at, a_at, total; /* scratch offsets */
+} qgemm_plan;
+
+static void plan_make(qgemm_plan *p, int64_t m, int64_t n, int64_t k) {
+  p->kern = mrt_qgemm_kernels_get();
+  p->tiles = ceil_div(m, p->kern->max_rows);
+  p->pitch = p->tiles ? ceil_div(m, p->tiles) : 0;
+  p->panels = ceil_div(n, PANEL);
+  p->units = ceil_div(k, UNIT);
+  p->tile_bytes = p->pitch * p->units * UNIT;
+  p->tables_at = 0;
+  p->sums_at = p->panels * PANEL * 4 * 4;
+  const int64_t table = ceil_div(p->units * (int64_t)sizeof(mrt_qblock), 64) * 64;
+  p->a_at = p->sums_at + ceil_div(m * 4, 64) * 64 + table;
+  p->total = p->a_at + p->tiles * p->tile_bytes;
+}
+
+size_t mrt_qgemm_scratch_size(const mrt_par *par, int64_t m, int64_t n, int64_t k) {
+  (void)par;
+  qgemm_plan p;
+  if (m <= 0 || n <= 0) return 0;
+  plan_make(&p, m, n, k);
+  return (size_t)p.total;
+}
+
+/* ---- one run ------------------------------------------------------------------------------------ */
+typedef struct qgemm_job {
+  qgemm_plan p;
+  const mrt_qgemm *g;
+  const mrt_qgemm_epilogue *e;
+  int32_t *col, *b_zero; /* [panels * 32] each */
+  float *scale, *bias;
+  int32_t *a_sum;
+  mrt_qblock *blocks;
+  uint8_t *a;
+  bool has_b_zero;
+  float lo, hi;
+  mrt_ew_fn act; /* when not folded into lo and hi */
+  int64_t chunks, parts_m, parts_n;
+} qgemm_job;
+
+/* col: what the zero points and the integer bias add to every row of a column. */
+static void fill_tables(qgemm_job *j, bool b_signed) {
+  const mrt_qgemm *g = j->g;
+  const mrt_qgemm_epilogue *e = j->e;
+  const int32_t za = g->a_zero + (g->a_signed ? 128 : 0);
+  const int32_t *sums = column_sums(g->b, g->n, g->k);
+  const bool quantized = e->out == MRT_Q_U8 || e->out == MRT_Q_S8;
+  const float unit = quantized && !j->act ? 1.0f / e->out_scale : 1.0f;
+  for (int64_t n = 0; n < j->p.panels * PANEL; ++n) {
+    const bool real = n < g->n;
+    int32_t zb = 0;
+    if (g->b_zero && real) zb = g->b_zero[g->b_zero_per_col ? n : 0] - (b_signed ? 0 : 128);
+    else if (!b_signed) zb = -128;
+    if (zb != 0 && real) j->has_b_zero = true;
+    j->b_zero[n] = zb;
+    uint32_t c = (uint32_t)(int32_t)g->k * (uint32_t)za * (uint32_t)zb;
+    c -= (uint32_t)za * (uint32_t)sums[n];
+    if (e->bias_s32 && real) c += (uint32_t)e->bias_s32[n];
+    j->col[n] = (int32_t)c;
+    j->scale[n] = e->out != MRT_Q_S32 && real ? e->scale[e->scale_per_col ? n : 0] * unit : 0.0f;
+    j->bias[n] = e->bias && real ? e->bias[n] * unit : 0.0f;
+  }
+}
+
+/* Clamp bounds: the activation's, and the range of the output type, in units of its scale. */
+static void fill_bounds(qgemm_job *j) {
+  const mrt_qgemm_epilogue *e = j->e;
+  const float inf = __builtin_inff();
+  j->lo = -inf;
+  j->hi = inf;
+  if (e->act.op == MRT_EW_RELU) j->lo = 0.0f;
+  else if (e->act.op == MRT_EW_CLIP) j->lo = e->act.p[0], j->hi = e->act.p[1];
+  else if (e->act.op != MRT_EW_COPY && e->out != MRT_Q_S32) j->act = mrt_ew_find(e->act.op);
+  if ((e->out != MRT_Q_U8 && e->out != MRT_Q_S8) || j->act) return;
+  const bool s = e->out == MRT_Q_S8;
+  const float lo = (float)((s ? -128 : 0) - e->out_zero), hi = (float)((s ? 127 : 255) - e->out_zero);
+  j->lo = __builtin_fminf(__builtin_fmaxf(j->lo / e->out_scale, lo), hi);
+  j->hi = __builtin_fminf(__builtin_fmaxf(j->hi / e->out_scale, lo), hi);
+}
+
+static void pack_row(const qgemm_job *j, const uint8_t *src, uint8_t *dst, int32_t *out_sum) {
+  const int64_t k = j->g->k, step = j->p.pitch * UNIT;
+  const uint64_t flip = j->g->a_signed ? 0x8080808080808080u : 0;
+  int64_t i = 0;
+  for (; i + UNIT <= k; i += UNIT, dst += step)
+    for (int q = 0; q < UNIT; q += 8) {
+      uint64_t x;
+      memcpy(&x, src + i + q, 8);
+      x ^= flip;
+      memcpy(dst + q, &x, 8);
+    }
+  for (int64_t q = 0; q < UNIT && i < k; ++q)
+    dst[q] = i + q < k ? src[i + q] ^ (uint8_t)flip : 0;
+  if (!j->has_b_zero) return;
+  int32_t sum = 0;
+  for (i = 0; i < k; ++i) sum += src[i] ^ (uint8_t)flip;
+  *out_sum = sum;
+}
+
+static void pack_a_chunk(void *arg, int64_t chunk, int worker) {
+  (void)worker;
+  const qgemm_job *j = arg;
+  const qgemm_plan *p = &j->p;
+  const int64_t end = mrt_par_begin(p->tiles, j->chunks, chunk + 1);
+  for (int64_t t = mrt_par_begin(p->tiles, j->chunks, chunk); t < end; ++t) {
+    const int64_t r0 = mrt_par_begin(j->g->m, p->tiles, t), r1 = mrt_par_begin(j->g->m, p->tiles, t + 1);
+    for (int64_t r = r0; r < r1; ++r)
+      pack_row(j, (const uint8_t *)j->g->a + r * j->g->lda, j->a + t * p->tile_bytes + (r - r0) * UNIT,
+               j->a_sum + r);
+  }
+}
+
+static size_t out_bytes(mrt_q_out out) { return out == MRT_Q_S32 || out == MRT_Q_F32 ? 4 : 1; }
+
+/* A tile whose activation is not a clamp: floats first, in a buffer when they are to be quantized. */
+static void run_activated(const qgemm_job *j, mrt_qtile *t, mrt_qtile_fn fn, int64_t rows, int64_t r0, int64_t n) {
+  const mrt_qgemm_epilogue *e = j->e;
+  float buffer[16 * PANEL];
+  const mrt_qtile saved = *t;
+  t->out = MRT_Q_F32;
+  if (e->out != MRT_Q_F32) {
+    t->c = buffer;
+    t->c_row = PANEL;
+  }
+  fn(t);
+  for (int64_t r = 0; r < rows; ++r) {
+    float *y = (float *)t->c + r * t->c_row;
+    j->act(y, y, NULL, NULL, e->act.p, t->cols);
+    if (e->out == MRT_Q_F32) continue;
+    uint8_t *to = (uint8_t *)j->g->c + (r0 + r) * j->g->ldc + n;
+    j->p.kern->quantize(y, t->cols, 1.0f / e->out_scale, e->out_zero, e->out == MRT_Q_S8, to);
+  }
+  *t = saved;
+}
+
+static void run_tiles(const qgemm_job *j, int64_t t0, int64_t t1, int64_t p0, int64_t p1) {
+  const qgemm_plan *p = &j->p;
+  const mrt_qgemm *g = j->g;
+  const mrt_qgemm_epilogue *e = j->e;
+  mrt_qtile t = {.a_row = UNIT, .blocks = j->blocks, .n_blocks = p->units, .c_row = g->ldc, .c_col16 = 16,
+                 .r_row = e->residual_ld, .r_col16 = 16, .lo = j->lo, .hi = j->hi, .zero = e->out_zero,
+                 .out = e->out};
+  for (int64_t n = p0 * PANEL; n < min_i64(p1 * PANEL, g->n); n += p->kern->nr) {
+    t.cols = (int)min_i64(p->kern->nr, g->n - n);
+    const mrt_qtile_fn *fns = t.cols <= 16 && p->kern->nr > 16 ? p->kern->narrow : p->kern->wide;
+    t.b = (const int8_t *)g->b + n / PANEL * panel_bytes(g->k) + n % PANEL * 4;
+    t.col = j->col + n;
+    t.scale = j->scale + n;
+    t.bias = j->bias + n;
+    for (int64_t i = t0; i < t1; ++i) {
+      const int64_t r0 = mrt_par_begin(g->m, p->tiles, i), rows = mrt_par_begin(g->m, p->tiles, i + 1) - r0;
+      t.a = j->a + i * p->tile_bytes;
+      t.a_hi = t.a + p->kern->split * UNIT;
+      t.c = (uint8_t *)g->c + (size_t)(r0 * g->ldc + n) * out_bytes(e->out);
+      if (j->has_b_zero) t.b_zero = j->b_zero + n, t.a_sum = j->a_sum + r0;
+      if (e->residual) t.residual = e->residual + r0 * e->residual_ld + n;
+      if (j->act) run_activated(j, &t, fns[rows], rows, r0, n);
+      else fns[rows](&t);
+    }
+  }
+}
+
+static void run_chunk(void *arg, int64_t chunk, int worker) {
+  (void)worker;
+  const qgemm_job *j = arg;
+  const int64_t pm = chunk % j->parts_m, pn = chunk / j->parts_m;
+  const int64_t end = mrt_par_begin(j->p.tiles, j->parts_m, pm + 1);
+  const int64_t step = max_i64(1, ROW_BLOCK / max_i64(1, j->p.tile_bytes));
+  for (int64_t t = mrt_par_begin(j->p.tiles, j->parts_m, pm); t < end; t += step)
+    run_tiles(j, t, min_i64(end, t + step), mrt_par_begin(j->p.panels, j->parts_n, pn),
+              mrt_par_begin(j->p.panels, j->parts_n, pn + 1));
+}
+
+void mrt_qgemm_run(const mrt_par *par, const mrt_qgemm *g, bool b_signed, void *scratch) {
+  if (g->m <= 0 || g->n <= 0) return;
+  qgemm_job j = {.g = g, .e = g->epi};
+  plan_make(&j.p, g->m, g->n, g->k);
+  const int64_t columns = j.p.panels * PANEL;
+  uint8_t *at = scratch;
+  j.col = (int32_t *)at;
+  j.b_zero = j.col + columns;
+  j.scale = (float *)(j.b_zero + columns);
+  j.bias = j.scale + columns;
+  j.a_sum = (int32_t *)(at + j.p.sums_at);
+  j.blocks = (mrt_qblock *)(at + j.p.sums_at + ceil_div(g->m * 4, 64) * 64);
+  j.a = at + j.p.a_at;
+  fill_bounds(&j);
+  fill_tables(&j, b_signed);
+  for (int64_t u = 0; u < j.p.units; ++u) /* the last unit stops where B does */
+    j.blocks[u] = (mrt_qblock){(int32_t)(u * j.p.pitch * UNIT),
+                               (int32_t)ceil_div(min_i64(UNIT, g->k - u * UNIT), 4)};
+  j.chunks = mrt_par_chunks(j.p.tiles, (double)g->m * (double)g->k * 0.05);
+  mrt_par_run(par, j.chunks, pack_a_chunk, &j);
+  /* 240 multiply-adds a nanosecond, but B must at least be read. */
+  const double work = (double)g->m * (double)g->n * (double)g->k / 240.0;
+  const double read = (double)g->n * (double)g->k / 20.0, store = (double)g->m * (double)g->n * 0.05;
+  const int64_t total = mrt_par_chunks(j.p.tiles * j.p.panels, (work > read ? work : read) + store);
+  if (g->n >= g->m) {
+    j.parts_n = min_i64(j.p.panels, total);
+    j.parts_m = min_i64(j.p.tiles, ceil_div(total, j.parts_n));
+  } else {
+    j.parts_m = min_i64(j.p.tiles, total);
+    j.parts_n = min_i64(j.p.panels, ceil_div(total, j.parts_m));
+  }
+  mrt_par_run(par, j.parts_m * j.parts_n, run_chunk, &j);
+}

@@ -1,0 +1,180 @@
+/* AVX-512 VNNI tiles: up to 14 rows x 32 columns of vpdpbusd. The instruction is inline assembly:
+ * with the intrinsic gcc 12 copies and spills the accumulators. */
+#include "provider/cpu/qgemm/qgemm_kernel.h"
+
+#include <immintrin.h>
+
+#define INLINE static inline __attribute__((always_inline))
+enum { ROWS = 14, SPLIT = 7 };
+
+INLINE __m512i dot(__m512i acc, __m512i a, __m512i b) {
+  __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b));
+  return acc;
+}
+
+INLINE __m512i load4(const uint8_t *p) {
+  int32_t x;
+  __builtin_memcpy(&x, p, 4);
+  return _mm512_set1_epi32(x);
+}
+
+typedef struct cursor {
+  const uint8_t *q0, *q1, *q2, *q3; /* rows 0-3, 4-6, 7-10, 11-13 */
+  int64_t s, s3;
+} cursor;
+INLINE const uint8_t *row_at(const cursor *p, int i) {
+  const uint8_t *q = i < 4 ? p->q0 : i < 7 ? p->q1 : i < 11 ? p->q2 : p->q3;
+  const int d = i < 4 ? i : i < 7 ? i - 4 : i < 11 ? i - 7 : i - 11;
+  return d == 0 ? q : d == 1 ? q + p->s : d == 2 ? q + 2 * p->s : q + p->s3;
+}
+
+INLINE void step(__m512i c[ROWS][2], const cursor *p, int64_t k, const int8_t *b, const int rows, const int nv) {
+  const __m512i b0 = _mm512_loadu_si512(b);
+  const __m512i b1 = nv > 1 ? _mm512_loadu_si512(b + 64) : b0;
+#pragma GCC unroll 14
+  for (int i = 0; i < rows; ++i) {
+    const __m512i a = load4(row_at(p, i) + 4 * k);
+    c[i][0] = dot(c[i][0], a, b0);
+    if (nv > 1) c[i][1] = dot(c[i][1], a, b1);
+  }
+}
+
+/* One vector of 16 results; half is 0 or 1. */
+INLINE void store16(const mrt_qtile *t, __m512i x, const int i, const int half, __mmask16 m) {
+  const int64_t at = i * t->c_row + half * t->c_col16;
+  if (t->out == MRT_Q_S32) {
+    _mm512_mask_storeu_epi32((int32_t *)t->c + at, m, x);
+    return;
+  }
+  __m512 v = _mm512_fmadd_ps(_mm512_cvtepi32_ps(x), _mm512_loadu_ps(t->scale + 16 * half),
+                             _mm512_loadu_ps(t->bias + 16 * half));
+  if (t->out == MRT_Q_F32) {
+    if (t->residual)
+      v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(m, t->residual + i * t->r_row + half * t->r_col16));
+    v = _mm512_min_ps(_mm512_set1_ps(t->hi), _mm512_max_ps(_mm512_set1_ps(t->lo), v));
+    _mm512_mask_storeu_ps((float *)t->c + at, m, v);
+    return;
+  }
+  v = _mm512_min_ps(_mm512_max_ps(v, _mm512_set1_ps(t->lo)), _mm512_set1_ps(t->hi));
+  const __m512i q = _mm512_add_epi32(_mm512_cvtps_epi32(v), _mm512_set1_epi32(t->zero));
+  const __m128i bytes = _mm512_cvtepi32_epi8(q); /* in range already: truncation is exact */
+  if (m == 0xffff) _mm_storeu_si128((__m128i *)((uint8_t *)t->c + at), bytes);
+  else _mm_mask_storeu_epi8((uint8_t *)t->c + at, m, bytes);
+}
+
+INLINE void finish(const mrt_qtile *t, __m512i c[ROWS][2], const int rows, const int nv) {
+  const __mmask16 m0 = (__mmask16)(t->cols >= 16 ? 0xffff : (1u << t->cols) - 1);
+  const __mmask16 m1 = nv > 1 ? (__mmask16)((1u << (t->cols - 16)) - 1) : 0;
+#pragma GCC unroll 2
+  for (int h = 0; h < nv; ++h) {
+    const __m512i col = _mm512_loadu_si512(t->col + 16 * h);
+#pragma GCC unroll 14
+    for (int i = 0; i < rows; ++i) c[i][h] = _mm512_add_epi32(c[i][h], col);
+    if (t->b_zero) {
+      const __m512i zero = _mm512_loadu_si512(t->b_zero + 16 * h);
+#pragma GCC unroll 14
+      for (int i = 0; i < rows; ++i)
+        c[i][h] = _mm512_sub_epi32(c[i][h], _mm512_mullo_epi32(zero, _mm512_set1_epi32(t->a_sum[i])));
+    }
+  }
+  /* Stored through a buffer and a plain loop: unrolled, all output kinds x 28 would be much code. */
+  __m512i out[ROWS][2];
+#pragma GCC unroll 14
+  for (int i = 0; i < rows; ++i) {
+    out[i][0] = c[i][0];
+    if (nv > 1) out[i][1] = c[i][1];
+  }
+  __asm__("" : "+m"(out));
+#pragma GCC unroll 1
+  for (int i = 0; i < rows; ++i) {
+    store16(t, out[i][0], i, 0, m0);
+    if (nv > 1) store16(t, out[i][1], i, 1, m1);
+  }
+}
+
+INLINE void tile(const mrt_qtile *t, const int rows, const int nv, const int phases) {
+  __m512i c[4][ROWS][2];
+#pragma GCC unroll 4
+  for (int p = 0; p < phases; ++p)
+#pragma GCC unroll 14
+    for (int i = 0; i < rows; ++i) c[p][i][0] = c[p][i][1] = _mm512_setzero_si512();
+  cursor p = {.s = t->a_row, .s3 = 3 * t->a_row};
+  __asm__("" : "+r"(p.s3));
+  const int8_t *b = t->b;
+  for (int64_t kb = 0; kb < t->n_blocks; ++kb) {
+    const int64_t off = t->blocks[kb].off, len = t->blocks[kb].len;
+    p.q0 = t->a + off;
+    p.q1 = p.q0 + 4 * p.s;
+    p.q2 = t->a_hi + off;
+    p.q3 = p.q2 + 4 * p.s;
+    __asm__("" : "+r"(p.q0), "+r"(p.q1), "+r"(p.q2), "+r"(p.q3));
+    int64_t k = 0;
+    for (; k + 4 <= len; k += 4) {
+#pragma GCC unroll 4
+      for (int u = 0; u < 4; ++u) step(c[u % phases], &p, k + u, b + u * 128, rows, nv);
+      if (rows <= 4) { /* streaming B from memory: stay ahead of it */
+#pragma GCC unroll 8
+        for (int u = 0; u < 4 * nv; ++u) _mm_prefetch((const char *)(b + 2048 + u * 64), _MM_HINT_T0);
+      }
+      b += 512;
+    }
+    for (; k < len; ++k, b += 128) step(c[0], &p, k, b, rows, nv);
+  }
+#pragma GCC unroll 4
+  for (int q = 1; q < phases; ++q)
+#pragma GCC unroll 14
+    for (int i = 0; i < rows; ++i) {
+      c[0][i][0] = _mm512_add_epi32(c[0][i][0], c[q][i][0]);
+      c[0][i][1] = _mm512_add_epi32(c[0][i][1], c[q][i][1]);
+    }
+  finish(t, c[0], rows, nv);
+}
+
+#define TILE(rows)                                                                                    \
+  static void wide_##rows(const mrt_qtile *t) { tile(t, rows, 2, rows == 1 ? 4 : rows < 4 ? 2 : 1); } \
+  static void narrow_##rows(const mrt_qtile *t) { tile(t, rows, 1, rows < 3 ? 4 : rows < 8 ? 2 : 1); }
+TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6) TILE(7)
+TILE(8) TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14)
+
+static void quantize(const float *x, int64_t n, float inv, int32_t zero, bool is_signed, uint8_t *y) {
+  const __m512 lo = _mm512_set1_ps((float)((is_signed ? -128 : 0) - zero));
+  const __m512 hi = _mm512_set1_ps((float)((is_signed ? 127 : 255) - zero)), vinv = _mm512_set1_ps(inv);
+  const __m512i vz = _mm512_set1_epi32(zero);
+  for (int64_t i = 0; i < n; i += 16) {
+    const __mmask16 m = (__mmask16)(n - i >= 16 ? 0xffff : (1u << (n - i)) - 1);
+    const __m512 v = _mm512_mul_ps(_mm512_maskz_loadu_ps(m, x + i), vinv);
+    const __m512i q = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(v, lo), hi));
+    _mm_mask_storeu_epi8(y + i, m, _mm512_cvtepi32_epi8(_mm512_add_epi32(q, vz)));
+  }
+}
+
+static void dequantize(const uint8_t *x, int64_t n, float scale, int32_t zero, bool is_signed, float *y) {
+  const __m512 vs = _mm512_set1_ps(scale);
+  const __m512i vz = _mm512_set1_epi32(zero);
+  for (int64_t i = 0; i < n; i += 16) {
+    const __mmask16 m = (__mmask16)(n - i >= 16 ? 0xffff : (1u << (n - i)) - 1);
+    const __m128i b = _mm_maskz_loadu_epi8(m, x + i);
+    const __m512i v = is_signed ? _mm512_cvtepi8_epi32(b) : _mm512_cvtepu8_epi32(b);
+    _mm512_mask_storeu_ps(y + i, m, _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(v, vz)), vs));
+  }
+}
+
+static void range(const float *x, int64_t n, float *io_min, float *io_max) {
+  __m512 lo = _mm512_set1_ps(*io_min), hi = _mm512_set1_ps(*io_max);
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) { /* min and max give the second operand for NaN */
+    const __m512 v = _mm512_loadu_ps(x + i);
+    lo = _mm512_min_ps(v, lo);
+    hi = _mm512_max_ps(v, hi);
+  }
+  *io_min = _mm512_reduce_min_ps(lo);
+  *io_max = _mm512_reduce_max_ps(hi);
+  mrt_range_loop(x + i, n - i, io_min, io_max);
+}
+
+#define LIST(kind)                                                                             \
+  {0, kind##_1, kind##_2, kind##_3, kind##_4, kind##_5, kind##_6, kind##_7, kind##_8, kind##_9, \
+   kind##_10, kind##_11, kind##_12, kind##_13, kind##_14}
+const mrt_qgemm_kernels mrt_qgemm_avx512vnni = {
+    .name = "avx512vnni", .max_rows = ROWS, .nr = 32, .split = SPLIT, .wide = LIST(wide),
+    .narrow = LIST(narrow), .quantize = quantize, .dequantize = dequantize, .range = range};

@@ -1,0 +1,106 @@
+/* The integer register tile: raw[rows][cols] = sum over k of u8 A times s8 B, then corrections,
+ * scaling and storing in one go. Addressing is that of gemm/gemm_kernel.h, in bytes: A comes in units
+ * of four consecutive k, B in panels [k / 4][32][4]. */
+#ifndef MRT_PROVIDER_CPU_QGEMM_KERNEL_H
+#define MRT_PROVIDER_CPU_QGEMM_KERNEL_H
+
+#include "provider/cpu/qgemm/qgemm.h"
+
+typedef struct mrt_qblock {
+  int32_t off; /* bytes from a row's start */
+  int32_t len; /* units of 4 bytes */
+} mrt_qblock;
+
+/* Per column tables are padded to whole panels, so they are always read 16 at a time.
+ *   x = raw + col[j] - b_zero[j] * a_sum[i]
+ *   S32: x.   Else v = x * scale[j] + bias[j] (+ residual), clamped to [lo, hi]; F32: v.
+ *   U8, S8: round(v) + zero; scale, bias, lo and hi are given in units of the output's scale. */
+typedef struct mrt_qtile {
+  const uint8_t *a, *a_hi;
+  int64_t a_row; /* bytes */
+  const mrt_qblock *blocks;
+  int64_t n_blocks;
+  const int8_t *b;
+  void *c;
+  int64_t c_row, c_col16; /* elements of the output type */
+  const int32_t *col;
+  const int32_t *b_zero, *a_sum; /* both or neither */
+  const float *scale, *bias;
+  const float *residual;
+  int64_t r_row, r_col16;
+  float lo, hi; /* NaN gives lo for U8 and S8, and stays for F32 */
+  int32_t zero;
+  mrt_q_out out;
+  int cols;
+} mrt_qtile;
+
+typedef void (*mrt_qtile_fn)(const mrt_qtile *t);
+
+typedef struct mrt_qgemm_kernels {
+  const char *name;
+  int max_rows, nr, split; /* as in mrt_gemm_kernels */
+  mrt_qtile_fn wide[17], narrow[17];
+  /* y = clamp(round(x * inv) + zero), NaN gives the lowest; bits ^ flip (0x80 turns u8 into s8). */
+  void (*quantize)(const float *x, int64_t n, float inv, int32_t zero, bool is_signed, uint8_t *y);
+  void (*dequantize)(const uint8_t *x, int64_t n, float scale, int32_t zero, bool is_signed, float *y);
+  void (*range)(const float *x, int64_t n, float *io_min, float *io_max);
+} mrt_qgemm_kernels;
+
+#define MRT_KERNEL(isa, symbol) extern const mrt_qgemm_kernels symbol;
+#include "provider/cpu/qgemm/qgemm.def"
+#undef MRT_KERNEL
+
+const mrt_qgemm_kernels *mrt_qgemm_kernels_get(void);
+
+/* The last step in plain C, for kernels that leave raw sums in memory: raw[i * ld + j]. */
+static inline void mrt_qtile_finish(const mrt_qtile *t, int rows, const int32_t *raw, int ld) {
+  for (int i = 0; i < rows; ++i)
+    for (int j = 0; j < t->cols; ++j) {
+      const int64_t at = i * t->c_row + j / 16 * t->c_col16 + j % 16;
+      int32_t x = (int32_t)((uint32_t)raw[i * ld + j] + (uint32_t)t->col[j]);
+      if (t->b_zero) x = (int32_t)((uint32_t)x - (uint32_t)t->b_zero[j] * (uint32_t)t->a_sum[i]);
+      if (t->out == MRT_Q_S32) {
+        ((int32_t *)t->c)[at] = x;
+        continue;
+      }
+      float v = (float)x * t->scale[j] + t->bias[j];
+      if (t->out == MRT_Q_F32) {
+        if (t->residual) v += t->residual[i * t->r_row + j / 16 * t->r_col16 + j % 16];
+        v = v < t->lo ? t->lo : v;
+        ((float *)t->c)[at] = v > t->hi ? t->hi : v;
+        continue;
+      }
+      v = v > t->lo ? v : t->lo;
+      v = v < t->hi ? v : t->hi;
+      ((uint8_t *)t->c)[at] = (uint8_t)((int32_t)__builtin_rintf(v) + t->zero);
+    }
+}
+
+/* Plain C forms of the last three, which compilers vectorise per instruction set. */
+static inline void mrt_quantize_loop(const float *x, int64_t n, float inv, int32_t zero, bool is_signed,
+                                     uint8_t *y) {
+  const float lo = (float)((is_signed ? -128 : 0) - zero), hi = (float)((is_signed ? 127 : 255) - zero);
+  for (int64_t i = 0; i < n; ++i) {
+    float v = x[i] * inv;
+    v = v > lo ? v : lo;
+    v = v < hi ? v : hi;
+    y[i] = (uint8_t)((int32_t)__builtin_rintf(v) + zero);
+  }
+}
+static inline void mrt_dequantize_loop(const uint8_t *x, int64_t n, float scale, int32_t zero,
+                                       bool is_signed, float *y) {
+  const uint8_t flip = is_signed ? 0x80 : 0;
+  const int32_t shift = zero + (is_signed ? 128 : 0);
+  for (int64_t i = 0; i < n; ++i) y[i] = (float)((int32_t)(x[i] ^ flip) - shift) * scale;
+}
+static inline void mrt_range_loop(const float *x, int64_t n, float *io_min, float *io_max) {
+  float lo = *io_min, hi = *io_max;
+  for (int64_t i = 0; i < n; ++i) {
+    lo = x[i] < lo ? x[i] : lo;
+    hi = x[i] > hi ? x[i] : hi;
+  }
+  *io_min = lo;
+  *io_max = hi;
+}
+
+#endif
