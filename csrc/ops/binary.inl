@@ -20,8 +20,9 @@ static void NAME(mul)(const T *a, int64_t sa, const T *b, int64_t sb, T *out, in
     ROW_LOOP((T)(x * y))
 }
 static void NAME(divide)(const T *a, int64_t sa, const T *b, int64_t sb, T *out, int64_t n) {
-  const bool real = (T)0.5 != 0; /* integers: x / 0 is 0, min / -1 wraps; nothing may trap */
-  ROW_LOOP(real ? (T)(x / y) : y == 0 ? 0 : y == (T)-1 ? (T)(0 - x) : (T)(x / y))
+  /* integers: x / 0 is 0, the minimum / -1 wraps; nothing may trap */
+  const bool real = (T)0.5 != 0, is_signed = (T)-1 < (T)1;
+  ROW_LOOP(real ? (T)(x / y) : y == 0 ? 0 : is_signed && y == (T)-1 ? (T)(0 - (uint64_t)x) : (T)(x / y))
 }
 static void NAME(minimum)(const T *a, int64_t sa, const T *b, int64_t sb, T *out, int64_t n) {
   ROW_LOOP(x != x ? x : y != y ? y : x < y ? x : y)
