@@ -17,7 +17,8 @@ static inline double bench_now(void) {
 
 /* Peak of one core, operations per second: 16 independent accumulators. */
 #if defined(__x86_64__)
-#define BENCH_ALL(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(15)
+#define BENCH_ALL(X) \
+  X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(15)
 #define BENCH_Z(i) "vpxord %%zmm" #i ",%%zmm" #i ",%%zmm" #i "\n"
 #define BENCH_F(i) "vfmadd231ps %%zmm30,%%zmm31,%%zmm" #i "\n"
 #define BENCH_V(i) "vpdpbusd %%zmm30,%%zmm31,%%zmm" #i "\n"
@@ -30,18 +31,23 @@ __attribute__((noinline, target("avx512f,avx512bw"))) static double bench_peak(i
     long m = 20000;
     const double t = bench_now();
     if (vnni)
-      __asm__ volatile(BENCH_ALL(BENCH_Z) BENCH_Z(30) BENCH_Z(31) "1:\n" BENCH_ALL(BENCH_V)
-                       "dec %0\njnz 1b\n" : "+r"(m)::BENCH_CLOBBER);
+      __asm__ volatile(BENCH_ALL(BENCH_Z) BENCH_Z(30)
+                           BENCH_Z(31) "1:\n" BENCH_ALL(BENCH_V) "dec %0\njnz 1b\n"
+                       : "+r"(m)::BENCH_CLOBBER);
     else
-      __asm__ volatile(BENCH_ALL(BENCH_Z) BENCH_Z(30) BENCH_Z(31) "1:\n" BENCH_ALL(BENCH_F)
-                       "dec %0\njnz 1b\n" : "+r"(m)::BENCH_CLOBBER);
+      __asm__ volatile(BENCH_ALL(BENCH_Z) BENCH_Z(30)
+                           BENCH_Z(31) "1:\n" BENCH_ALL(BENCH_F) "dec %0\njnz 1b\n"
+                       : "+r"(m)::BENCH_CLOBBER);
     const double rate = 20000.0 * 16 * (vnni ? 128 : 32) / (bench_now() - t);
     if (rate > best) best = rate;
   }
   return best;
 }
 #else
-static double bench_peak(int vnni) { (void)vnni; return 0.0; }
+static double bench_peak(int vnni) {
+  (void)vnni;
+  return 0.0;
+}
 #endif
 
 typedef struct bench_result {
@@ -77,8 +83,8 @@ static inline bench_result bench_run(void (*fn)(void *), void *arg, double secon
 }
 
 static inline void bench_print(const char *name, double ops, bench_result r, int threads) {
-  printf("%-34s best %9.2f us  median %9.2f us  %7.1f G/s  peak %6.1f  %3.0f%% (median %3.0f%%)\n", name,
-         r.best * 1e6, r.median * 1e6, ops / r.best / 1e9, r.peak * threads / 1e9,
+  printf("%-34s best %9.2f us  median %9.2f us  %7.1f G/s  peak %6.1f  %3.0f%% (median %3.0f%%)\n",
+         name, r.best * 1e6, r.median * 1e6, ops / r.best / 1e9, r.peak * threads / 1e9,
          100 * ops / r.best / (r.peak * threads), 100 * ops / r.median / (r.peak * threads));
   fflush(stdout);
 }

@@ -18,7 +18,8 @@ static void shape(int threads, int64_t m, int64_t n, int64_t k, mrt_q_out out) {
   float *a = bench_floats((size_t)(m * k)), *b = bench_floats((size_t)(n * k));
   float *c = bench_floats((size_t)(m * n)), *bias = bench_floats((size_t)n), scale = 0.01f;
   void *packed = aligned_alloc(64, mrt_qgemm_packed_size(n, k) / 64 * 64 + 64);
-  mrt_qgemm_epilogue epi = {.out = out, .scale = &scale, .bias = bias, .out_scale = 0.1f, .out_zero = 3};
+  mrt_qgemm_epilogue epi = {
+      .out = out, .scale = &scale, .bias = bias, .out_scale = 0.1f, .out_zero = 3};
   mrt_qgemm_pack_b(&j.par, b, true, n, false, k, n, packed);
   j.g = (mrt_qgemm){m, n, k, a, k, false, 7, packed, NULL, false, c, n, &epi};
   j.scratch = aligned_alloc(64, mrt_qgemm_scratch_size(&j.par, m, n, k) / 64 * 64 + 64);
@@ -34,9 +35,9 @@ static void shape(int threads, int64_t m, int64_t n, int64_t k, mrt_q_out out) {
 
 int main(int argc, char **argv) {
   const int t = argc > 1 ? atoi(argv[1]) : 1;
-  static const int64_t shapes[][3] = {{1, 4096, 4096}, {8, 768, 768}, {32, 768, 768}, {128, 768, 768},
-                                      {128, 3072, 768}, {128, 768, 3072}, {512, 512, 512}, {1024, 1024, 1024},
-                                      {3136, 256, 64}, {196, 1024, 256}};
+  static const int64_t shapes[][3] = {
+      {1, 4096, 4096},  {8, 768, 768},   {32, 768, 768},     {128, 768, 768}, {128, 3072, 768},
+      {128, 768, 3072}, {512, 512, 512}, {1024, 1024, 1024}, {3136, 256, 64}, {196, 1024, 256}};
   for (size_t i = 0; i < sizeof shapes / sizeof *shapes; ++i) {
     shape(t, shapes[i][0], shapes[i][1], shapes[i][2], MRT_Q_F32);
     shape(t, shapes[i][0], shapes[i][1], shapes[i][2], MRT_Q_U8);

@@ -1,6 +1,6 @@
 /* Convolution, pooling and reordering on channel blocks: each against plain loops in double, with
- * unknown (NaN) spare lanes, guard bytes around every buffer, equal bits for 1 and more threads; and
- * the row kernels of conv.def against the scalar ones. */
+ * unknown (NaN) spare lanes, guard bytes around every buffer, equal bits for 1 and more threads;
+ * and the row kernels of conv.def against the scalar ones. */
 #include "kernels.h"
 #include "provider/cpu/conv/conv.h"
 #include "provider/cpu/conv/conv_kernel.h"
@@ -19,7 +19,8 @@ static const entry entries[] = {
 static void blocked(const float *src, int64_t n, int64_t c, int64_t area, float *dst) {
   const int64_t blocks = mrt_c16_blocks(c);
   for (int64_t i = 0; i < n * blocks * area * 16; ++i) {
-    const int64_t lane = i % 16, x = i / 16 % area, b = i / 16 / area % blocks, im = i / 16 / area / blocks;
+    const int64_t lane = i % 16, x = i / 16 % area, b = i / 16 / area % blocks,
+                  im = i / 16 / area / blocks;
     dst[i] = b * 16 + lane < c ? src[(im * c + b * 16 + lane) * area + x] : NAN;
   }
 }
@@ -62,8 +63,14 @@ static void check_conv(mrt_conv p, int64_t n, int64_t h, int64_t w, int kind) {
   gp = guarded_new(mrt_conv_packed_size(&p), 0);
   blocked(x, n, p.cin, h * w, in);
   mrt_conv_pack(&all, &p, weights, (float *)gp.data);
-  mrt_conv_args a = {.n = n, .h = h, .w = w, .input = p.input_nchw ? x : in, .weights = (float *)gp.data,
-                     .bias = kind & 1 ? bias : NULL, .residual = kind & 2 ? res : NULL, .output = out};
+  mrt_conv_args a = {.n = n,
+                     .h = h,
+                     .w = w,
+                     .input = p.input_nchw ? x : in,
+                     .weights = (float *)gp.data,
+                     .bias = kind & 1 ? bias : NULL,
+                     .residual = kind & 2 ? res : NULL,
+                     .output = out};
   if (kind & 4) a.act.op = MRT_EW_RELU;
   if (kind & 8) a.act.op = MRT_EW_SILU;
   gs = guarded_new(mrt_conv_scratch_size(&all, &p, h, w), 0);
@@ -87,12 +94,16 @@ static void check_conv(mrt_conv p, int64_t n, int64_t h, int64_t w, int kind) {
         bad += got != lane_of(out2, p.cout, oh * ow, im, o, i);
       }
   if (bad)
-    fprintf(stderr, "conv %lldx%lldx%lld c %lld>%lld g %lld k %lldx%lld s %lld d %lld pad %lld,%lld nchw %d kind %d: %lld wrong\n",
+    fprintf(stderr,
+            "conv %lldx%lldx%lld c %lld>%lld g %lld k %lldx%lld s %lld d %lld pad %lld,%lld nchw "
+            "%d kind %d: %lld wrong\n",
             (long long)n, (long long)h, (long long)w, (long long)p.cin, (long long)p.cout,
             (long long)p.groups, (long long)p.kh, (long long)p.kw, (long long)p.stride_h,
-            (long long)p.dil_h, (long long)p.pad_top, (long long)p.pad_left, p.input_nchw, kind, (long long)bad);
+            (long long)p.dil_h, (long long)p.pad_top, (long long)p.pad_left, p.input_nchw, kind,
+            (long long)bad);
   CHECK_EQ_I(bad, 0);
-  /* Dense convolutions write finite spare lanes; depthwise ones pass on what the input has there. */
+  /* Dense convolutions write finite spare lanes; depthwise ones pass on what the input has there.
+   */
   for (int64_t i = 0; i < mrt_c16_size(n, p.cout, oh, ow); ++i)
     if (!(kind & 2) && !mrt_conv_is_depthwise(&p)) CHECK(isfinite(out[i]));
   CHECK(guarded_done(&gx) && guarded_done(&gin) && guarded_done(&gw) && guarded_done(&gp));
@@ -113,25 +124,55 @@ static void test_conv(void) {
     p.input_nchw = p.cin <= 16 && i % 2;
     if (i % 5 == 0) p.cin = p.cout = p.groups = channels[1 + rng_below(8)], p.input_nchw = false;
     if (i % 11 == 0) p.groups = 3, p.cin = 96, p.cout = 48, p.input_nchw = false;
-    check_conv(p, 1 + rng_below(2), widths[rng_below(13)], widths[rng_below(13)], (int)rng_below(16));
+    check_conv(p, 1 + rng_below(2), widths[rng_below(13)], widths[rng_below(13)],
+               (int)rng_below(16));
   }
-  mrt_conv p = {.cin = 256, .cout = 70, .groups = 1, .kh = 3, .kw = 3, .stride_h = 1, .stride_w = 1,
-                .dil_h = 1, .dil_w = 1, .pad_top = 1, .pad_left = 1, .pad_bottom = 1, .pad_right = 1};
+  mrt_conv p = {.cin = 256,
+                .cout = 70,
+                .groups = 1,
+                .kh = 3,
+                .kw = 3,
+                .stride_h = 1,
+                .stride_w = 1,
+                .dil_h = 1,
+                .dil_w = 1,
+                .pad_top = 1,
+                .pad_left = 1,
+                .pad_bottom = 1,
+                .pad_right = 1};
   check_conv(p, 1, 14, 14, 5); /* bands, several slices of k */
   p.cin = 300;
   check_conv(p, 1, 7, 7, 3);
   check_conv(p, 2, 9, 7, 3);
   p.kh = p.kw = 1, p.pad_top = p.pad_left = p.pad_bottom = p.pad_right = 0, p.cin = 2500;
   check_conv(p, 1, 5, 20, 9);
-  p = (mrt_conv){.cin = 3, .cout = 64, .groups = 1, .kh = 7, .kw = 7, .stride_h = 2, .stride_w = 2,
-                 .dil_h = 1, .dil_w = 1, .pad_top = 3, .pad_left = 3, .pad_bottom = 3, .pad_right = 3,
+  p = (mrt_conv){.cin = 3,
+                 .cout = 64,
+                 .groups = 1,
+                 .kh = 7,
+                 .kw = 7,
+                 .stride_h = 2,
+                 .stride_w = 2,
+                 .dil_h = 1,
+                 .dil_w = 1,
+                 .pad_top = 3,
+                 .pad_left = 3,
+                 .pad_bottom = 3,
+                 .pad_right = 3,
                  .input_nchw = true};
   check_conv(p, 1, 100, 120, 5);
 }
 
 static void test_refusals(void) {
-  mrt_conv p = {.cin = 24, .cout = 24, .groups = 3, .kh = 1, .kw = 1, .stride_h = 1, .stride_w = 1,
-                .dil_h = 1, .dil_w = 1};
+  mrt_conv p = {.cin = 24,
+                .cout = 24,
+                .groups = 3,
+                .kh = 1,
+                .kw = 1,
+                .stride_h = 1,
+                .stride_w = 1,
+                .dil_h = 1,
+                .dil_w = 1};
   mrt_status *st = mrt_conv_check(&p);
   CHECK_EQ_I(mrt_status_code(st), MRT_NOT_IMPLEMENTED);
   mrt_status_free(st);
@@ -141,10 +182,12 @@ static void test_refusals(void) {
   mrt_status_free(st);
 }
 
-static void check_pool(mrt_pool p, int64_t n, int64_t c, int64_t h, int64_t w, int64_t oh, int64_t ow) {
+static void check_pool(mrt_pool p, int64_t n, int64_t c, int64_t h, int64_t w, int64_t oh,
+                       int64_t ow) {
   const mrt_par all = {.threads = 0};
   guarded gx, gin, gout;
-  float *x = guarded_floats(&gx, n * c * h * w, 0), *in = guarded_floats(&gin, mrt_c16_size(n, c, h, w), 0);
+  float *x = guarded_floats(&gx, n * c * h * w, 0),
+        *in = guarded_floats(&gin, mrt_c16_size(n, c, h, w), 0);
   float *out = guarded_floats(&gout, mrt_c16_size(n, c, oh, ow), 0);
   blocked(x, n, c, h * w, in);
   mrt_pool_run(&all, &p, n, c, h, w, in, oh, ow, out);
@@ -161,8 +204,9 @@ static void check_pool(mrt_pool p, int64_t n, int64_t c, int64_t h, int64_t w, i
       const double v = x[((im * c + ch) * h + yy) * w + xx];
       ++inside, sum += v, top = fmax(top, v);
     }
-    const double want = p.kind == MRT_POOL_MAX ? top
-                        : p.kind == MRT_POOL_AVG ? (inside ? sum / (double)inside : 0) : sum / (double)padded;
+    const double want = p.kind == MRT_POOL_MAX   ? top
+                        : p.kind == MRT_POOL_AVG ? (inside ? sum / (double)inside : 0)
+                                                 : sum / (double)padded;
     const float got = lane_of(out, c, oh * ow, im, ch, oy * ow + ox);
     bad += isinf(want) ? got != want : !(fabs(got - want) <= 1e-5);
   }
@@ -172,8 +216,13 @@ static void check_pool(mrt_pool p, int64_t n, int64_t c, int64_t h, int64_t w, i
 
 static void test_pool(void) {
   for (int i = 0; i < 150; ++i) {
-    mrt_pool p = {.kind = (mrt_pool_kind)(i % 3), .kh = 1 + rng_below(5), .kw = 1 + rng_below(4),
-                  .stride_h = 1 + rng_below(3), .stride_w = 1 + rng_below(3), .dil_h = 1, .dil_w = 1};
+    mrt_pool p = {.kind = (mrt_pool_kind)(i % 3),
+                  .kh = 1 + rng_below(5),
+                  .kw = 1 + rng_below(4),
+                  .stride_h = 1 + rng_below(3),
+                  .stride_w = 1 + rng_below(3),
+                  .dil_h = 1,
+                  .dil_w = 1};
     if (i % 7 == 0) p.dil_h = 2, p.dil_w = 3;
     p.pad_top = rng_below(p.kh), p.pad_left = rng_below(p.kw);
     p.pad_bottom = rng_below(p.kh), p.pad_right = rng_below(p.kw);
@@ -182,20 +231,23 @@ static void test_pool(void) {
     int64_t ow = mrt_conv_out(w, p.kw, p.stride_w, p.dil_w, p.pad_left, p.pad_right);
     if (oh > 0 && ow > 0) check_pool(p, 1 + i % 2, c, h, w, oh, ow);
     const int64_t rest = (h + p.pad_top + p.pad_bottom - (p.kh - 1) * p.dil_h - 1) % p.stride_h;
-    if (rest > 0 && oh > 0 && ow > 0 && oh * p.stride_h < h + p.pad_top) check_pool(p, 1, c, h, w, oh + 1, ow);
+    if (rest > 0 && oh > 0 && ow > 0 && oh * p.stride_h < h + p.pad_top)
+      check_pool(p, 1, c, h, w, oh + 1, ow);
   }
   const mrt_par all = {.threads = 0};
   for (int64_t c = 1; c < 40; c += 5)
     for (int64_t area = 1; area < 60; area += 7) {
       guarded gx, gin, gout;
-      float *x = guarded_floats(&gx, 2 * c * area, 0), *in = guarded_floats(&gin, mrt_c16_size(2, c, 1, area), 0);
+      float *x = guarded_floats(&gx, 2 * c * area, 0),
+            *in = guarded_floats(&gin, mrt_c16_size(2, c, 1, area), 0);
       float *out = guarded_floats(&gout, 2 * c, 4);
       blocked(x, 2, c, area, in);
       for (int kind = 0; kind < 2; ++kind) {
         mrt_pool_global(&all, (mrt_pool_kind)kind, 2, c, 1, area, in, out);
         for (int64_t i = 0; i < 2 * c; ++i) {
           double top = -INFINITY, sum = 0;
-          for (int64_t k = 0; k < area; ++k) top = fmax(top, x[i * area + k]), sum += x[i * area + k];
+          for (int64_t k = 0; k < area; ++k)
+            top = fmax(top, x[i * area + k]), sum += x[i * area + k];
           CHECK(fabs(out[i] - (kind ? sum / (double)area : top)) < 1e-5);
         }
       }
@@ -208,7 +260,8 @@ static void test_reorder(void) {
   for (int64_t c = 1; c < 50; c += c < 4 ? 1 : 7)
     for (int64_t area = 1; area < 2200; area += area < 40 ? 1 : 717) {
       guarded gx, gb, gy;
-      float *x = guarded_floats(&gx, 2 * c * area, 4), *b = guarded_floats(&gb, mrt_c16_size(2, c, 1, area), 0);
+      float *x = guarded_floats(&gx, 2 * c * area, 4),
+            *b = guarded_floats(&gb, mrt_c16_size(2, c, 1, area), 0);
       float *y = guarded_floats(&gy, 2 * c * area, 4);
       mrt_c16_from_nchw(&all, x, 2, c, 1, area, b);
       int bad = 0;
@@ -232,9 +285,19 @@ static void test_rows(const mrt_conv_kernels *kern) {
       float *in = guarded_floats(&gi, 1040 + 32 * 40, 0), *w = guarded_floats(&gw, 5 * 16, 0);
       float *got = guarded_floats(&go, count * 16, 0), *want = guarded_floats(&ge, count * 16, 0);
       float *bias = guarded_floats(&gb, 16, 4);
-      mrt_pixel_row r = {.in = in, .out = got, .taps = taps, .n_taps = n, .step = 16 + count % 2 * 16,
-                         .count = count, .weights = w, .bias = n % 2 ? bias : NULL,
-                         .residual = n % 3 ? in + 3 : NULL, .lo = -0.5f, .hi = 0.5f, .clip = n == 4, .scale = 0.3f};
+      mrt_pixel_row r = {.in = in,
+                         .out = got,
+                         .taps = taps,
+                         .n_taps = n,
+                         .step = 16 + count % 2 * 16,
+                         .count = count,
+                         .weights = w,
+                         .bias = n % 2 ? bias : NULL,
+                         .residual = n % 3 ? in + 3 : NULL,
+                         .lo = -0.5f,
+                         .hi = 0.5f,
+                         .clip = n == 4,
+                         .scale = 0.3f};
       mrt_pixel_row s = r;
       s.out = want;
       void (*fns[3][2])(const mrt_pixel_row *) = {{kern->depthwise, mrt_conv_f32_scalar.depthwise},
@@ -246,7 +309,8 @@ static void test_rows(const mrt_conv_kernels *kern) {
         for (int i = 0; i < count * 16; ++i)
           CHECK(got[i] == want[i] || fabsf(got[i] - want[i]) <= 1e-5f);
       }
-      CHECK(guarded_done(&gi) && guarded_done(&go) && guarded_done(&ge) && guarded_done(&gw) && guarded_done(&gb));
+      CHECK(guarded_done(&gi) && guarded_done(&go) && guarded_done(&ge) && guarded_done(&gw) &&
+            guarded_done(&gb));
     }
 }
 

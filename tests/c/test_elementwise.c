@@ -24,13 +24,22 @@ static int exact(mrt_ew_op op, double a, const float *p, double *y, double *slac
   switch (op) {
     case MRT_EW_SIGMOID: *y = sigmoid(a); return 1;
     case MRT_EW_TANH: *y = tanh(a); return 1;
-    case MRT_EW_GELU: *y = 0.5 * a * (1 + erf(a * 0.70710678118654752)); *slack = 1.5e-7 * fabs(a); return 1;
+    case MRT_EW_GELU:
+      *y = 0.5 * a * (1 + erf(a * 0.70710678118654752));
+      *slack = 1.5e-7 * fabs(a);
+      return 1;
     case MRT_EW_GELU_TANH:
       *y = a * sigmoid(1.5957691216057308 * (a + 0.044715 * a * a * a));
       *slack = 1e-6 * fabs(*y) * fabs(a * a * a) + 1.2e-38 * fabs(a);
       return 1;
-    case MRT_EW_QUICK_GELU: *y = a * sigmoid((double)p[0] * a); *slack = 2e-7 * fabs(a * *y) + 1.2e-38 * fabs(a); return 1;
-    case MRT_EW_SILU: *y = a * sigmoid(a); *slack = 1.2e-38 * fabs(a); return 1;
+    case MRT_EW_QUICK_GELU:
+      *y = a * sigmoid((double)p[0] * a);
+      *slack = 2e-7 * fabs(a * *y) + 1.2e-38 * fabs(a);
+      return 1;
+    case MRT_EW_SILU:
+      *y = a * sigmoid(a);
+      *slack = 1.2e-38 * fabs(a);
+      return 1;
     case MRT_EW_SOFTPLUS: *y = fmax(a, 0) + log1p(exp(-fabs(a))); return 1;
     case MRT_EW_MISH: *y = a * tanh(log1p(exp(a))); return 1;
     case MRT_EW_ELU: *y = a < 0 ? p[0] * expm1(a) : a; return 1;
@@ -39,8 +48,14 @@ static int exact(mrt_ew_op op, double a, const float *p, double *y, double *slac
     case MRT_EW_LOG: *y = log(a); return 1;
     case MRT_EW_LOG1P: *y = log1p(a); return 1;
     case MRT_EW_ERF: *y = erf(a); return 1;
-    case MRT_EW_SIN: *y = sin(a); *slack = 1e-7; return fabs(a) < 5000;
-    case MRT_EW_COS: *y = cos(a); *slack = 1e-7; return fabs(a) < 5000;
+    case MRT_EW_SIN:
+      *y = sin(a);
+      *slack = 1e-7;
+      return fabs(a) < 5000;
+    case MRT_EW_COS:
+      *y = cos(a);
+      *slack = 1e-7;
+      return fabs(a) < 5000;
     case MRT_EW_SQRT: *y = sqrt(a); return 1;
     case MRT_EW_RSQRT: *y = 1 / sqrt(a); return 1;
     default: return 0;
@@ -53,10 +68,11 @@ static int near(double got, double want, double slack) {
   return fabs(got - want) <= 1e-6 * fabs(want) + slack + 1.2e-38; /* below: denormals may be lost */
 }
 
-static const float special[] = {0.0f, -0.0f, 1.0f, -1.0f, INFINITY, -INFINITY, NAN, 1e-40f, -1e-40f,
-                                1e-20f, 3e38f, -3e38f, 88.72f, 88.73f, 89.5f, -87.3f, -88.0f, -103.9f,
-                                -110.0f, 0.5f, 1.5f, 2.5f, -0.5f, -1.5f, 16777216.0f, 4.0f, -4.0f, 10.0f,
-                                -10.0f, 20.0f, 9.01f, 1.0000001f, 0.99999994f};
+static const float special[] = {0.0f,   -0.0f,   1.0f,   -1.0f,       INFINITY,   -INFINITY, NAN,
+                                1e-40f, -1e-40f, 1e-20f, 3e38f,       -3e38f,     88.72f,    88.73f,
+                                89.5f,  -87.3f,  -88.0f, -103.9f,     -110.0f,    0.5f,      1.5f,
+                                2.5f,   -0.5f,   -1.5f,  16777216.0f, 4.0f,       -4.0f,     10.0f,
+                                -10.0f, 20.0f,   9.01f,  1.0000001f,  0.99999994f};
 enum { SPECIALS = sizeof special / sizeof *special };
 
 static void test_accuracy(const mrt_ew_kernels *kern) {
@@ -64,7 +80,10 @@ static void test_accuracy(const mrt_ew_kernels *kern) {
   static float x[N], y[N];
   static const float p[2] = {0.7f, 0.3f};
   for (int i = 0; i < N; ++i)
-    x[i] = i < SPECIALS ? special[i] : rng_float() * (i % 3 == 0 ? 100.0f : i % 3 == 1 ? 10.0f : 1.5f);
+    x[i] = i < SPECIALS ? special[i]
+                        : rng_float() * (i % 3 == 0   ? 100.0f
+                                         : i % 3 == 1 ? 10.0f
+                                                      : 1.5f);
   for (int op = 0; op < MRT_EW_OP_COUNT; ++op) {
     double want, slack;
     if (!exact(op, 1.0, p, &want, &slack)) continue;
@@ -75,7 +94,8 @@ static void test_accuracy(const mrt_ew_kernels *kern) {
       /* At infinities some of the formulas above are inf * 0; the float formula may differ. */
       if (isinf(x[i]) && isnan(want)) continue;
       if (bad++ < 3)
-        fprintf(stderr, "%s %s(%.9g) = %.9g, not %.9g\n", kern->name, mrt_ew_op_name(op), x[i], y[i], want);
+        fprintf(stderr, "%s %s(%.9g) = %.9g, not %.9g\n", kern->name, mrt_ew_op_name(op), x[i],
+                y[i], want);
     }
     CHECK_EQ_I(bad, 0);
   }
@@ -98,7 +118,9 @@ static void test_table(const mrt_ew_kernels *kern) {
         for (int i = 0; i < 5; ++i) v[i] = guarded_floats(&g[i], n, (size_t)(4 * (n % 5)));
         for (int i = 0; i < n; ++i)
           for (int k = 0; k < 3; ++k)
-            v[k][i] = kind == 0 ? v[k][i] * 3 : kind == 1 ? floorf(v[k][i] * 3) : special[rng() % SPECIALS];
+            v[k][i] = kind == 0   ? v[k][i] * 3
+                      : kind == 1 ? floorf(v[k][i] * 3)
+                                  : special[rng() % SPECIALS];
         const int big = op == MRT_EW_SIN || op == MRT_EW_COS;
         for (int i = 0; i < n && big; ++i)
           if (fabsf(v[0][i]) > 5000) v[0][i] = 1;
@@ -116,7 +138,8 @@ static void test_table(const mrt_ew_kernels *kern) {
 }
 
 /* y0 = silu(a + b) * c, y1 = a + b, over [d0, d1, d2]; which strides are 0 is given by masks. */
-static void check_program(const int64_t *d, unsigned mask_b, unsigned mask_c, bool in_place, int threads) {
+static void check_program(const int64_t *d, unsigned mask_b, unsigned mask_c, bool in_place,
+                          int threads) {
   static const mrt_ew_instr instrs[] = {
       {MRT_EW_ADD, 3, 0, 1}, {MRT_EW_SILU, 4, 3}, {MRT_EW_MUL, 4, 4, 2}};
   const mrt_ew_program prog = {instrs, 3, 3, 2, {4, 3}};
@@ -124,7 +147,8 @@ static void check_program(const int64_t *d, unsigned mask_b, unsigned mask_c, bo
   const mrt_par par = {.threads = threads};
   const int64_t n = d[0] * d[1] * d[2];
   guarded ga, gb, gc, g0, g1;
-  float *a = guarded_floats(&ga, n, 4), *b = guarded_floats(&gb, n, 4), *c = guarded_floats(&gc, 2 * n, 4);
+  float *a = guarded_floats(&ga, n, 4), *b = guarded_floats(&gb, n, 4),
+        *c = guarded_floats(&gc, 2 * n, 4);
   float *y0 = guarded_floats(&g0, n, 4), *y1 = guarded_floats(&g1, n, 4);
   float *want0 = malloc((size_t)n * 8 + 8), *want1 = want0 + n;
   mrt_ew_array io[5] = {{a}, {b}, {c}, {in_place ? a : y0}, {y1}};
@@ -147,7 +171,8 @@ static void check_program(const int64_t *d, unsigned mask_b, unsigned mask_c, bo
   int bad = 0;
   for (int64_t x = 0; x < n; ++x) bad += !alike(io[3].data[x], want0[x]) || !alike(y1[x], want1[x]);
   CHECK_EQ_I(bad, 0);
-  CHECK(guarded_done(&ga) && guarded_done(&gb) && guarded_done(&gc) && guarded_done(&g0) && guarded_done(&g1));
+  CHECK(guarded_done(&ga) && guarded_done(&gb) && guarded_done(&gc) && guarded_done(&g0) &&
+        guarded_done(&g1));
   free(want0);
   free(scratch);
 }
@@ -188,11 +213,11 @@ static void body(void) {
     test_accuracy(entries[i].kern);
     test_table(entries[i].kern);
   }
-  static const int64_t dims[][3] = {{1, 1, 1}, {1, 1, 1000}, {3, 5, 7}, {2, 3, 600}, {4, 100, 16},
-                                    {7, 1, 63}, {2, 65, 64}, {40, 1, 1}, {5, 49, 33}, {3, 300, 129}};
+  static const int64_t dims[][3] = {{1, 1, 1},    {1, 1, 1000}, {3, 5, 7},   {2, 3, 600},
+                                    {4, 100, 16}, {7, 1, 63},   {2, 65, 64}, {40, 1, 1},
+                                    {5, 49, 33},  {3, 300, 129}};
   for (size_t i = 0; i < sizeof dims / sizeof *dims; ++i)
-    for (unsigned m = 0; m < 64; ++m)
-      check_program(dims[i], m & 7, m >> 3, m & 1, (int)(m & 2));
+    for (unsigned m = 0; m < 64; ++m) check_program(dims[i], m & 7, m >> 3, m & 1, (int)(m & 2));
   test_hazard();
   test_check();
 }

@@ -1,5 +1,6 @@
 /* float32 GEMM: every tile kernel of gemm.def against a double loop, then the whole product at many
- * shapes, with every epilogue, unaligned, with guard bytes, and equal bits for 1 and more threads. */
+ * shapes, with every epilogue, unaligned, with guard bytes, and equal bits for 1 and more threads.
+ */
 #include "kernels.h"
 #include "provider/cpu/gemm/gemm.h"
 #include "provider/cpu/gemm/gemm_kernel.h"
@@ -31,9 +32,22 @@ static void check_tile(const mrt_gemm_kernels *kern, int rows, int cols, int len
   float *bias = guarded_floats(&gbias, cols, 4), *row_bias = guarded_floats(&grb, rows, 4);
   mrt_kblock blocks[4];
   for (int i = 0; i < n_blocks; ++i) blocks[i] = (mrt_kblock){i * 20, len};
-  mrt_tile t = {.a = a, .a_hi = a + kern->split * LD + 7, .a_row = LD, .blocks = blocks,
-                .n_blocks = n_blocks, .b = b, .c = c, .c_row = CLD, .c_col16 = 16, .r_row = CLD,
-                .r_col16 = 16, .alpha = 0.5f, .beta = 2.0f, .lo = -0.25f, .hi = 0.75f, .cols = cols};
+  mrt_tile t = {.a = a,
+                .a_hi = a + kern->split * LD + 7,
+                .a_row = LD,
+                .blocks = blocks,
+                .n_blocks = n_blocks,
+                .b = b,
+                .c = c,
+                .c_row = CLD,
+                .c_col16 = 16,
+                .r_row = CLD,
+                .r_col16 = 16,
+                .alpha = 0.5f,
+                .beta = 2.0f,
+                .lo = -0.25f,
+                .hi = 0.75f,
+                .cols = cols};
   if (variant & 1) t.flags |= MRT_TILE_LOAD;
   if (variant & 2) t.flags |= MRT_TILE_FINAL, t.bias = bias;
   if (variant & 4) t.flags |= MRT_TILE_CLIP, t.residual = res;
@@ -59,7 +73,8 @@ static void check_tile(const mrt_gemm_kernels *kern, int rows, int cols, int len
   for (int i = 0; i < rows; ++i)
     for (int j = 0; j < cols; ++j)
       CHECK(close_to(c[i * CLD + j], want[i][j], mass[i][j], n_blocks * len));
-  for (int i = 0; i + 1 < rows; ++i) /* between the rows nothing may change: it is random, not guard */
+  for (int i = 0; i + 1 < rows;
+       ++i) /* between the rows nothing may change: it is random, not guard */
     for (int j = cols; j < CLD; ++j) CHECK(fabsf(c[i * CLD + j]) <= 1.0f);
   CHECK(guarded_done(&gc));
   CHECK(guarded_done(&ga) && guarded_done(&gb) && guarded_done(&gr) && guarded_done(&gbias) &&
@@ -84,7 +99,8 @@ static void test_packers(const mrt_gemm_kernels *kern) {
       const int k = sizes[s];
       guarded gs, gd, ge;
       float *src = guarded_floats(&gs, (int64_t)(n - 1) * LD + k, 4);
-      float *got = guarded_floats(&gd, (int64_t)k * 32, 0), *want = guarded_floats(&ge, (int64_t)k * 32, 0);
+      float *got = guarded_floats(&gd, (int64_t)k * 32, 0),
+            *want = guarded_floats(&ge, (int64_t)k * 32, 0);
       kern->pack_b_trans(src, LD, k, n, got);
       mrt_gemm_pack_b_trans_scalar(src, LD, k, n, want);
       CHECK(memcmp(got, want, (size_t)k * 128) == 0);
@@ -105,8 +121,8 @@ static void test_packers(const mrt_gemm_kernels *kern) {
 }
 
 /* One product against double; ld of a in `lda_extra` more floats than needed. */
-static void check_product(int64_t m, int64_t n, int64_t k, bool a_trans, bool b_trans, int64_t extra,
-                          int kind) {
+static void check_product(int64_t m, int64_t n, int64_t k, bool a_trans, bool b_trans,
+                          int64_t extra, int kind) {
   const mrt_par one = {.threads = 1}, all = {.threads = 0};
   const int64_t lda = (a_trans ? m : k) + extra, ldb = (b_trans ? k : n) + 3, ldc = n + 5;
   guarded ga, gb, gc, gd, gp, gr;
@@ -149,8 +165,9 @@ static void check_product(int64_t m, int64_t n, int64_t k, bool a_trans, bool b_
       if (e.act.op == MRT_EW_GELU) x = 0.5 * x * (1 + erf(x * 0.70710678118654752)), s += 1e-6 * k;
       bad += !close_to(c[i * ldc + j], x, s, k);
     }
-  if (bad) fprintf(stderr, "%lld x %lld x %lld at %d bt %d kind %d: %lld wrong\n", (long long)m,
-                   (long long)n, (long long)k, a_trans, b_trans, kind, (long long)bad);
+  if (bad)
+    fprintf(stderr, "%lld x %lld x %lld at %d bt %d kind %d: %lld wrong\n", (long long)m,
+            (long long)n, (long long)k, a_trans, b_trans, kind, (long long)bad);
   CHECK_EQ_I(bad, 0);
   CHECK(guarded_done(&gc) && guarded_done(&gd) && guarded_done(&gp));
   CHECK(guarded_done(&ga) && guarded_done(&gb) && guarded_done(&gr));
@@ -159,16 +176,18 @@ static void check_product(int64_t m, int64_t n, int64_t k, bool a_trans, bool b_
 }
 
 static void test_products(void) {
-  static const int64_t sizes[] = {0, 1, 2, 3, 5, 8, 13, 14, 15, 16, 17, 28, 31, 32, 33, 47, 48, 64, 65};
+  static const int64_t sizes[] = {0,  1,  2,  3,  5,  8,  13, 14, 15, 16,
+                                  17, 28, 31, 32, 33, 47, 48, 64, 65};
   enum { N = sizeof sizes / sizeof *sizes };
   for (int i = 0; i < N; ++i)
     for (int j = 0; j < N; ++j)
       for (int r = 0; r < 3; ++r)
-        check_product(sizes[i], sizes[j], sizes[rng_below(N)], rng() & 1, rng() & 1,
-                      rng_below(3), (int)rng_below(16));
-  static const int64_t shapes[][3] = {
-      {1, 1000, 2048}, {1, 33, 20000}, {7, 300, 3000}, {128, 768, 64}, {33, 95, 1153}, {14, 129, 17000},
-      {15, 97, 2305}, {191, 193, 95}, {3, 97, 1024}, {9, 70, 2048}, {300, 40, 129}, {257, 129, 1200}};
+        check_product(sizes[i], sizes[j], sizes[rng_below(N)], rng() & 1, rng() & 1, rng_below(3),
+                      (int)rng_below(16));
+  static const int64_t shapes[][3] = {{1, 1000, 2048}, {1, 33, 20000}, {7, 300, 3000},
+                                      {128, 768, 64},  {33, 95, 1153}, {14, 129, 17000},
+                                      {15, 97, 2305},  {191, 193, 95}, {3, 97, 1024},
+                                      {9, 70, 2048},   {300, 40, 129}, {257, 129, 1200}};
   for (size_t i = 0; i < sizeof shapes / sizeof *shapes; ++i)
     for (int t = 0; t < 4; ++t)
       check_product(shapes[i][0], shapes[i][1], shapes[i][2], t & 1, t & 2, t == 0 ? 0 : 1,

@@ -1,19 +1,23 @@
-/* Integer GEMM: exact integers from every entry of qgemm.def (whole products against a plain loop in
- * 64 bits, all zero points and signs), float and requantized results, quantization of arrays. */
+/* Integer GEMM: exact integers from every entry of qgemm.def (whole products against a plain loop
+ * in 64 bits, all zero points and signs), float and requantized results, quantization of arrays. */
 #include "kernels.h"
 #include "provider/cpu/qgemm/qgemm.h"
 #include "provider/cpu/qgemm/qgemm_kernel.h"
 
 /* as, bs: signed; zeros: 0 none, 1 of A, 2 of B too, 3 per column. */
-static void check_product(int64_t m, int64_t n, int64_t k, bool as, bool bs, bool trans, int zeros, int extreme) {
+static void check_product(int64_t m, int64_t n, int64_t k, bool as, bool bs, bool trans, int zeros,
+                          int extreme) {
   const mrt_par all = {.threads = 0};
   const int64_t lda = k + 1, ldb = (trans ? k : n) + 2, ldc = n + 3;
-  guarded ga = guarded_new((size_t)(m * lda + 1), 1), gb = guarded_new((size_t)((trans ? n : k) * ldb + 1), 3);
-  guarded gp = guarded_new(mrt_qgemm_packed_size(n, k), 0), gs = guarded_new(mrt_qgemm_scratch_size(&all, m, n, k), 0);
+  guarded ga = guarded_new((size_t)(m * lda + 1), 1),
+          gb = guarded_new((size_t)((trans ? n : k) * ldb + 1), 3);
+  guarded gp = guarded_new(mrt_qgemm_packed_size(n, k), 0),
+          gs = guarded_new(mrt_qgemm_scratch_size(&all, m, n, k), 0);
   for (size_t i = 0; i < ga.bytes; ++i) ga.data[i] = extreme ? (as ? 0x80 : 0xff) : (uint8_t)rng();
   for (size_t i = 0; i < gb.bytes; ++i) gb.data[i] = extreme ? (bs ? 0x80 : 0xff) : (uint8_t)rng();
   int32_t *bzero = malloc((size_t)n * 8 + 8), *bias = bzero + n;
-  for (int64_t i = 0; i < n; ++i) bzero[i] = (int32_t)rng_below(100) - (bs ? 50 : 0), bias[i] = (int32_t)rng_below(999);
+  for (int64_t i = 0; i < n; ++i)
+    bzero[i] = (int32_t)rng_below(100) - (bs ? 50 : 0), bias[i] = (int32_t)rng_below(999);
   float *scale = malloc((size_t)n * 8 + 8), *fbias = scale + n;
   for (int64_t i = 0; i < n; ++i) scale[i] = 1e-4f * (1.5f + rng_float()), fbias[i] = rng_float();
   mrt_qgemm_pack_b(&all, gb.data, bs, ldb, trans, k, n, gp.data);
@@ -29,11 +33,18 @@ static void check_product(int64_t m, int64_t n, int64_t k, bool as, bool bs, boo
       }
       want[i * n + j] = (int32_t)s + bias[j];
     }
-  mrt_qgemm g = {m, n, k, ga.data, lda, as, za, gp.data, zeros >= 2 ? bzero : NULL, zeros == 3, NULL, ldc, NULL};
+  mrt_qgemm g = {m,          n,    k,   ga.data, lda, as, za, gp.data, zeros >= 2 ? bzero : NULL,
+                 zeros == 3, NULL, ldc, NULL};
   for (int kind = 0; kind < 8; ++kind) {
-    mrt_qgemm_epilogue e = {.out = kind < 4 ? (mrt_q_out)kind : kind < 6 ? MRT_Q_U8 : MRT_Q_F32, .bias_s32 = bias,
-                            .scale = scale, .scale_per_col = kind % 2, .bias = kind == 2 || kind == 6 ? fbias : NULL,
-                            .out_scale = 0.05f, .out_zero = kind == 3 ? -3 : 11};
+    mrt_qgemm_epilogue e = {.out = kind < 4   ? (mrt_q_out)kind
+                                   : kind < 6 ? MRT_Q_U8
+                                              : MRT_Q_F32,
+                            .bias_s32 = bias,
+                            .scale = scale,
+                            .scale_per_col = kind % 2,
+                            .bias = kind == 2 || kind == 6 ? fbias : NULL,
+                            .out_scale = 0.05f,
+                            .out_zero = kind == 3 ? -3 : 11};
     if (kind == 4 || kind == 7) e.act.op = MRT_EW_RELU;
     if (kind == 5 || kind == 6) e.act.op = MRT_EW_SILU;
     const size_t es = e.out == MRT_Q_S32 || e.out == MRT_Q_F32 ? 4 : 1;
@@ -49,17 +60,24 @@ static void check_product(int64_t m, int64_t n, int64_t k, bool as, bool bs, boo
           for (size_t q = 0; q < es; ++q) bad += gc.data[(size_t)at * es + q] != 0x5a;
           continue;
         }
-        double v = (double)want[i * n + j] * scale[e.scale_per_col ? j : 0] + (e.bias ? fbias[j] : 0);
+        double v =
+            (double)want[i * n + j] * scale[e.scale_per_col ? j : 0] + (e.bias ? fbias[j] : 0);
         if (e.act.op == MRT_EW_RELU) v = fmax(v, 0);
         if (e.act.op == MRT_EW_SILU) v = v / (1 + exp(-v));
-        double q = fmin(fmax(v / e.out_scale + e.out_zero, e.out == MRT_Q_S8 ? -128 : 0), e.out == MRT_Q_S8 ? 127 : 255);
-        if (e.out == MRT_Q_S32) bad += ((int32_t *)gc.data)[at] != want[i * n + j];
-        else if (e.out == MRT_Q_F32) bad += !(fabs(((float *)gc.data)[at] - v) <= 1e-6 + 1e-5 * fabs(v));
-        else if (e.out == MRT_Q_S8) bad += fabs((int8_t)gc.data[at] - q) > 0.501;
-        else bad += fabs(gc.data[at] - q) > 0.501;
+        double q = fmin(fmax(v / e.out_scale + e.out_zero, e.out == MRT_Q_S8 ? -128 : 0),
+                        e.out == MRT_Q_S8 ? 127 : 255);
+        if (e.out == MRT_Q_S32)
+          bad += ((int32_t *)gc.data)[at] != want[i * n + j];
+        else if (e.out == MRT_Q_F32)
+          bad += !(fabs(((float *)gc.data)[at] - v) <= 1e-6 + 1e-5 * fabs(v));
+        else if (e.out == MRT_Q_S8)
+          bad += fabs((int8_t)gc.data[at] - q) > 0.501;
+        else
+          bad += fabs(gc.data[at] - q) > 0.501;
       }
-    if (bad) fprintf(stderr, "%lldx%lldx%lld as %d bs %d trans %d zeros %d kind %d: %lld wrong\n", (long long)m,
-                     (long long)n, (long long)k, as, bs, trans, zeros, kind, (long long)bad);
+    if (bad)
+      fprintf(stderr, "%lldx%lldx%lld as %d bs %d trans %d zeros %d kind %d: %lld wrong\n",
+              (long long)m, (long long)n, (long long)k, as, bs, trans, zeros, kind, (long long)bad);
     CHECK_EQ_I(bad, 0);
     CHECK(guarded_done(&gc));
   }
@@ -81,7 +99,8 @@ static void test_arrays(void) {
       for (int i = 0; i < n; ++i) {
         const int q = s ? (int8_t)gq.data[i] : gq.data[i];
         const float v = isnan(x[i]) ? -1e9f : x[i] * (1.0f / 0.1f);
-        const float want = fminf(fmaxf(rintf(fminf(v, 1e6f)) + (float)zero, s ? -128 : 0), s ? 127 : 255);
+        const float want =
+            fminf(fmaxf(rintf(fminf(v, 1e6f)) + (float)zero, s ? -128 : 0), s ? 127 : 255);
         CHECK_EQ_I(q, (int)want);
         CHECK(y[i] == (float)(q - zero) * 0.1f);
       }
@@ -96,9 +115,10 @@ static void test_arrays(void) {
 static void body(void) {
   static const int64_t sizes[] = {1, 2, 3, 5, 7, 13, 14, 15, 16, 17, 31, 32, 33, 47, 64, 65};
   for (int i = 0; i < 500; ++i)
-    check_product(sizes[rng_below(16)], sizes[rng_below(16)], sizes[rng_below(16)], rng() & 1, rng() & 1, rng() & 1,
-                  (int)rng_below(4), i % 25 == 0);
-  static const int64_t shapes[][3] = {{1, 300, 1025}, {9, 70, 4100}, {128, 96, 300}, {300, 33, 65}, {33, 129, 511}};
+    check_product(sizes[rng_below(16)], sizes[rng_below(16)], sizes[rng_below(16)], rng() & 1,
+                  rng() & 1, rng() & 1, (int)rng_below(4), i % 25 == 0);
+  static const int64_t shapes[][3] = {
+      {1, 300, 1025}, {9, 70, 4100}, {128, 96, 300}, {300, 33, 65}, {33, 129, 511}};
   for (size_t i = 0; i < sizeof shapes / sizeof *shapes; ++i)
     for (int z = 0; z < 4; ++z)
       check_product(shapes[i][0], shapes[i][1], shapes[i][2], z & 1, !(z & 1), z & 2, z, z == 3);

@@ -1,12 +1,11 @@
-/* Dense convolution: an implicit product over the tiles of gemm/. Output pixels are numbered by tiles:
- * nearly equal pieces of an output row (of the whole image for 1x1 with stride 1, of two rows when a
- * row is half a tile). A tile reads its input through a table of k-blocks, one per (ky, kx, channel
- * block), from a view of the input:
- *   in place      no padding is needed (1x1, or "valid" convolutions)
- *   band          a zero-padded copy of the input rows that a band of tiles needs, per worker
- *   image         a zero-padded copy of the image, shared, when the panels are split among threads
- * Copies are [row][channel block][x][16] (plain input: [channel][row][x]) and cost a percent or two.
- * K is cut into slices whose panel fits L2; all choices follow from the shape. */
+/* Dense convolution: an implicit product over the tiles of gemm/. Output pixels are numbered by
+ * tiles: nearly equal pieces of an output row (of the whole image for 1x1 with stride 1, of two
+ * rows when a row is half a tile). A tile reads its input through a table of k-blocks, one per (ky,
+ * kx, channel block), from a view of the input: in place      no padding is needed (1x1, or "valid"
+ * convolutions) band          a zero-padded copy of the input rows that a band of tiles needs, per
+ * worker image         a zero-padded copy of the image, shared, when the panels are split among
+ * threads Copies are [row][channel block][x][16] (plain input: [channel][row][x]) and cost a
+ * percent or two. K is cut into slices whose panel fits L2; all choices follow from the shape. */
 #include <string.h>
 
 #include "provider/cpu/conv/conv_kernel.h"
@@ -36,14 +35,14 @@ mrt_status *mrt_conv_check(const mrt_conv *p) {
     return MRT_ERR(MRT_NOT_IMPLEMENTED, "Conv: plain input with %lld groups and %lld channels",
                    (long long)p->groups, (long long)p->cin);
   if (p->groups > 1 && (p->cin / p->groups % 16 || p->cout / p->groups % 16))
-    return MRT_ERR(MRT_NOT_IMPLEMENTED,
-                   "Conv: %lld groups of %lld to %lld channels, not multiples of 16",
-                   (long long)p->groups, (long long)(p->cin / p->groups),
-                   (long long)(p->cout / p->groups));
+    return MRT_ERR(
+        MRT_NOT_IMPLEMENTED, "Conv: %lld groups of %lld to %lld channels, not multiples of 16",
+        (long long)p->groups, (long long)(p->cin / p->groups), (long long)(p->cout / p->groups));
   return NULL;
 }
 
-/* ---- weights -------------------------------------------------------------------------------------- */
+/* ---- weights
+ * -------------------------------------------------------------------------------------- */
 /* Floats of one group's panels. */
 static int64_t group_floats(const mrt_conv *p) {
   const int64_t k = p->cin / p->groups * p->kh * p->kw;
@@ -95,17 +94,18 @@ void mrt_conv_pack(const mrt_par *par, const mrt_conv *p, const float *weights, 
   mrt_par_run(par, j.chunks, pack_chunk, &j);
 }
 
-/* ---- geometry ------------------------------------------------------------------------------------- */
+/* ---- geometry
+ * ------------------------------------------------------------------------------------- */
 typedef struct geom {
   const mrt_gemm_kernels *kern;
   int64_t cin, cout, k;          /* of one group; k = taps * cin */
   int64_t in_blocks, out_blocks; /* channel blocks of the whole tensors */
   int64_t h, w, oh, ow;          /* ow of a flat problem: all pixels, oh 1 */
   bool flat, pair, copy;
-  int64_t tiles_per_row, tiles;  /* per image and group */
+  int64_t tiles_per_row, tiles; /* per image and group */
   int64_t band_tiles, bands;
-  int64_t wp, hp;                /* padded input: width, all rows */
-  int64_t row_floats;            /* of the copy of one group's row (plain input: all channels) */
+  int64_t wp, hp;     /* padded input: width, all rows */
+  int64_t row_floats; /* of the copy of one group's row (plain input: all channels) */
   int64_t panels, n_blocks;
 } geom;
 
@@ -182,7 +182,8 @@ size_t mrt_conv_scratch_size(const mrt_par *par, const mrt_conv *p, int64_t h, i
   return (size_t)(bias + table_floats(&g) + copy) * sizeof(float);
 }
 
-/* ---- one run -------------------------------------------------------------------------------------- */
+/* ---- one run
+ * -------------------------------------------------------------------------------------- */
 /* Where tiles read: float offsets between input rows, pixels of a row, channel blocks (plain input:
  * channels). base is input row 0, pixel 0 of the padded image's first row at hand. */
 typedef struct view {
@@ -202,7 +203,7 @@ typedef struct conv_job {
   mrt_ew_fn act;
   float lo, hi;
   int flags;
-  int64_t parts;       /* of the panels */
+  int64_t parts;                             /* of the panels */
   int64_t image, image_count, units, chunks; /* units: (image, group, band) */
 } conv_job;
 
@@ -258,7 +259,8 @@ static void copy_line(const conv_job *j, const float *src, int64_t pixel, float 
 }
 
 /* Copies padded input rows [r0, r1) of one image and group to dst (the first of them first). */
-static void copy_rows(const conv_job *j, int64_t image, int64_t group, int64_t r0, int64_t r1, float *dst) {
+static void copy_rows(const conv_job *j, int64_t image, int64_t group, int64_t r0, int64_t r1,
+                      float *dst) {
   const geom *g = &j->g;
   const int64_t pixel = j->p->input_nchw ? 1 : 16;
   const int64_t lines = j->p->input_nchw ? g->cin : mrt_c16_blocks(g->cin);
@@ -279,7 +281,8 @@ static void activate(const conv_job *j, const mrt_tile *t, int64_t rows) {
 }
 
 /* Input and output of tile i; returns its rows. */
-static int64_t tile_place(const conv_job *j, const view *v, int64_t i, mrt_tile *t, int64_t *pixel) {
+static int64_t tile_place(const conv_job *j, const view *v, int64_t i, mrt_tile *t,
+                          int64_t *pixel) {
   const geom *g = &j->g;
   const int64_t row = i / g->tiles_per_row, piece = i % g->tiles_per_row;
   const int64_t oy = g->pair ? row * 2 : row;
@@ -303,12 +306,20 @@ static void run_tiles(const conv_job *j, const view *v, int64_t image, int64_t g
   const int64_t out0 = (image * g->out_blocks + group * (g->cout / 16)) * area * 16;
   const float *weights = j->a->weights + group * group_floats(j->p);
   const int64_t padded = align16(g->cout), n1 = min_i64(p1 * PANEL, padded);
-  mrt_tile t = {.a_row = j->p->stride_w * v->pixel, .c_row = 16, .c_col16 = area * 16, .r_row = 16,
-                .r_col16 = area * 16, .alpha = 1.0f, .beta = 1.0f, .lo = j->lo, .hi = j->hi};
+  mrt_tile t = {.a_row = j->p->stride_w * v->pixel,
+                .c_row = 16,
+                .c_col16 = area * 16,
+                .r_row = 16,
+                .r_col16 = area * 16,
+                .alpha = 1.0f,
+                .beta = 1.0f,
+                .lo = j->lo,
+                .hi = j->hi};
   const int64_t slices = max_i64(1, ceil_div(g->k, SLICE_K));
   int64_t k0 = 0;
   for (int64_t s = 0; s < slices; ++s) {
-    const int64_t b0 = mrt_par_begin(g->n_blocks, slices, s), b1 = mrt_par_begin(g->n_blocks, slices, s + 1);
+    const int64_t b0 = mrt_par_begin(g->n_blocks, slices, s),
+                  b1 = mrt_par_begin(g->n_blocks, slices, s + 1);
     const bool last = s + 1 == slices;
     t.flags = (s ? MRT_TILE_LOAD : 0) | (last ? j->flags | MRT_TILE_FINAL : 0);
     t.blocks = j->blocks + b0;
@@ -333,11 +344,13 @@ static void run_tiles(const conv_job *j, const view *v, int64_t image, int64_t g
 }
 
 /* The view of one band: in place, in the shared copy, or freshly copied. */
-static view band_view(const conv_job *j, int64_t image, int64_t group, int64_t t0, int64_t t1, int worker) {
+static view band_view(const conv_job *j, int64_t image, int64_t group, int64_t t0, int64_t t1,
+                      int worker) {
   const geom *g = &j->g;
   view v = view_strides(j);
   if (!g->copy) {
-    const int64_t block0 = j->p->input_nchw ? image * g->cin : image * g->in_blocks + group * (g->cin / 16);
+    const int64_t block0 =
+        j->p->input_nchw ? image * g->cin : image * g->in_blocks + group * (g->cin / 16);
     v.base = j->a->input + block0 * v.block;
     return v;
   }
@@ -349,7 +362,8 @@ static view band_view(const conv_job *j, int64_t image, int64_t group, int64_t t
   band_rows(g, t0, t1, &y0, &y1);
   float *dst = j->copy + worker * j->copy_floats;
   v.first_row = y0 * j->p->stride_h;
-  copy_rows(j, image, group, v.first_row, (y1 - 1) * j->p->stride_h + (j->p->kh - 1) * j->p->dil_h + 1, dst);
+  copy_rows(j, image, group, v.first_row,
+            (y1 - 1) * j->p->stride_h + (j->p->kh - 1) * j->p->dil_h + 1, dst);
   v.base = dst;
   return v;
 }
@@ -377,7 +391,8 @@ static void copy_chunk(void *arg, int64_t chunk, int worker) {
   const conv_job *j = arg;
   const int64_t units = j->p->groups * j->g.hp, end = mrt_par_begin(units, j->chunks, chunk + 1);
   for (int64_t u = mrt_par_begin(units, j->chunks, chunk); u < end; ++u)
-    copy_rows(j, j->image, u / j->g.hp, u % j->g.hp, u % j->g.hp + 1, j->copy + u * j->g.row_floats);
+    copy_rows(j, j->image, u / j->g.hp, u % j->g.hp, u % j->g.hp + 1,
+              j->copy + u * j->g.row_floats);
 }
 
 static double cost_ns(const conv_job *j, int64_t images) { /* 60 multiply-adds a nanosecond */
@@ -392,7 +407,8 @@ static void run_split(const mrt_par *par, conv_job *j) {
   for (int64_t i = 0; i < j->a->n; ++i) {
     j->image = i;
     if (g->copy) {
-      j->chunks = mrt_par_chunks(g->hp * j->p->groups, (double)(g->hp * g->row_floats * j->p->groups) * 0.15);
+      j->chunks = mrt_par_chunks(g->hp * j->p->groups,
+                                 (double)(g->hp * g->row_floats * j->p->groups) * 0.15);
       mrt_par_run(par, j->chunks, copy_chunk, j);
     }
     const int64_t want = mrt_par_chunks(g->tiles * j->p->groups * g->panels, cost_ns(j, 1));

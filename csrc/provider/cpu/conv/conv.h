@@ -4,9 +4,9 @@
  * readers, even NaN: kernels here never let them reach a result. A tensor of c16 needs
  * mrt_c16_size(n, c, h, w) floats. 1-d problems use h = 1.
  *
- * A convolution is an implicit product: the pixels of an output row are the rows of A, read in place
- * or from a zero-padded copy of a band of input rows; packed weights are B. The microkernels are
- * those of gemm/. Sums run over (ky, kx, channel) whatever the number of threads.
+ * A convolution is an implicit product: the pixels of an output row are the rows of A, read in
+ * place or from a zero-padded copy of a band of input rows; packed weights are B. The microkernels
+ * are those of gemm/. Sums run over (ky, kx, channel) whatever the number of threads.
  *
  * Not here: 3-d, transposed convolution. mrt_conv_check says what it cannot do. */
 #ifndef MRT_PROVIDER_CPU_CONV_H
@@ -45,19 +45,20 @@ static inline int64_t mrt_conv_out(int64_t in, int64_t k, int64_t stride, int64_
 /* NULL if this family can run it, else NOT_IMPLEMENTED saying why. */
 mrt_status *mrt_conv_check(const mrt_conv *p) MRT_MUST_CHECK;
 
-/* Bytes of packed weights, and packing of plain [cout][cin/groups][kh][kw]. dst: 64-byte aligned. */
+/* Bytes of packed weights, and packing of plain [cout][cin/groups][kh][kw]. dst: 64-byte aligned.
+ */
 size_t mrt_conv_packed_size(const mrt_conv *p);
 void mrt_conv_pack(const mrt_par *par, const mrt_conv *p, const float *weights, float *dst);
 
 typedef struct mrt_conv_args {
-  int64_t n, h, w;        /* of the input */
-  const float *input;     /* c16 (or NCHW: input_nchw), 64-byte aligned if c16 */
-  const float *weights;   /* packed */
-  const float *bias;      /* [cout] plain, or NULL */
-  const float *residual;  /* c16, shape of the output, added before the activation; NULL; may be
-                             the output */
+  int64_t n, h, w;       /* of the input */
+  const float *input;    /* c16 (or NCHW: input_nchw), 64-byte aligned if c16 */
+  const float *weights;  /* packed */
+  const float *bias;     /* [cout] plain, or NULL */
+  const float *residual; /* c16, shape of the output, added before the activation; NULL; may be
+                            the output */
   mrt_act act;
-  float *output;          /* c16, 64-byte aligned */
+  float *output; /* c16, 64-byte aligned */
 } mrt_conv_args;
 
 /* Scratch bytes (64-byte aligned), a function of the shape and the number of workers. */
@@ -70,11 +71,12 @@ typedef enum mrt_pool_kind { MRT_POOL_MAX, MRT_POOL_AVG, MRT_POOL_AVG_INCLUDE_PA
 typedef struct mrt_pool {
   mrt_pool_kind kind;
   int64_t kh, kw, stride_h, stride_w, dil_h, dil_w;
-  int64_t pad_top, pad_left; /* bottom and right follow from the output size given */
+  int64_t pad_top, pad_left;     /* bottom and right follow from the output size given */
   int64_t pad_bottom, pad_right; /* only counted by MRT_POOL_AVG_INCLUDE_PAD */
 } mrt_pool;
 /* in: c16 [n, c, h, w]; out: c16 [n, c, oh, ow] (oh, ow from the caller: ceil_mode is its choice).
- * Max of NaN is NaN if it is the first of its window (as ONNX Runtime); an empty window gives -inf. */
+ * Max of NaN is NaN if it is the first of its window (as ONNX Runtime); an empty window gives -inf.
+ */
 void mrt_pool_run(const mrt_par *par, const mrt_pool *p, int64_t n, int64_t c, int64_t h, int64_t w,
                   const float *in, int64_t oh, int64_t ow, float *out);
 /* Mean or maximum over h x w of c16 into plain [n][c] (also c16 of 1x1 when c % 16 == 0). */

@@ -66,6 +66,11 @@ static void from_c16(const float *src, int64_t plane, int channels, int64_t pixe
     for (int l = 0; l < channels; ++l) dst[l * plane + i] = src[i * 16 + l];
 }
 
-const mrt_conv_kernels mrt_conv_f32_avx2 = {
-    .name = "avx2", .depthwise = depthwise, .max = max, .mean = mean, .reduce_max = reduce_max,
-    .reduce_sum = reduce_sum, .to_c16 = to_c16, .from_c16 = from_c16};
+const mrt_conv_kernels mrt_conv_f32_avx2 = {.name = "avx2",
+                                            .depthwise = depthwise,
+                                            .max = max,
+                                            .mean = mean,
+                                            .reduce_max = reduce_max,
+                                            .reduce_sum = reduce_sum,
+                                            .to_c16 = to_c16,
+                                            .from_c16 = from_c16};

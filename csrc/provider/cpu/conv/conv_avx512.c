@@ -76,6 +76,11 @@ static void from_c16(const float *src, int64_t plane, int channels, int64_t pixe
   }
 }
 
-const mrt_conv_kernels mrt_conv_f32_avx512 = {
-    .name = "avx512", .depthwise = depthwise, .max = max, .mean = mean, .reduce_max = reduce_max,
-    .reduce_sum = reduce_sum, .to_c16 = to_c16, .from_c16 = from_c16};
+const mrt_conv_kernels mrt_conv_f32_avx512 = {.name = "avx512",
+                                              .depthwise = depthwise,
+                                              .max = max,
+                                              .mean = mean,
+                                              .reduce_max = reduce_max,
+                                              .reduce_sum = reduce_sum,
+                                              .to_c16 = to_c16,
+                                              .from_c16 = from_c16};

@@ -1,6 +1,6 @@
 /* Everything that works on one channel block at a time: depthwise convolution, pooling, reordering.
- * A row of output pixels has an interior, where all taps of the window lie inside the image, and a few
- * border pixels, each with its own shorter list of taps. */
+ * A row of output pixels has an interior, where all taps of the window lie inside the image, and a
+ * few border pixels, each with its own shorter list of taps. */
 #include <string.h>
 
 #include "base/cpu.h"
@@ -16,7 +16,8 @@ const mrt_conv_kernels *mrt_conv_kernels_get(void) {
 #undef MRT_KERNEL
 }
 
-/* ---- windows -------------------------------------------------------------------------------------- */
+/* ---- windows
+ * -------------------------------------------------------------------------------------- */
 typedef struct window {
   int64_t kh, kw, stride_h, stride_w, dil_h, dil_w, pad_top, pad_left;
   int64_t h, w; /* input */
@@ -65,17 +66,21 @@ typedef struct mean_count {
   int64_t pad_bottom, pad_right;
 } mean_count;
 
-static float mean_scale(const window *win, const mean_count *mc, int64_t y0, int64_t x0, range y, range x) {
+static float mean_scale(const window *win, const mean_count *mc, int64_t y0, int64_t x0, range y,
+                        range x) {
   int64_t n = (y.end - y.begin) * (x.end - x.begin);
   if (mc->padded) {
-    const range py = valid_taps(y0 + win->pad_top, win->kh, win->dil_h, win->h + win->pad_top + mc->pad_bottom);
-    const range px = valid_taps(x0 + win->pad_left, win->kw, win->dil_w, win->w + win->pad_left + mc->pad_right);
+    const range py =
+        valid_taps(y0 + win->pad_top, win->kh, win->dil_h, win->h + win->pad_top + mc->pad_bottom);
+    const range px =
+        valid_taps(x0 + win->pad_left, win->kw, win->dil_w, win->w + win->pad_left + mc->pad_right);
     n = (py.end - py.begin) * (px.end - px.begin);
   }
   return n > 0 ? 1.0f / (float)n : 0.0f;
 }
 
-/* One output row of one channel block. `in` is the block's plane; base holds what does not change. */
+/* One output row of one channel block. `in` is the block's plane; base holds what does not change.
+ */
 static void run_row(const window *win, row_fn fn, mrt_pixel_row base, const float *in, int64_t oy,
                     int64_t ow, const mean_count *mc, mrt_tap *taps) {
   const int64_t y0 = oy * win->stride_h - win->pad_top;
@@ -100,7 +105,8 @@ static void run_row(const window *win, row_fn fn, mrt_pixel_row base, const floa
   }
 }
 
-/* ---- depthwise ------------------------------------------------------------------------------------ */
+/* ---- depthwise
+ * ------------------------------------------------------------------------------------ */
 void mrt_conv_depthwise_pack(const mrt_conv *p, const float *weights, float *dst) {
   const int64_t taps = p->kh * p->kw;
   memset(dst, 0, mrt_conv_packed_size(p));
@@ -151,13 +157,19 @@ static void rows_run(const mrt_par *par, rows_job *j) {
 void mrt_conv_depthwise_run(const mrt_par *par, const mrt_conv *p, const mrt_conv_args *a,
                             float *scratch) {
   const int64_t blocks = mrt_c16_blocks(p->cout);
-  rows_job j = {
-      .win = {p->kh, p->kw, p->stride_h, p->stride_w, p->dil_h, p->dil_w, p->pad_top, p->pad_left, a->h, a->w},
-      .fn = mrt_conv_kernels_get()->depthwise, .blocks = blocks, .planes = a->n * blocks,
-      .oh = mrt_conv_out(a->h, p->kh, p->stride_h, p->dil_h, p->pad_top, p->pad_bottom),
-      .ow = mrt_conv_out(a->w, p->kw, p->stride_w, p->dil_w, p->pad_left, p->pad_right),
-      .in = a->input, .weights = a->weights, .bias = a->bias, .residual = a->residual, .out = a->output,
-      .act_spec = a->act};
+  rows_job j = {.win = {p->kh, p->kw, p->stride_h, p->stride_w, p->dil_h, p->dil_w, p->pad_top,
+                        p->pad_left, a->h, a->w},
+                .fn = mrt_conv_kernels_get()->depthwise,
+                .blocks = blocks,
+                .planes = a->n * blocks,
+                .oh = mrt_conv_out(a->h, p->kh, p->stride_h, p->dil_h, p->pad_top, p->pad_bottom),
+                .ow = mrt_conv_out(a->w, p->kw, p->stride_w, p->dil_w, p->pad_left, p->pad_right),
+                .in = a->input,
+                .weights = a->weights,
+                .bias = a->bias,
+                .residual = a->residual,
+                .out = a->output,
+                .act_spec = a->act};
   if (a->act.op == MRT_EW_RELU || a->act.op == MRT_EW_CLIP) {
     j.base.clip = true;
     j.base.lo = a->act.op == MRT_EW_RELU ? 0.0f : a->act.p[0];
@@ -173,17 +185,23 @@ void mrt_conv_depthwise_run(const mrt_par *par, const mrt_conv *p, const mrt_con
   rows_run(par, &j);
 }
 
-/* ---- pooling -------------------------------------------------------------------------------------- */
+/* ---- pooling
+ * -------------------------------------------------------------------------------------- */
 void mrt_pool_run(const mrt_par *par, const mrt_pool *p, int64_t n, int64_t c, int64_t h, int64_t w,
                   const float *in, int64_t oh, int64_t ow, float *out) {
   const mrt_conv_kernels *kern = mrt_conv_kernels_get();
   const int64_t blocks = mrt_c16_blocks(c);
-  rows_job j = {
-      .win = {p->kh, p->kw, p->stride_h, p->stride_w, p->dil_h, p->dil_w, p->pad_top, p->pad_left, h, w},
-      .fn = p->kind == MRT_POOL_MAX ? kern->max : kern->mean,
-      .mean = {p->kind == MRT_POOL_AVG_INCLUDE_PAD, p->pad_bottom, p->pad_right},
-      .is_mean = p->kind != MRT_POOL_MAX, .blocks = blocks, .planes = n * blocks, .oh = oh, .ow = ow,
-      .in = in, .out = out};
+  rows_job j = {.win = {p->kh, p->kw, p->stride_h, p->stride_w, p->dil_h, p->dil_w, p->pad_top,
+                        p->pad_left, h, w},
+                .fn = p->kind == MRT_POOL_MAX ? kern->max : kern->mean,
+                .mean = {p->kind == MRT_POOL_AVG_INCLUDE_PAD, p->pad_bottom, p->pad_right},
+                .is_mean = p->kind != MRT_POOL_MAX,
+                .blocks = blocks,
+                .planes = n * blocks,
+                .oh = oh,
+                .ow = ow,
+                .in = in,
+                .out = out};
   rows_run(par, &j);
 }
 
@@ -215,7 +233,8 @@ void mrt_pool_global(const mrt_par *par, mrt_pool_kind kind, int64_t n, int64_t 
   if (j.units > 0) mrt_par_run(par, j.chunks, global_chunk, &j);
 }
 
-/* ---- plain <-> c16 ---------------------------------------------------------------------------------- */
+/* ---- plain <-> c16
+ * ---------------------------------------------------------------------------------- */
 enum { REORDER_PIXELS = 1024 }; /* a unit: one block of channels x this many pixels */
 
 typedef struct reorder_job {
@@ -237,13 +256,15 @@ static void reorder_chunk(void *arg, int64_t chunk, int worker) {
     const int channels = (int)(j->c - block * 16 < 16 ? j->c - block * 16 : 16);
     const int64_t plain = (image * j->c + block * 16) * j->area + p0;
     const int64_t blocked = (plane * j->area + p0) * 16;
-    if (j->to_c16) kern->to_c16(j->src + plain, j->area, channels, pixels, j->dst + blocked);
-    else kern->from_c16(j->src + blocked, j->area, channels, pixels, j->dst + plain);
+    if (j->to_c16)
+      kern->to_c16(j->src + plain, j->area, channels, pixels, j->dst + blocked);
+    else
+      kern->from_c16(j->src + blocked, j->area, channels, pixels, j->dst + plain);
   }
 }
 
-static void reorder(const mrt_par *par, const float *src, int64_t n, int64_t c, int64_t area, float *dst,
-                    bool to_c16) {
+static void reorder(const mrt_par *par, const float *src, int64_t n, int64_t c, int64_t area,
+                    float *dst, bool to_c16) {
   const int64_t blocks = mrt_c16_blocks(c), pieces = (area + REORDER_PIXELS - 1) / REORDER_PIXELS;
   reorder_job j = {src, dst, c, area, blocks, pieces, n * blocks * pieces, 1, to_c16};
   if (j.units <= 0) return;

@@ -1,6 +1,6 @@
-/* Row kernels over primitives of the including file: vf of VW lanes, v_set v_load v_store v_fma v_max
- * v_min (both give the second operand if either is NaN). A pixel is 16 / VW vectors. PIXELS output
- * pixels are kept in registers while their taps are read. */
+/* Row kernels over primitives of the including file: vf of VW lanes, v_set v_load v_store v_fma
+ * v_max v_min (both give the second operand if either is NaN). A pixel is 16 / VW vectors. PIXELS
+ * output pixels are kept in registers while their taps are read. */
 
 enum { PARTS = 16 / VW };
 
@@ -45,7 +45,8 @@ static void depthwise(const mrt_pixel_row *r) {
   }
 }
 
-INLINE void pool_block(const mrt_pixel_row *r, int64_t i, const int n, const int part, const int is_max) {
+INLINE void pool_block(const mrt_pixel_row *r, int64_t i, const int n, const int part,
+                       const int is_max) {
   vf acc[PIXELS];
   const float *in = r->in + i * r->step + part * VW;
   int t = 0;

@@ -1,7 +1,7 @@
 /* The program interpreter. The index space is merged to as few dimensions as the strides allow; its
- * innermost one is a row. Long rows are cut into tiles; several short rows share one tile. A register
- * is a pointer: into the array itself where that is contiguous over the tile, else into scratch,
- * where the tile is gathered before and scattered after the instructions ran. */
+ * innermost one is a row. Long rows are cut into tiles; several short rows share one tile. A
+ * register is a pointer: into the array itself where that is contiguous over the tile, else into
+ * scratch, where the tile is gathered before and scattered after the instructions ran. */
 #include "provider/cpu/elementwise/elementwise.h"
 
 #include <string.h>
@@ -34,7 +34,8 @@ const char *mrt_ew_op_name(mrt_ew_op op) { return ops[op].name; }
 int mrt_ew_op_arity(mrt_ew_op op) { return ops[op].arity; }
 int mrt_ew_op_params(mrt_ew_op op) { return ops[op].params; }
 
-/* ---- checks ------------------------------------------------------------------------------------- */
+/* ---- checks -------------------------------------------------------------------------------------
+ */
 mrt_status *mrt_ew_program_check(const mrt_ew_program *prog) {
   uint64_t written = 0;
   const int io = prog->n_inputs + prog->n_outputs;
@@ -45,15 +46,18 @@ mrt_status *mrt_ew_program_check(const mrt_ew_program *prog) {
   for (int i = 0; i < prog->n_instrs; ++i) {
     const mrt_ew_instr *in = &prog->instrs[i];
     if (in->op >= MRT_EW_OP_COUNT)
-      return MRT_ERR(MRT_INVALID_ARGUMENT, "point-wise instruction %d: unknown operation %d", i, in->op);
+      return MRT_ERR(MRT_INVALID_ARGUMENT, "point-wise instruction %d: unknown operation %d", i,
+                     in->op);
     const uint8_t reg[3] = {in->a, in->b, in->c};
     for (int k = 0; k < ops[in->op].arity; ++k)
       if (reg[k] >= MRT_EW_MAX_REGS || !(written >> reg[k] & 1))
-        return MRT_ERR(MRT_INVALID_ARGUMENT, "point-wise instruction %d (%s) reads unset register %d",
-                       i, ops[in->op].name, reg[k]);
+        return MRT_ERR(MRT_INVALID_ARGUMENT,
+                       "point-wise instruction %d (%s) reads unset register %d", i,
+                       ops[in->op].name, reg[k]);
     if (in->dst < prog->n_inputs || in->dst >= MRT_EW_MAX_REGS)
-      return MRT_ERR(MRT_INVALID_ARGUMENT, "point-wise instruction %d (%s) may not write register %d",
-                     i, ops[in->op].name, in->dst);
+      return MRT_ERR(MRT_INVALID_ARGUMENT,
+                     "point-wise instruction %d (%s) may not write register %d", i,
+                     ops[in->op].name, in->dst);
     written |= 1ull << in->dst;
   }
   for (int i = 0; i < prog->n_outputs; ++i)
@@ -74,7 +78,8 @@ size_t mrt_ew_scratch_size(const mrt_par *par, const mrt_ew_program *prog) {
   return (size_t)mrt_par_workers(par) * (size_t)register_count(prog) * MRT_EW_TILE * sizeof(float);
 }
 
-/* ---- one run ------------------------------------------------------------------------------------ */
+/* ---- one run ------------------------------------------------------------------------------------
+ */
 typedef struct ew_job {
   const mrt_ew_program *prog;
   const mrt_ew_kernels *kern;
@@ -190,15 +195,18 @@ static void execute(const ew_job *j, float *const *reg, int64_t n) {
 }
 
 /* One tile of one row: elements [x0, x0 + n). */
-static void tile_in_row(const ew_job *j, float *const *own, const cursor *c, int64_t x0, int64_t n) {
+static void tile_in_row(const ew_job *j, float *const *own, const cursor *c, int64_t x0,
+                        int64_t n) {
   const mrt_ew_program *p = j->prog;
   const int last = j->rank - 1;
   float *reg[MRT_EW_MAX_REGS];
   memcpy(reg, own, sizeof reg);
   for (int i = 0; i < p->n_inputs; ++i) {
     float *src = j->io[i].data + c->off[i] + x0 * j->io[i].strides[last];
-    if (j->in_place[i]) reg[i] = src;
-    else gather(reg[i], src, j->io[i].strides[last], n);
+    if (j->in_place[i])
+      reg[i] = src;
+    else
+      gather(reg[i], src, j->io[i].strides[last], n);
   }
   for (int o = 0; o < p->n_outputs; ++o) {
     const int i = p->n_inputs + o;
@@ -263,8 +271,11 @@ static void run_chunk(void *arg, int64_t chunk, int worker) {
 
 void mrt_ew_run(const mrt_par *par, const mrt_ew_program *prog, int rank, const int64_t *dims,
                 const mrt_ew_array *io, void *scratch) {
-  ew_job j = {.prog = prog, .kern = mrt_ew_kernels_get(), .scratch = scratch,
-              .n_regs = register_count(prog), .n_io = prog->n_inputs + prog->n_outputs};
+  ew_job j = {.prog = prog,
+              .kern = mrt_ew_kernels_get(),
+              .scratch = scratch,
+              .n_regs = register_count(prog),
+              .n_io = prog->n_inputs + prog->n_outputs};
   for (int d = 0; d < rank; ++d)
     if (dims[d] <= 0) return;
   merge_dims(&j, rank, dims, io);

@@ -1,5 +1,6 @@
-/* Point-wise float32 programs: small SSA-like lists of vector instructions run tile by tile, so that
- * every intermediate value stays in L1. One C function per instruction and instruction set, no JIT.
+/* Point-wise float32 programs: small SSA-like lists of vector instructions run tile by tile, so
+ * that every intermediate value stays in L1. One C function per instruction and instruction set, no
+ * JIT.
  *
  * The same functions are the activations of the GEMM and convolution epilogues (mrt_act). Accuracy:
  * exp, log, tanh, erf, sigmoid and what is built of them are within about 2 ulp (relative error
@@ -45,10 +46,10 @@ mrt_ew_fn mrt_ew_find(mrt_ew_op op);
 enum { MRT_EW_TILE = 512, MRT_EW_MAX_REGS = 32, MRT_EW_MAX_RANK = 8, MRT_EW_MAX_IO = 16 };
 
 typedef struct mrt_ew_instr {
-  uint8_t op;         /* mrt_ew_op */
-  uint8_t dst;        /* register */
-  uint8_t a, b, c;    /* operand registers; unused ones 0 */
-  float p[2];         /* parameters (alpha, low, ...) */
+  uint8_t op;      /* mrt_ew_op */
+  uint8_t dst;     /* register */
+  uint8_t a, b, c; /* operand registers; unused ones 0 */
+  float p[2];      /* parameters (alpha, low, ...) */
 } mrt_ew_instr;
 
 typedef struct mrt_ew_program {
@@ -58,8 +59,8 @@ typedef struct mrt_ew_program {
 } mrt_ew_program;
 
 /* One input or output array. Strides are in elements, one per dimension of the iteration space;
- * 0 broadcasts (inputs only). Outputs must not overlap inputs, except that an output may be the very
- * same array (pointer and strides) as an input: that is how in-place works. */
+ * 0 broadcasts (inputs only). Outputs must not overlap inputs, except that an output may be the
+ * very same array (pointer and strides) as an input: that is how in-place works. */
 typedef struct mrt_ew_array {
   float *data;
   int64_t strides[MRT_EW_MAX_RANK];

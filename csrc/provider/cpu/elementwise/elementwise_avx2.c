@@ -40,6 +40,6 @@ INLINE vf v_ldexp(vf a, vf n) {
   return a * v_cast_f((h + v_seti(127)) << 23) * v_cast_f((k - h + v_seti(127)) << 23);
 }
 
-#define TABLE mrt_ew_f32_avx2
+#define TABLE      mrt_ew_f32_avx2
 #define TABLE_NAME "avx2"
 #include "provider/cpu/elementwise/elementwise_simd.inl"

@@ -37,6 +37,6 @@ INLINE vi v_to_i(vf a) { return (vi)_mm512_cvtps_epi32(a); }
 INLINE vf v_to_f(vi a) { return _mm512_cvtepi32_ps((__m512i)a); }
 INLINE vf v_ldexp(vf a, vf n) { return _mm512_scalef_ps(a, n); }
 
-#define TABLE mrt_ew_f32_avx512
+#define TABLE      mrt_ew_f32_avx512
 #define TABLE_NAME "avx512"
 #include "provider/cpu/elementwise/elementwise_simd.inl"

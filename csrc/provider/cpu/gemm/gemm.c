@@ -32,15 +32,16 @@ const char *mrt_gemm_isa_name(void) { return mrt_gemm_kernels_get()->name; }
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* ---- the plan of one shape --------------------------------------------------------------------- */
+/* ---- the plan of one shape ---------------------------------------------------------------------
+ */
 typedef struct gemm_plan {
   const mrt_gemm_kernels *kern;
-  int64_t tiles, pitch;        /* row tiles of nearly equal height, the highest of them */
+  int64_t tiles, pitch; /* row tiles of nearly equal height, the highest of them */
   int64_t panels;
-  int64_t kc;                  /* k-block, a multiple of 16 unless it is all of k */
-  int64_t mc;                  /* row tiles in a row block */
-  int64_t parts_m, parts_n;    /* chunks of one product */
-  bool pack_a, share_a;        /* A is packed; by all threads before the product */
+  int64_t kc;               /* k-block, a multiple of 16 unless it is all of k */
+  int64_t mc;               /* row tiles in a row block */
+  int64_t parts_m, parts_n; /* chunks of one product */
+  bool pack_a, share_a;     /* A is packed; by all threads before the product */
 } gemm_plan;
 
 /* Rows whose lines fall into few sets of L1. */
@@ -108,7 +109,8 @@ size_t mrt_gemm_scratch_size(const mrt_par *par, int64_t m, int64_t n, int64_t k
   return one > many ? one : many;
 }
 
-/* ---- packing ------------------------------------------------------------------------------------ */
+/* ---- packing ------------------------------------------------------------------------------------
+ */
 size_t mrt_gemm_packed_size(int64_t n, int64_t k) {
   return (size_t)(ceil_div(n, MRT_GEMM_PANEL) * MRT_GEMM_PANEL * k) * sizeof(float);
 }
@@ -155,7 +157,8 @@ void mrt_gemm_pack_b(const mrt_par *par, const float *b, int64_t ldb, bool trans
   mrt_par_run(par, j.chunks, pack_chunk, &j);
 }
 
-/* ---- the product -------------------------------------------------------------------------------- */
+/* ---- the product --------------------------------------------------------------------------------
+ */
 typedef struct gemm_job {
   gemm_plan p;
   mrt_gemm g;
@@ -174,8 +177,8 @@ static inline int64_t tile_begin(const gemm_job *j, int64_t tile) {
 }
 
 /* Packs rows of tiles [t0, t1), k in [k0, k0 + kn), to dst: tile i at dst + i * tile_floats. */
-static void pack_a(const gemm_job *j, const float *a, int64_t t0, int64_t t1, int64_t k0, int64_t kn,
-                   int64_t tile_floats, float *dst) {
+static void pack_a(const gemm_job *j, const float *a, int64_t t0, int64_t t1, int64_t k0,
+                   int64_t kn, int64_t tile_floats, float *dst) {
   const int64_t pitch = j->p.pitch, lda = j->g.lda;
   for (int64_t t = t0; t < t1; ++t, dst += tile_floats) {
     const int64_t r0 = tile_begin(j, t), rows = tile_begin(j, t + 1) - r0;
@@ -221,7 +224,7 @@ static void activate(const gemm_job *j, const mrt_tile *t, int64_t rows) {
 }
 
 typedef struct gemm_block { /* one row block x k-block of one product */
-  const float *a;      /* first row tile; packed or in place */
+  const float *a;           /* first row tile; packed or in place */
   const float *b;
   float *c;
   const float *residual;
@@ -254,14 +257,21 @@ static void run_block(const gemm_job *j, const gemm_block *k, mrt_tile *t) {
 }
 
 /* Row tiles [t0, t1) x panels [p0, p1) of product `item`. */
-static void run_range(const gemm_job *j, int64_t item, int64_t t0, int64_t t1, int64_t p0, int64_t p1,
-                      int worker) {
+static void run_range(const gemm_job *j, int64_t item, int64_t t0, int64_t t1, int64_t p0,
+                      int64_t p1, int worker) {
   const gemm_plan *p = &j->p;
   const mrt_gemm *g = &j->g;
   mrt_kblock blocks[KC_GEMV / 16 + 1];
-  mrt_tile t = {.a_row = p->pack_a ? 16 : g->lda, .blocks = blocks, .c_row = g->ldc, .c_col16 = 16,
-                .r_row = j->epi.residual_ld, .r_col16 = 16, .alpha = j->epi.alpha,
-                .beta = j->epi.beta, .lo = j->lo, .hi = j->hi};
+  mrt_tile t = {.a_row = p->pack_a ? 16 : g->lda,
+                .blocks = blocks,
+                .c_row = g->ldc,
+                .c_col16 = 16,
+                .r_row = j->epi.residual_ld,
+                .r_col16 = 16,
+                .alpha = j->epi.alpha,
+                .beta = j->epi.beta,
+                .lo = j->lo,
+                .hi = j->hi};
   const float *a = g->a + item * j->batch.a;
   gemm_block k = {.b = g->b + item * j->batch.b, .c = g->c + item * j->batch.c, .p0 = p0, .p1 = p1};
   if (j->epi.residual) k.residual = j->epi.residual + item * j->batch.residual;

@@ -16,13 +16,13 @@ enum { MRT_GEMM_PANEL = 32 };
 /* What happens to a tile of C while it is still in registers or L1. {0} with alpha 1 is a plain
  * product: use MRT_GEMM_EPILOGUE_NONE. Pointers may be NULL. */
 typedef struct mrt_gemm_epilogue {
-  float alpha;            /* scales A B */
-  float beta;             /* scales residual */
-  const float *bias;      /* [n], added to every row */
-  const float *row_bias;  /* [m], added to every column */
-  const float *residual;  /* [m, n] with row stride residual_ld (0 broadcasts one row). May be C. */
+  float alpha;           /* scales A B */
+  float beta;            /* scales residual */
+  const float *bias;     /* [n], added to every row */
+  const float *row_bias; /* [m], added to every column */
+  const float *residual; /* [m, n] with row stride residual_ld (0 broadcasts one row). May be C. */
   int64_t residual_ld;
-  mrt_act act;            /* last */
+  mrt_act act; /* last */
 } mrt_gemm_epilogue;
 #define MRT_GEMM_EPILOGUE_NONE ((mrt_gemm_epilogue){.alpha = 1.0f})
 
@@ -33,7 +33,7 @@ typedef struct mrt_gemm {
   const float *a;
   int64_t lda;
   bool a_trans;
-  const float *b;  /* from mrt_gemm_pack_b */
+  const float *b; /* from mrt_gemm_pack_b */
   float *c;
   int64_t ldc;
   const mrt_gemm_epilogue *epi; /* NULL: none */
@@ -42,7 +42,8 @@ typedef struct mrt_gemm {
 /* Bytes of packed B (64-byte aligned memory). */
 size_t mrt_gemm_packed_size(int64_t n, int64_t k);
 /* Packs B: [k, n] with row stride ldb, or, when trans, stored [n, k] with row stride ldb. Weights
- * once at preparation; also fast enough for B that is only known at run time. dst: 64-byte aligned. */
+ * once at preparation; also fast enough for B that is only known at run time. dst: 64-byte aligned.
+ */
 void mrt_gemm_pack_b(const mrt_par *par, const float *b, int64_t ldb, bool trans, int64_t k,
                      int64_t n, float *dst);
 

@@ -1,5 +1,5 @@
-/* AVX2 tiles: up to 6 rows x 16 columns, 12 accumulators; a panel of 32 columns is two of them. Tails
- * of columns go through a small buffer on the stack. */
+/* AVX2 tiles: up to 6 rows x 16 columns, 12 accumulators; a panel of 32 columns is two of them.
+ * Tails of columns go through a small buffer on the stack. */
 #include "provider/cpu/gemm/gemm_kernel.h"
 #include <immintrin.h>
 
@@ -8,8 +8,9 @@ enum { ROWS = 6, SPLIT = 3 };
 
 INLINE void epilogue(const mrt_tile *t, __m256 c[ROWS][2], const int rows, float *y, int64_t ld,
                      const float *bias, const float *res, int64_t r_ld) {
-#define EACH(i, j) \
-  _Pragma("GCC unroll 6") for (int i = 0; i < rows; ++i) _Pragma("GCC unroll 2") for (int j = 0; j < 2; ++j)
+#define EACH(i, j)                                       \
+  _Pragma("GCC unroll 6") for (int i = 0; i < rows; ++i) \
+      _Pragma("GCC unroll 2") for (int j = 0; j < 2; ++j)
   if (t->flags & MRT_TILE_LOAD)
     EACH(i, j) c[i][j] = _mm256_add_ps(c[i][j], _mm256_loadu_ps(y + i * ld + 8 * j));
   if (t->flags & MRT_TILE_FINAL) {
@@ -32,7 +33,8 @@ INLINE void epilogue(const mrt_tile *t, __m256 c[ROWS][2], const int rows, float
 }
 
 /* Fewer than 16 columns: copy what the epilogue reads in, and its result out. */
-static void copy_cols(const float *src, int64_t src_ld, float *dst, int64_t dst_ld, int rows, int cols) {
+static void copy_cols(const float *src, int64_t src_ld, float *dst, int64_t dst_ld, int rows,
+                      int cols) {
   for (int i = 0; i < rows; ++i)
     for (int j = 0; j < cols; ++j) dst[i * dst_ld + j] = src[i * src_ld + j];
 }
@@ -102,7 +104,10 @@ static void tile_5(const mrt_tile *t) { tile(t, 5, 1); }
 static void tile_6(const mrt_tile *t) { tile(t, 6, 1); }
 
 const mrt_gemm_kernels mrt_gemm_f32_avx2 = {
-    .name = "avx2", .max_rows = ROWS, .nr = 16, .split = SPLIT,
+    .name = "avx2",
+    .max_rows = ROWS,
+    .nr = 16,
+    .split = SPLIT,
     .wide = {0, tile_1, tile_2, tile_3, tile_4, tile_5, tile_6},
     .pack_b_trans = mrt_gemm_pack_b_trans_scalar,
     .pack_a_trans = mrt_gemm_pack_a_trans_scalar,

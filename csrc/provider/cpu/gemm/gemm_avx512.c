@@ -1,6 +1,6 @@
 /* AVX-512 tiles: up to 14 rows x 32 columns, 28 accumulators, two registers for B and the rest for
- * broadcast A. Tiles of fewer than 4 rows have too few accumulators to hide the latency of FMA, so they
- * keep several sums per element (one per k modulo 2 or 4), added up at the end. */
+ * broadcast A. Tiles of fewer than 4 rows have too few accumulators to hide the latency of FMA, so
+ * they keep several sums per element (one per k modulo 2 or 4), added up at the end. */
 #include "provider/cpu/gemm/gemm_kernel.h"
 #include <immintrin.h>
 
@@ -111,7 +111,8 @@ INLINE void tile(const mrt_tile *t, const int rows, const int nv, const int phas
       for (int u = 0; u < 4; ++u) step(c[u % phases], &p, k + u, b + u * 32, rows, nv);
       if (rows <= 4) { /* streaming B from memory: stay ahead of it */
 #pragma GCC unroll 8
-        for (int u = 0; u < 4 * nv; ++u) _mm_prefetch((const char *)(b + 512 + u * 16), _MM_HINT_T0);
+        for (int u = 0; u < 4 * nv; ++u)
+          _mm_prefetch((const char *)(b + 512 + u * 16), _MM_HINT_T0);
       }
       b += 128;
     }
@@ -127,14 +128,19 @@ INLINE void tile(const mrt_tile *t, const int rows, const int nv, const int phas
   finish(t, c[0], rows, nv);
 }
 
-#define TILE(rows)                                                                         \
-  static void wide_##rows(const mrt_tile *t) { tile(t, rows, 2, rows == 1 ? 4 : rows < 4 ? 2 : 1); } \
-  static void narrow_##rows(const mrt_tile *t) { tile(t, rows, 1, rows < 3 ? 4 : rows < 8 ? 2 : 1); }
-TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6) TILE(7)
-TILE(8) TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14)
+#define TILE(rows)                                      \
+  static void wide_##rows(const mrt_tile *t) {          \
+    tile(t, rows, 2, rows == 1 ? 4 : rows < 4 ? 2 : 1); \
+  }                                                     \
+  static void narrow_##rows(const mrt_tile *t) {        \
+    tile(t, rows, 1, rows < 3 ? 4 : rows < 8 ? 2 : 1);  \
+  }
+TILE(1)
+TILE(2) TILE(3) TILE(4) TILE(5) TILE(6) TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12) TILE(13)
+    TILE(14)
 
-/* 16x16 transpose: r[i][j] becomes r[j][i]. */
-INLINE void transpose16(__m512 r[16]) {
+    /* 16x16 transpose: r[i][j] becomes r[j][i]. */
+    INLINE void transpose16(__m512 r[16]) {
   __m512 t[16];
   for (int i = 0; i < 16; i += 2) {
     t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
@@ -188,11 +194,18 @@ static void pack_a_trans(const float *src, int64_t ld, int64_t k, int rows, int 
   }
 }
 
-#define LIST(kind)                                                                             \
-  {0, kind##_1, kind##_2, kind##_3, kind##_4, kind##_5, kind##_6, kind##_7, kind##_8, kind##_9, \
-   kind##_10, kind##_11, kind##_12, kind##_13, kind##_14}
+#define LIST(kind)                                                                               \
+  {                                                                                              \
+    0, kind##_1, kind##_2, kind##_3, kind##_4, kind##_5, kind##_6, kind##_7, kind##_8, kind##_9, \
+        kind##_10, kind##_11, kind##_12, kind##_13, kind##_14                                    \
+  }
 const mrt_gemm_kernels mrt_gemm_f32_avx512 = {
-    .name = "avx512", .max_rows = ROWS, .nr = 32, .split = SPLIT,
-    .wide = LIST(wide), .narrow = LIST(narrow),
-    .pack_b_trans = pack_b_trans, .pack_a_trans = pack_a_trans,
+    .name = "avx512",
+    .max_rows = ROWS,
+    .nr = 32,
+    .split = SPLIT,
+    .wide = LIST(wide),
+    .narrow = LIST(narrow),
+    .pack_b_trans = pack_b_trans,
+    .pack_a_trans = pack_a_trans,
 };

@@ -1,11 +1,12 @@
 /* The register-tile microkernel behind gemm/ and conv/: C[rows][cols] = epilogue(A B) for up to
- * max_rows x nr of C, with A read by stride through a table of k-blocks and B from one packed panel.
+ * max_rows x nr of C, with A read by stride through a table of k-blocks and B from one packed
+ * panel.
  *
  * A row of A is a "pixel": for a plain product a matrix row, for a convolution an output position.
- * Element k of row r lies at  a(r) + blocks[j].off + (k within block j), where a(r) = a + r * a_row for
- * r < split and a_hi + (r - split) * a_row from there on, so that one tile can span two image rows.
- * The same kernel therefore serves row-major A, packed A ([k/16][rows][16]), NCHWc16 and the taps
- * of a convolution. */
+ * Element k of row r lies at  a(r) + blocks[j].off + (k within block j), where a(r) = a + r * a_row
+ * for r < split and a_hi + (r - split) * a_row from there on, so that one tile can span two image
+ * rows. The same kernel therefore serves row-major A, packed A ([k/16][rows][16]), NCHWc16 and the
+ * taps of a convolution. */
 #ifndef MRT_PROVIDER_CPU_GEMM_KERNEL_H
 #define MRT_PROVIDER_CPU_GEMM_KERNEL_H
 
@@ -18,13 +19,13 @@ typedef struct mrt_kblock {
 } mrt_kblock;
 
 enum {
-  MRT_TILE_LOAD = 1,     /* start from C instead of 0 (second and later blocks of k) */
-  MRT_TILE_FINAL = 2,    /* last block of k: apply the epilogue; else store the bare sum */
-  MRT_TILE_CLIP = 4,     /* in the epilogue: min(max(x, lo), hi), NaN stays */
+  MRT_TILE_LOAD = 1,  /* start from C instead of 0 (second and later blocks of k) */
+  MRT_TILE_FINAL = 2, /* last block of k: apply the epilogue; else store the bare sum */
+  MRT_TILE_CLIP = 4,  /* in the epilogue: min(max(x, lo), hi), NaN stays */
 };
 
-/* Strides in floats. Columns 16..31 of C and residual lie c_col16 / r_col16 after column 0: 16 for a
- * matrix, one channel block for c16. */
+/* Strides in floats. Columns 16..31 of C and residual lie c_col16 / r_col16 after column 0: 16 for
+ * a matrix, one channel block for c16. */
 typedef struct mrt_tile {
   const float *a, *a_hi;
   int64_t a_row;
@@ -49,9 +50,9 @@ enum { MRT_TILE_MAX_ROWS = 16 };
 /* One instruction set's kernels. */
 typedef struct mrt_gemm_kernels {
   const char *name;
-  int max_rows; /* tiles of 1 .. max_rows rows */
-  int nr;       /* 16 or 32 columns at a time */
-  int split;    /* rows from here on are addressed from a_hi */
+  int max_rows;                              /* tiles of 1 .. max_rows rows */
+  int nr;                                    /* 16 or 32 columns at a time */
+  int split;                                 /* rows from here on are addressed from a_hi */
   mrt_tile_fn wide[MRT_TILE_MAX_ROWS + 1];   /* [rows]: cols in 17..32 (nr 32) or 1..16 (nr 16) */
   mrt_tile_fn narrow[MRT_TILE_MAX_ROWS + 1]; /* [rows]: cols in 1..16; NULL entries if nr is 16 */
   /* dst[kk][j] = src[j * ld + kk] for kk < k, j < cols (<= 32); columns from cols on get 0. */

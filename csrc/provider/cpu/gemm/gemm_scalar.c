@@ -57,12 +57,14 @@ void mrt_gemm_pack_b_trans_scalar(const float *src, int64_t ld, int64_t k, int c
 void mrt_gemm_pack_a_trans_scalar(const float *src, int64_t ld, int64_t k, int rows, int pitch,
                                   float *dst) {
   for (int64_t kk = 0; kk < k; ++kk)
-    for (int r = 0; r < rows; ++r)
-      dst[(kk / 16 * pitch + r) * 16 + kk % 16] = src[kk * ld + r];
+    for (int r = 0; r < rows; ++r) dst[(kk / 16 * pitch + r) * 16 + kk % 16] = src[kk * ld + r];
 }
 
 const mrt_gemm_kernels mrt_gemm_f32_scalar = {
-    .name = "scalar", .max_rows = ROWS, .nr = COLS, .split = 2,
+    .name = "scalar",
+    .max_rows = ROWS,
+    .nr = COLS,
+    .split = 2,
     .wide = {0, tile_1, tile_2, tile_3, tile_4},
     .pack_b_trans = mrt_gemm_pack_b_trans_scalar,
     .pack_a_trans = mrt_gemm_pack_a_trans_scalar,

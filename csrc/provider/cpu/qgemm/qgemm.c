@@ -1,6 +1,6 @@
-/* The integer product: A is packed for all threads first (rows in units of 64 bytes, s8 turned into u8
- * by +128, with its row sums when B has zero points), then row blocks x panels are shared out. The
- * whole of k is one block: a panel of int8 fits L2 for any usual k. */
+/* The integer product: A is packed for all threads first (rows in units of 64 bytes, s8 turned into
+ * u8 by +128, with its row sums when B has zero points), then row blocks x panels are shared out.
+ * The whole of k is one block: a panel of int8 fits L2 for any usual k. */
 #include "provider/cpu/qgemm/qgemm.h"
 
 #include <string.h>
@@ -22,7 +22,8 @@ static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
 
-/* ---- packed B: [panels][k4][32][4], then [panels * 32] sums over k ----------------------------- */
+/* ---- packed B: [panels][k4][32][4], then [panels * 32] sums over k -----------------------------
+ */
 static int64_t panel_bytes(int64_t k) { return ceil_div(k, 4) * 4 * PANEL; }
 static const int32_t *column_sums(const void *packed, int64_t n, int64_t k) {
   return (const int32_t *)((const int8_t *)packed + ceil_div(n, PANEL) * panel_bytes(k));
@@ -36,7 +37,7 @@ typedef struct pack_job {
   const uint8_t *b;
   int64_t row, col; /* bytes from k to k, from column to column */
   int64_t k, n, chunks;
-  uint8_t flip;     /* u8 to s8: minus 128 */
+  uint8_t flip; /* u8 to s8: minus 128 */
   int8_t *dst;
 } pack_job;
 
@@ -72,11 +73,12 @@ void mrt_qgemm_pack_b(const mrt_par *par, const void *b, bool b_signed, int64_t 
   mrt_par_run(par, j.chunks, pack_chunk, &j);
 }
 
-/* ---- the plan ----------------------------------------------------------------------------------- */
+/* ---- the plan -----------------------------------------------------------------------------------
+ */
 typedef struct qgemm_plan {
   const mrt_qgemm_kernels *kern;
-  int64_t tiles, pitch, panels, units; /* units of 64 k */
-  int64_t tile_bytes;                  /* packed A */
+  int64_t tiles, pitch, panels, units;     /* units of 64 k */
+  int64_t tile_bytes;                      /* packed A */
   int64_t tables_at, sums_at, a_at, total; /* scratch offsets */
 } qgemm_plan;
 
@@ -102,7 +104,8 @@ size_t mrt_qgemm_scratch_size(const mrt_par *par, int64_t m, int64_t n, int64_t 
   return (size_t)p.total;
 }
 
-/* ---- one run ------------------------------------------------------------------------------------ */
+/* ---- one run ------------------------------------------------------------------------------------
+ */
 typedef struct qgemm_job {
   qgemm_plan p;
   const mrt_qgemm *g;
@@ -129,8 +132,10 @@ static void fill_tables(qgemm_job *j, bool b_signed) {
   for (int64_t n = 0; n < j->p.panels * PANEL; ++n) {
     const bool real = n < g->n;
     int32_t zb = 0;
-    if (g->b_zero && real) zb = g->b_zero[g->b_zero_per_col ? n : 0] - (b_signed ? 0 : 128);
-    else if (!b_signed) zb = -128;
+    if (g->b_zero && real)
+      zb = g->b_zero[g->b_zero_per_col ? n : 0] - (b_signed ? 0 : 128);
+    else if (!b_signed)
+      zb = -128;
     if (zb != 0 && real) j->has_b_zero = true;
     j->b_zero[n] = zb;
     uint32_t c = (uint32_t)(int32_t)g->k * (uint32_t)za * (uint32_t)zb;
@@ -148,12 +153,16 @@ static void fill_bounds(qgemm_job *j) {
   const float inf = __builtin_inff();
   j->lo = -inf;
   j->hi = inf;
-  if (e->act.op == MRT_EW_RELU) j->lo = 0.0f;
-  else if (e->act.op == MRT_EW_CLIP) j->lo = e->act.p[0], j->hi = e->act.p[1];
-  else if (e->act.op != MRT_EW_COPY && e->out != MRT_Q_S32) j->act = mrt_ew_find(e->act.op);
+  if (e->act.op == MRT_EW_RELU)
+    j->lo = 0.0f;
+  else if (e->act.op == MRT_EW_CLIP)
+    j->lo = e->act.p[0], j->hi = e->act.p[1];
+  else if (e->act.op != MRT_EW_COPY && e->out != MRT_Q_S32)
+    j->act = mrt_ew_find(e->act.op);
   if ((e->out != MRT_Q_U8 && e->out != MRT_Q_S8) || j->act) return;
   const bool s = e->out == MRT_Q_S8;
-  const float lo = (float)((s ? -128 : 0) - e->out_zero), hi = (float)((s ? 127 : 255) - e->out_zero);
+  const float lo = (float)((s ? -128 : 0) - e->out_zero),
+              hi = (float)((s ? 127 : 255) - e->out_zero);
   j->lo = __builtin_fminf(__builtin_fmaxf(j->lo / e->out_scale, lo), hi);
   j->hi = __builtin_fminf(__builtin_fmaxf(j->hi / e->out_scale, lo), hi);
 }
@@ -169,8 +178,7 @@ static void pack_row(const qgemm_job *j, const uint8_t *src, uint8_t *dst, int32
       x ^= flip;
       memcpy(dst + q, &x, 8);
     }
-  for (int64_t q = 0; q < UNIT && i < k; ++q)
-    dst[q] = i + q < k ? src[i + q] ^ (uint8_t)flip : 0;
+  for (int64_t q = 0; q < UNIT && i < k; ++q) dst[q] = i + q < k ? src[i + q] ^ (uint8_t)flip : 0;
   if (!j->has_b_zero) return;
   int32_t sum = 0;
   for (i = 0; i < k; ++i) sum += src[i] ^ (uint8_t)flip;
@@ -183,17 +191,20 @@ static void pack_a_chunk(void *arg, int64_t chunk, int worker) {
   const qgemm_plan *p = &j->p;
   const int64_t end = mrt_par_begin(p->tiles, j->chunks, chunk + 1);
   for (int64_t t = mrt_par_begin(p->tiles, j->chunks, chunk); t < end; ++t) {
-    const int64_t r0 = mrt_par_begin(j->g->m, p->tiles, t), r1 = mrt_par_begin(j->g->m, p->tiles, t + 1);
+    const int64_t r0 = mrt_par_begin(j->g->m, p->tiles, t),
+                  r1 = mrt_par_begin(j->g->m, p->tiles, t + 1);
     for (int64_t r = r0; r < r1; ++r)
-      pack_row(j, (const uint8_t *)j->g->a + r * j->g->lda, j->a + t * p->tile_bytes + (r - r0) * UNIT,
-               j->a_sum + r);
+      pack_row(j, (const uint8_t *)j->g->a + r * j->g->lda,
+               j->a + t * p->tile_bytes + (r - r0) * UNIT, j->a_sum + r);
   }
 }
 
 static size_t out_bytes(mrt_q_out out) { return out == MRT_Q_S32 || out == MRT_Q_F32 ? 4 : 1; }
 
-/* A tile whose activation is not a clamp: floats first, in a buffer when they are to be quantized. */
-static void run_activated(const qgemm_job *j, mrt_qtile *t, mrt_qtile_fn fn, int64_t rows, int64_t r0, int64_t n) {
+/* A tile whose activation is not a clamp: floats first, in a buffer when they are to be quantized.
+ */
+static void run_activated(const qgemm_job *j, mrt_qtile *t, mrt_qtile_fn fn, int64_t rows,
+                          int64_t r0, int64_t n) {
   const mrt_qgemm_epilogue *e = j->e;
   float buffer[16 * PANEL];
   const mrt_qtile saved = *t;
@@ -217,8 +228,16 @@ static void run_tiles(const qgemm_job *j, int64_t t0, int64_t t1, int64_t p0, in
   const qgemm_plan *p = &j->p;
   const mrt_qgemm *g = j->g;
   const mrt_qgemm_epilogue *e = j->e;
-  mrt_qtile t = {.a_row = UNIT, .blocks = j->blocks, .n_blocks = p->units, .c_row = g->ldc, .c_col16 = 16,
-                 .r_row = e->residual_ld, .r_col16 = 16, .lo = j->lo, .hi = j->hi, .zero = e->out_zero,
+  mrt_qtile t = {.a_row = UNIT,
+                 .blocks = j->blocks,
+                 .n_blocks = p->units,
+                 .c_row = g->ldc,
+                 .c_col16 = 16,
+                 .r_row = e->residual_ld,
+                 .r_col16 = 16,
+                 .lo = j->lo,
+                 .hi = j->hi,
+                 .zero = e->out_zero,
                  .out = e->out};
   for (int64_t n = p0 * PANEL; n < min_i64(p1 * PANEL, g->n); n += p->kern->nr) {
     t.cols = (int)min_i64(p->kern->nr, g->n - n);
@@ -228,14 +247,17 @@ static void run_tiles(const qgemm_job *j, int64_t t0, int64_t t1, int64_t p0, in
     t.scale = j->scale + n;
     t.bias = j->bias + n;
     for (int64_t i = t0; i < t1; ++i) {
-      const int64_t r0 = mrt_par_begin(g->m, p->tiles, i), rows = mrt_par_begin(g->m, p->tiles, i + 1) - r0;
+      const int64_t r0 = mrt_par_begin(g->m, p->tiles, i),
+                    rows = mrt_par_begin(g->m, p->tiles, i + 1) - r0;
       t.a = j->a + i * p->tile_bytes;
       t.a_hi = t.a + p->kern->split * UNIT;
       t.c = (uint8_t *)g->c + (size_t)(r0 * g->ldc + n) * out_bytes(e->out);
       if (j->has_b_zero) t.b_zero = j->b_zero + n, t.a_sum = j->a_sum + r0;
       if (e->residual) t.residual = e->residual + r0 * e->residual_ld + n;
-      if (j->act) run_activated(j, &t, fns[rows], rows, r0, n);
-      else fns[rows](&t);
+      if (j->act)
+        run_activated(j, &t, fns[rows], rows, r0, n);
+      else
+        fns[rows](&t);
     }
   }
 }
@@ -273,7 +295,8 @@ void mrt_qgemm_run(const mrt_par *par, const mrt_qgemm *g, bool b_signed, void *
   mrt_par_run(par, j.chunks, pack_a_chunk, &j);
   /* 240 multiply-adds a nanosecond, but B must at least be read. */
   const double work = (double)g->m * (double)g->n * (double)g->k / 240.0;
-  const double read = (double)g->n * (double)g->k / 20.0, store = (double)g->m * (double)g->n * 0.05;
+  const double read = (double)g->n * (double)g->k / 20.0,
+               store = (double)g->m * (double)g->n * 0.05;
   const int64_t total = mrt_par_chunks(j.p.tiles * j.p.panels, (work > read ? work : read) + store);
   if (g->n >= g->m) {
     j.parts_n = min_i64(j.p.panels, total);

@@ -21,11 +21,11 @@ typedef enum mrt_q_out { MRT_Q_S32, MRT_Q_F32, MRT_Q_U8, MRT_Q_S8 } mrt_q_out;
  * out_zero). */
 typedef struct mrt_qgemm_epilogue {
   mrt_q_out out;
-  const float *scale;    /* [n] or [1]: a_scale * b_scale[n] */
+  const float *scale; /* [n] or [1]: a_scale * b_scale[n] */
   bool scale_per_col;
-  const float *bias;     /* [n] float, or NULL */
+  const float *bias;       /* [n] float, or NULL */
   const int32_t *bias_s32; /* [n], added to acc, or NULL (QLinearConv) */
-  const float *residual; /* [m, n] float, F32 only, or NULL */
+  const float *residual;   /* [m, n] float, F32 only, or NULL */
   int64_t residual_ld;
   mrt_act act;
   float out_scale;
@@ -37,9 +37,9 @@ typedef struct mrt_qgemm {
   const void *a; /* u8 or s8, row-major */
   int64_t lda;
   bool a_signed;
-  int32_t a_zero;             /* in A's own range */
-  const void *b;              /* packed */
-  const int32_t *b_zero;      /* in B's own range; NULL: 0 */
+  int32_t a_zero;        /* in A's own range */
+  const void *b;         /* packed */
+  const int32_t *b_zero; /* in B's own range; NULL: 0 */
   bool b_zero_per_col;
   void *c;
   int64_t ldc; /* elements of the output type */

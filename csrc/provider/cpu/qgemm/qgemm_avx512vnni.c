@@ -28,7 +28,8 @@ INLINE const uint8_t *row_at(const cursor *p, int i) {
   return d == 0 ? q : d == 1 ? q + p->s : d == 2 ? q + 2 * p->s : q + p->s3;
 }
 
-INLINE void step(__m512i c[ROWS][2], const cursor *p, int64_t k, const int8_t *b, const int rows, const int nv) {
+INLINE void step(__m512i c[ROWS][2], const cursor *p, int64_t k, const int8_t *b, const int rows,
+                 const int nv) {
   const __m512i b0 = _mm512_loadu_si512(b);
   const __m512i b1 = nv > 1 ? _mm512_loadu_si512(b + 64) : b0;
 #pragma GCC unroll 14
@@ -50,7 +51,8 @@ INLINE void store16(const mrt_qtile *t, __m512i x, const int i, const int half, 
                              _mm512_loadu_ps(t->bias + 16 * half));
   if (t->out == MRT_Q_F32) {
     if (t->residual)
-      v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(m, t->residual + i * t->r_row + half * t->r_col16));
+      v = _mm512_add_ps(v,
+                        _mm512_maskz_loadu_ps(m, t->residual + i * t->r_row + half * t->r_col16));
     v = _mm512_min_ps(_mm512_set1_ps(t->hi), _mm512_max_ps(_mm512_set1_ps(t->lo), v));
     _mm512_mask_storeu_ps((float *)t->c + at, m, v);
     return;
@@ -58,8 +60,10 @@ INLINE void store16(const mrt_qtile *t, __m512i x, const int i, const int half, 
   v = _mm512_min_ps(_mm512_max_ps(v, _mm512_set1_ps(t->lo)), _mm512_set1_ps(t->hi));
   const __m512i q = _mm512_add_epi32(_mm512_cvtps_epi32(v), _mm512_set1_epi32(t->zero));
   const __m128i bytes = _mm512_cvtepi32_epi8(q); /* in range already: truncation is exact */
-  if (m == 0xffff) _mm_storeu_si128((__m128i *)((uint8_t *)t->c + at), bytes);
-  else _mm_mask_storeu_epi8((uint8_t *)t->c + at, m, bytes);
+  if (m == 0xffff)
+    _mm_storeu_si128((__m128i *)((uint8_t *)t->c + at), bytes);
+  else
+    _mm_mask_storeu_epi8((uint8_t *)t->c + at, m, bytes);
 }
 
 INLINE void finish(const mrt_qtile *t, __m512i c[ROWS][2], const int rows, const int nv) {
@@ -74,10 +78,12 @@ INLINE void finish(const mrt_qtile *t, __m512i c[ROWS][2], const int rows, const
       const __m512i zero = _mm512_loadu_si512(t->b_zero + 16 * h);
 #pragma GCC unroll 14
       for (int i = 0; i < rows; ++i)
-        c[i][h] = _mm512_sub_epi32(c[i][h], _mm512_mullo_epi32(zero, _mm512_set1_epi32(t->a_sum[i])));
+        c[i][h] =
+            _mm512_sub_epi32(c[i][h], _mm512_mullo_epi32(zero, _mm512_set1_epi32(t->a_sum[i])));
     }
   }
-  /* Stored through a buffer and a plain loop: unrolled, all output kinds x 28 would be much code. */
+  /* Stored through a buffer and a plain loop: unrolled, all output kinds x 28 would be much code.
+   */
   __m512i out[ROWS][2];
 #pragma GCC unroll 14
   for (int i = 0; i < rows; ++i) {
@@ -114,7 +120,8 @@ INLINE void tile(const mrt_qtile *t, const int rows, const int nv, const int pha
       for (int u = 0; u < 4; ++u) step(c[u % phases], &p, k + u, b + u * 128, rows, nv);
       if (rows <= 4) { /* streaming B from memory: stay ahead of it */
 #pragma GCC unroll 8
-        for (int u = 0; u < 4 * nv; ++u) _mm_prefetch((const char *)(b + 2048 + u * 64), _MM_HINT_T0);
+        for (int u = 0; u < 4 * nv; ++u)
+          _mm_prefetch((const char *)(b + 2048 + u * 64), _MM_HINT_T0);
       }
       b += 512;
     }
@@ -130,15 +137,22 @@ INLINE void tile(const mrt_qtile *t, const int rows, const int nv, const int pha
   finish(t, c[0], rows, nv);
 }
 
-#define TILE(rows)                                                                                    \
-  static void wide_##rows(const mrt_qtile *t) { tile(t, rows, 2, rows == 1 ? 4 : rows < 4 ? 2 : 1); } \
-  static void narrow_##rows(const mrt_qtile *t) { tile(t, rows, 1, rows < 3 ? 4 : rows < 8 ? 2 : 1); }
-TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6) TILE(7)
-TILE(8) TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14)
+#define TILE(rows)                                      \
+  static void wide_##rows(const mrt_qtile *t) {         \
+    tile(t, rows, 2, rows == 1 ? 4 : rows < 4 ? 2 : 1); \
+  }                                                     \
+  static void narrow_##rows(const mrt_qtile *t) {       \
+    tile(t, rows, 1, rows < 3 ? 4 : rows < 8 ? 2 : 1);  \
+  }
+TILE(1)
+TILE(2) TILE(3) TILE(4) TILE(5) TILE(6) TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12) TILE(13)
+    TILE(14)
 
-static void quantize(const float *x, int64_t n, float inv, int32_t zero, bool is_signed, uint8_t *y) {
+        static void quantize(const float *x, int64_t n, float inv, int32_t zero, bool is_signed,
+                             uint8_t *y) {
   const __m512 lo = _mm512_set1_ps((float)((is_signed ? -128 : 0) - zero));
-  const __m512 hi = _mm512_set1_ps((float)((is_signed ? 127 : 255) - zero)), vinv = _mm512_set1_ps(inv);
+  const __m512 hi = _mm512_set1_ps((float)((is_signed ? 127 : 255) - zero)),
+               vinv = _mm512_set1_ps(inv);
   const __m512i vz = _mm512_set1_epi32(zero);
   for (int64_t i = 0; i < n; i += 16) {
     const __mmask16 m = (__mmask16)(n - i >= 16 ? 0xffff : (1u << (n - i)) - 1);
@@ -148,7 +162,8 @@ static void quantize(const float *x, int64_t n, float inv, int32_t zero, bool is
   }
 }
 
-static void dequantize(const uint8_t *x, int64_t n, float scale, int32_t zero, bool is_signed, float *y) {
+static void dequantize(const uint8_t *x, int64_t n, float scale, int32_t zero, bool is_signed,
+                       float *y) {
   const __m512 vs = _mm512_set1_ps(scale);
   const __m512i vz = _mm512_set1_epi32(zero);
   for (int64_t i = 0; i < n; i += 16) {
@@ -172,9 +187,17 @@ static void range(const float *x, int64_t n, float *io_min, float *io_max) {
   mrt_range_loop(x + i, n - i, io_min, io_max);
 }
 
-#define LIST(kind)                                                                             \
-  {0, kind##_1, kind##_2, kind##_3, kind##_4, kind##_5, kind##_6, kind##_7, kind##_8, kind##_9, \
-   kind##_10, kind##_11, kind##_12, kind##_13, kind##_14}
-const mrt_qgemm_kernels mrt_qgemm_avx512vnni = {
-    .name = "avx512vnni", .max_rows = ROWS, .nr = 32, .split = SPLIT, .wide = LIST(wide),
-    .narrow = LIST(narrow), .quantize = quantize, .dequantize = dequantize, .range = range};
+#define LIST(kind)                                                                               \
+  {                                                                                              \
+    0, kind##_1, kind##_2, kind##_3, kind##_4, kind##_5, kind##_6, kind##_7, kind##_8, kind##_9, \
+        kind##_10, kind##_11, kind##_12, kind##_13, kind##_14                                    \
+  }
+const mrt_qgemm_kernels mrt_qgemm_avx512vnni = {.name = "avx512vnni",
+                                                .max_rows = ROWS,
+                                                .nr = 32,
+                                                .split = SPLIT,
+                                                .wide = LIST(wide),
+                                                .narrow = LIST(narrow),
+                                                .quantize = quantize,
+                                                .dequantize = dequantize,
+                                                .range = range};

@@ -1,6 +1,6 @@
 /* The integer register tile: raw[rows][cols] = sum over k of u8 A times s8 B, then corrections,
- * scaling and storing in one go. Addressing is that of gemm/gemm_kernel.h, in bytes: A comes in units
- * of four consecutive k, B in panels [k / 4][32][4]. */
+ * scaling and storing in one go. Addressing is that of gemm/gemm_kernel.h, in bytes: A comes in
+ * units of four consecutive k, B in panels [k / 4][32][4]. */
 #ifndef MRT_PROVIDER_CPU_QGEMM_KERNEL_H
 #define MRT_PROVIDER_CPU_QGEMM_KERNEL_H
 
@@ -42,7 +42,8 @@ typedef struct mrt_qgemm_kernels {
   mrt_qtile_fn wide[17], narrow[17];
   /* y = clamp(round(x * inv) + zero), NaN gives the lowest; bits ^ flip (0x80 turns u8 into s8). */
   void (*quantize)(const float *x, int64_t n, float inv, int32_t zero, bool is_signed, uint8_t *y);
-  void (*dequantize)(const uint8_t *x, int64_t n, float scale, int32_t zero, bool is_signed, float *y);
+  void (*dequantize)(const uint8_t *x, int64_t n, float scale, int32_t zero, bool is_signed,
+                     float *y);
   void (*range)(const float *x, int64_t n, float *io_min, float *io_max);
 } mrt_qgemm_kernels;
 
@@ -77,9 +78,10 @@ static inline void mrt_qtile_finish(const mrt_qtile *t, int rows, const int32_t 
 }
 
 /* Plain C forms of the last three, which compilers vectorise per instruction set. */
-static inline void mrt_quantize_loop(const float *x, int64_t n, float inv, int32_t zero, bool is_signed,
-                                     uint8_t *y) {
-  const float lo = (float)((is_signed ? -128 : 0) - zero), hi = (float)((is_signed ? 127 : 255) - zero);
+static inline void mrt_quantize_loop(const float *x, int64_t n, float inv, int32_t zero,
+                                     bool is_signed, uint8_t *y) {
+  const float lo = (float)((is_signed ? -128 : 0) - zero),
+              hi = (float)((is_signed ? 127 : 255) - zero);
   for (int64_t i = 0; i < n; ++i) {
     float v = x[i] * inv;
     v = v > lo ? v : lo;

@@ -18,16 +18,23 @@ static inline void tile(const mrt_qtile *t, int rows) {
 static void tile_1(const mrt_qtile *t) { tile(t, 1); }
 static void tile_2(const mrt_qtile *t) { tile(t, 2); }
 
-static void quantize(const float *x, int64_t n, float inv, int32_t zero, bool is_signed, uint8_t *y) {
+static void quantize(const float *x, int64_t n, float inv, int32_t zero, bool is_signed,
+                     uint8_t *y) {
   mrt_quantize_loop(x, n, inv, zero, is_signed, y);
 }
-static void dequantize(const uint8_t *x, int64_t n, float scale, int32_t zero, bool is_signed, float *y) {
+static void dequantize(const uint8_t *x, int64_t n, float scale, int32_t zero, bool is_signed,
+                       float *y) {
   mrt_dequantize_loop(x, n, scale, zero, is_signed, y);
 }
 static void range(const float *x, int64_t n, float *io_min, float *io_max) {
   mrt_range_loop(x, n, io_min, io_max);
 }
 
-const mrt_qgemm_kernels mrt_qgemm_scalar = {
-    .name = "scalar", .max_rows = ROWS, .nr = COLS, .split = 1, .wide = {0, tile_1, tile_2},
-    .quantize = quantize, .dequantize = dequantize, .range = range};
+const mrt_qgemm_kernels mrt_qgemm_scalar = {.name = "scalar",
+                                            .max_rows = ROWS,
+                                            .nr = COLS,
+                                            .split = 1,
+                                            .wide = {0, tile_1, tile_2},
+                                            .quantize = quantize,
+                                            .dequantize = dequantize,
+                                            .range = range};

@@ -14,7 +14,8 @@ typedef struct array_job {
 static void quantize_chunk(void *arg, int64_t chunk, int worker) {
   (void)worker;
   const array_job *j = arg;
-  const int64_t i = mrt_par_begin(j->n, j->chunks, chunk), end = mrt_par_begin(j->n, j->chunks, chunk + 1);
+  const int64_t i = mrt_par_begin(j->n, j->chunks, chunk),
+                end = mrt_par_begin(j->n, j->chunks, chunk + 1);
   mrt_qgemm_kernels_get()->quantize((const float *)j->x + i, end - i, 1.0f / j->scale, j->zero,
                                     j->is_signed, (uint8_t *)j->y + i);
 }
@@ -22,15 +23,17 @@ static void quantize_chunk(void *arg, int64_t chunk, int worker) {
 static void dequantize_chunk(void *arg, int64_t chunk, int worker) {
   (void)worker;
   const array_job *j = arg;
-  const int64_t i = mrt_par_begin(j->n, j->chunks, chunk), end = mrt_par_begin(j->n, j->chunks, chunk + 1);
-  mrt_qgemm_kernels_get()->dequantize((const uint8_t *)j->x + i, end - i, j->scale, j->zero, j->is_signed,
-                                      (float *)j->y + i);
+  const int64_t i = mrt_par_begin(j->n, j->chunks, chunk),
+                end = mrt_par_begin(j->n, j->chunks, chunk + 1);
+  mrt_qgemm_kernels_get()->dequantize((const uint8_t *)j->x + i, end - i, j->scale, j->zero,
+                                      j->is_signed, (float *)j->y + i);
 }
 
 static void range_chunk(void *arg, int64_t chunk, int worker) {
   (void)worker;
   array_job *j = arg;
-  const int64_t i = mrt_par_begin(j->n, j->chunks, chunk), end = mrt_par_begin(j->n, j->chunks, chunk + 1);
+  const int64_t i = mrt_par_begin(j->n, j->chunks, chunk),
+                end = mrt_par_begin(j->n, j->chunks, chunk + 1);
   mrt_qgemm_kernels_get()->range((const float *)j->x + i, end - i, &j->lo[chunk], &j->hi[chunk]);
 }
 
@@ -51,7 +54,8 @@ void mrt_dequantize_u8(const mrt_par *par, const void *x, int64_t n, float scale
   if (n > 0) run(par, &j, dequantize_chunk);
 }
 
-void mrt_quantize_range(const mrt_par *par, const float *x, int64_t n, float *out_min, float *out_max) {
+void mrt_quantize_range(const mrt_par *par, const float *x, int64_t n, float *out_min,
+                        float *out_max) {
   array_job j = {.x = x, .n = n};
   *out_min = *out_max = 0.0f;
   if (n <= 0) return;
