@@ -7,8 +7,9 @@ static mrt_status *matmul_infer(mrt_infer *c) {
   const mrt_expr *dims[MRT_MAX_RANK], *unused;
   if (ra < 0 || rb < 0) return mrt_infer_out(c, 0, mrt_infer_dtype(c, 0), -1, NULL);
   if (!ra || !rb) return MRT_ERR(MRT_FAIL, "Input tensors of wrong rank (0).");
-  if (mrt_infer_same_dim(c, mrt_infer_dim(c, 0, ra - 1), mrt_infer_dim(c, 1, rb > 1 ? rb - 2 : 0), "k", &unused))
-    return MRT_ERR(MRT_FAIL, "Incompatible dimensions for matrix multiplication");
+  mrt_status *st = mrt_infer_same_dim(c, mrt_infer_dim(c, 0, ra - 1),
+                                      mrt_infer_dim(c, 1, rb > 1 ? rb - 2 : 0), "k", &unused);
+  if (st) return mrt_status_wrap(st, "Incompatible dimensions for matrix multiplication");
   int ba = ra > 2 ? ra - 2 : 0, bb = rb > 2 ? rb - 2 : 0, n = ba > bb ? ba : bb;
   for (int i = 0; i < n; ++i) {
     const mrt_expr *x = i < n - ba ? NULL : mrt_infer_dim(c, 0, i - (n - ba)), *y = i < n - bb ? NULL : mrt_infer_dim(c, 1, i - (n - bb));
