@@ -59,8 +59,8 @@ mrt_status *mrt_arena_create(const mrt_alloc *alloc, mrt_arena **out) MRT_MUST_C
 void mrt_arena_destroy(mrt_arena *arena); /* NULL is fine */
 /* Zeroed, 16-byte aligned. NULL when out of memory: wrap as mrt_status_oom(). */
 void *mrt_arena_alloc(mrt_arena *arena, size_t size);
-char *mrt_arena_strdup(mrt_arena *arena, const char *s);             /* NULL on no memory */
-char *mrt_arena_strndup(mrt_arena *arena, const char *s, size_t n);  /* adds the final 0 */
+char *mrt_arena_strdup(mrt_arena *arena, const char *s);            /* NULL on no memory */
+char *mrt_arena_strndup(mrt_arena *arena, const char *s, size_t n); /* adds the final 0 */
 char *mrt_arena_printf(mrt_arena *arena, const char *fmt, ...) MRT_PRINTF(2, 3);
 void *mrt_arena_memdup(mrt_arena *arena, const void *p, size_t n);
 void mrt_arena_reset(mrt_arena *arena); /* frees contents, keeps the first block */

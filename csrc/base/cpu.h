@@ -14,9 +14,9 @@ enum {
 };
 
 typedef struct mrt_cpu {
-  uint32_t isa;      /* MRT_ISA_ bits usable now: detected and not capped */
-  uint32_t detected; /* what the machine has */
-  char name[64];     /* brand string */
+  uint32_t isa;             /* MRT_ISA_ bits usable now: detected and not capped */
+  uint32_t detected;        /* what the machine has */
+  char name[64];            /* brand string */
   size_t l1d, l2, l3, page; /* bytes, per core for l1d and l2 */
 } mrt_cpu;
 

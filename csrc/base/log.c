@@ -37,7 +37,8 @@ void mrt_log(const mrt_logger *logger, mrt_severity severity, const char *file, 
     va_start(args, fmt);
     int m = vsnprintf(text + n, sizeof text - (size_t)n - 1, fmt, args);
     va_end(args);
-    if (m > 0) n += (size_t)m < sizeof text - (size_t)n - 1 ? m : (int)(sizeof text - (size_t)n - 2);
+    if (m > 0)
+      n += (size_t)m < sizeof text - (size_t)n - 1 ? m : (int)(sizeof text - (size_t)n - 2);
     text[n++] = '\n';
     ssize_t w = write(STDERR_FILENO, text, (size_t)n);
     (void)w;

@@ -7,18 +7,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-typedef enum mrt_severity {
-  MRT_VERBOSE,
-  MRT_INFO,
-  MRT_WARNING,
-  MRT_ERROR,
-  MRT_FATAL
-} mrt_severity;
+typedef enum mrt_severity { MRT_VERBOSE, MRT_INFO, MRT_WARNING, MRT_ERROR, MRT_FATAL } mrt_severity;
 
 /* Passed by const pointer, owned by the session or the process. */
 typedef struct mrt_logger {
-  int level;          /* lowest severity that is written; -1: the process default */
-  const char *id;     /* logid, "" if none */
+  int level;      /* lowest severity that is written; -1: the process default */
+  const char *id; /* logid, "" if none */
 } mrt_logger;
 
 /* NULL logger: the process default. One write(2) to stderr per line, in ONNX Runtime's form

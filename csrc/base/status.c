@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_MESSAGE 8192 /* messages grow by context on the way up; hostile names must not bloat them */
+#define MAX_MESSAGE \
+  8192 /* messages grow by context on the way up; hostile names must not bloat them */
 
 struct mrt_status {
   mrt_code code;
@@ -16,8 +17,8 @@ struct mrt_status {
   char *message; /* malloc */
 };
 
-static mrt_status oom = {.code = MRT_OUT_OF_MEMORY, .file = "alloc", .origin = "alloc",
-                         .message = "out of memory"};
+static mrt_status oom = {
+    .code = MRT_OUT_OF_MEMORY, .file = "alloc", .origin = "alloc", .message = "out of memory"};
 
 mrt_status *mrt_status_oom(void) { return &oom; }
 

@@ -19,7 +19,7 @@ typedef struct mrt_status mrt_status;
 
 #if defined(__GNUC__)
 #define MRT_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
-#define MRT_MUST_CHECK __attribute__((warn_unused_result))
+#define MRT_MUST_CHECK        __attribute__((warn_unused_result))
 #else
 #define MRT_PRINTF(fmt, args)
 #define MRT_MUST_CHECK
@@ -36,13 +36,13 @@ MRT_MUST_CHECK mrt_status *mrt_status_wrap(mrt_status *status, const char *fmt, 
 /* Same object, other code (for example a kernel's FAIL seen by the loader). NULL stays NULL. */
 MRT_MUST_CHECK mrt_status *mrt_status_recode(mrt_status *status, mrt_code code);
 
-mrt_code mrt_status_code(const mrt_status *status);        /* NULL: MRT_OK */
-const char *mrt_status_message(const mrt_status *status);  /* NULL: "" */
-const char *mrt_status_origin(const mrt_status *status);   /* "file.c:88", for logs only */
-void mrt_status_free(mrt_status *status);                  /* NULL is fine */
+mrt_code mrt_status_code(const mrt_status *status);       /* NULL: MRT_OK */
+const char *mrt_status_message(const mrt_status *status); /* NULL: "" */
+const char *mrt_status_origin(const mrt_status *status);  /* "file.c:88", for logs only */
+void mrt_status_free(mrt_status *status);                 /* NULL is fine */
 
-const char *mrt_code_name(mrt_code code);     /* "INVALID_ARGUMENT" */
-const char *mrt_code_class(mrt_code code);    /* "InvalidArgument": the Python exception class */
+const char *mrt_code_name(mrt_code code);  /* "INVALID_ARGUMENT" */
+const char *mrt_code_class(mrt_code code); /* "InvalidArgument": the Python exception class */
 
 #define MRT_ERR(code, ...) mrt_status_create((code), __FILE__, __LINE__, __VA_ARGS__)
 
@@ -54,10 +54,10 @@ const char *mrt_code_class(mrt_code code);    /* "InvalidArgument": the Python e
   } while (0)
 
 /* The context is formatted only after a failure. */
-#define MRT_TRY_CTX(expr, ...)                                                  \
-  do {                                                                          \
-    mrt_status *mrt_try_status = (expr);                                        \
-    if (mrt_try_status) return mrt_status_wrap(mrt_try_status, __VA_ARGS__);    \
+#define MRT_TRY_CTX(expr, ...)                                               \
+  do {                                                                       \
+    mrt_status *mrt_try_status = (expr);                                     \
+    if (mrt_try_status) return mrt_status_wrap(mrt_try_status, __VA_ARGS__); \
   } while (0)
 
 /* For code that owns something and has one exit. */

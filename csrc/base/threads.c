@@ -17,7 +17,7 @@
 #include "base/log.h"
 
 #define MAX_HELPERS 255
-#define SPIN_NS 30000
+#define SPIN_NS     30000
 
 typedef struct job {
   mrt_chunk_fn fn;
@@ -32,7 +32,7 @@ typedef struct job {
 static struct pool {
   pthread_mutex_t lock; /* starting, sleeping */
   pthread_cond_t wake;
-  atomic_int busy;      /* a caller owns the pool */
+  atomic_int busy; /* a caller owns the pool */
   _Atomic(job *) current;
   atomic_uint generation;
   atomic_int inside;
@@ -178,7 +178,10 @@ void mrt_par_run(const mrt_par *par, int64_t n_chunks, mrt_chunk_fn fn, void *ar
     return;
   }
   start_helpers();
-  job j = {.fn = fn, .arg = arg, .n_chunks = n_chunks, .cancel = par->cancel,
+  job j = {.fn = fn,
+           .arg = arg,
+           .n_chunks = n_chunks,
+           .cancel = par->cancel,
            .max_helpers = helpers < n_chunks ? helpers : (int)n_chunks - 1};
   atomic_store(&pool.current, &j);
   atomic_fetch_add(&pool.generation, 1);

@@ -11,8 +11,13 @@ typedef struct concrete_ctx {
 static mrt_status *setup(concrete_ctx *k, const mrt_frame *f, const mrt_step *s) {
   mrt_model *m = k->m;
   size_t ni = (size_t)s->n_in + 1, no = (size_t)s->n_out + 1;
-  k->c = (mrt_infer){.node = s->node, .sym = m->sym, .model = m, .arena = m->arena,
-                     .n_in = s->n_in, .n_out = s->n_out, .concrete = true};
+  k->c = (mrt_infer){.node = s->node,
+                     .sym = m->sym,
+                     .model = m,
+                     .arena = m->arena,
+                     .n_in = s->n_in,
+                     .n_out = s->n_out,
+                     .concrete = true};
   const mrt_type **in_types = mrt_arena_alloc(m->arena, ni * sizeof *in_types);
   const mrt_tensor **consts = mrt_arena_alloc(m->arena, ni * sizeof *consts);
   const mrt_expr *const **elems = mrt_arena_alloc(m->arena, ni * sizeof *elems);

@@ -39,9 +39,14 @@ static void wire(mrt_frame *f) {
     const mrt_step *s = &p->steps[i];
     f->steps[i].frame = f;
     f->steps[i].step = s;
-    f->steps[i].c = (mrt_kctx){.node = s->node, .in = f->ptrs + s->in, .out = f->ptrs + s->out,
-                               .n_in = s->n_in, .n_out = s->n_out, .alloc = p->alloc,
-                               .v = &mrt_frame_vtbl, .frame = f};
+    f->steps[i].c = (mrt_kctx){.node = s->node,
+                               .in = f->ptrs + s->in,
+                               .out = f->ptrs + s->out,
+                               .n_in = s->n_in,
+                               .n_out = s->n_out,
+                               .alloc = p->alloc,
+                               .v = &mrt_frame_vtbl,
+                               .frame = f};
   }
 }
 
@@ -86,12 +91,9 @@ static void drop_values(mrt_frame *f) {
       f->slots[i].value = NULL;
     }
     switch (p->slots[i].kind) {
-      case MRT_SLOT_CONST:
-        break;
-      case MRT_SLOT_PLANNED: /* its tensor stays set up for the next run of the same sizes */
-        break;
-      default:
-        f->slots[i].value = NULL;
+      case MRT_SLOT_CONST: break;
+      case MRT_SLOT_PLANNED: /* its tensor stays set up for the next run of the same sizes */ break;
+      default: f->slots[i].value = NULL;
     }
   }
 }
@@ -147,8 +149,8 @@ mrt_status *mrt_frame_scratch(mrt_frame *f, size_t bytes, void **out) {
   size_t cap = f->cap_scratch;
   MRT_TRY(mrt_mem_grow(a, (void **)&f->scratch, &cap, f->n_scratch + 1, sizeof *f->scratch));
   cap = f->cap_scratch;
-  MRT_TRY(mrt_mem_grow(a, (void **)&f->scratch_size, &cap, f->n_scratch + 1,
-                       sizeof *f->scratch_size));
+  MRT_TRY(
+      mrt_mem_grow(a, (void **)&f->scratch_size, &cap, f->n_scratch + 1, sizeof *f->scratch_size));
   f->cap_scratch = cap;
   MRT_TRY(mrt_mem_new_aligned(a, size, MRT_ALIGN, &f->scratch[f->n_scratch]));
   f->scratch_size[f->n_scratch] = size;

@@ -26,14 +26,14 @@ struct mrt_frame {
   mrt_frame *next;   /* in the plan's list of free frames */
   const mrt_run *run;
   mrt_slot *slots;
-  uint8_t *owned; /* [n_slots]: value is a reference of this frame */
+  uint8_t *owned;  /* [n_slots]: value is a reference of this frame */
   mrt_slot **ptrs; /* parallel to plan->refs */
   mrt_step_ctx *steps;
   mrt_eval **evals; /* [n_segments] bound now; NULL none */
   struct mrt_block {
     void *data;
     size_t size;
-  } *blocks; /* [n_segments] */
+  } * blocks;       /* [n_segments] */
   int64_t *symbols; /* [n_symbols]; -1 unbound */
   bool concrete;    /* this run does not trust the plan's sizes */
   void **scratch;   /* growing blocks; [0] is reused, all are freed back to one at step end */
@@ -42,16 +42,15 @@ struct mrt_frame {
 };
 
 mrt_status *mrt_frame_acquire(mrt_plan *plan, mrt_frame **out) MRT_MUST_CHECK; /* pooled */
-void mrt_frame_recycle(mrt_frame *f);     /* drops what the run left, gives it back to the pool */
-void mrt_frames_destroy(mrt_plan *plan);  /* all pooled frames, children too */
+void mrt_frame_recycle(mrt_frame *f);    /* drops what the run left, gives it back to the pool */
+void mrt_frames_destroy(mrt_plan *plan); /* all pooled frames, children too */
 mrt_status *mrt_frame_scratch(mrt_frame *f, size_t bytes, void **out) MRT_MUST_CHECK;
 void mrt_frame_scratch_reset(mrt_frame *f);
 
 /* Runs the plan in the frame. in[plan->n_inputs] borrowed; out[plan->n_outputs] owned references
  * (entries whose want[] is 0 stay NULL; want NULL: all). */
-mrt_status *mrt_frame_run(mrt_frame *f, const mrt_run *run, mrt_frame *parent,
-                          mrt_value *const *in, const uint8_t *want,
-                          mrt_value **out) MRT_MUST_CHECK;
+mrt_status *mrt_frame_run(mrt_frame *f, const mrt_run *run, mrt_frame *parent, mrt_value *const *in,
+                          const uint8_t *want, mrt_value **out) MRT_MUST_CHECK;
 
 /* Concrete inference before a step: allocates its outputs. */
 mrt_status *mrt_frame_concrete(mrt_frame *f, int step) MRT_MUST_CHECK;

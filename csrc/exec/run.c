@@ -34,8 +34,7 @@ static mrt_status *bind_segment(mrt_frame *f, int segment) {
   mrt_plan *p = f->plan;
   mrt_eval *e = f->evals[segment];
   bool same = e != NULL;
-  for (int k = 0; same && k < p->n_key_symbols; ++k)
-    same = e->key[k] == f->symbols[p->symbols[k]];
+  for (int k = 0; same && k < p->n_key_symbols; ++k) same = e->key[k] == f->symbols[p->symbols[k]];
   if (same) return NULL;
   MRT_TRY(mrt_plan_eval(p, segment, f->symbols, &e));
   if (!e->guards_hold) {
@@ -195,7 +194,8 @@ static mrt_status *traced_step(mrt_frame *f, int i) {
   strcat(name, "_kernel_time");
   snprintf(args, sizeof args,
            "\"op_name\" : \"%s\",\"provider\" : \"CPUExecutionProvider\",\"node_index\" : \"%d\","
-           "\"kernel\" : \"%s\"", op, i, s->kernel->name);
+           "\"kernel\" : \"%s\"",
+           op, i, s->kernel->name);
   mrt_trace_event(f->run->trace, "Node", name, begin, mrt_now_ns(), args);
   return st;
 }
@@ -209,8 +209,7 @@ static mrt_status *run_steps(mrt_frame *f) {
       segment = s->segment;
       MRT_TRY(bind_segment(f, segment));
     }
-    if ((f->run->terminate &&
-         atomic_load_explicit(f->run->terminate, memory_order_relaxed) != 0) ||
+    if ((f->run->terminate && atomic_load_explicit(f->run->terminate, memory_order_relaxed) != 0) ||
         mrt_cancelled(&f->run->par))
       return MRT_ERR(MRT_CANCELLED, "Exiting due to terminate flag being set to true.");
     mrt_status *st = f->run->trace ? traced_step(f, i) : run_step(f, i);
@@ -251,8 +250,8 @@ static mrt_status *take_outputs(mrt_frame *f, const uint8_t *want, mrt_value **o
   return NULL;
 }
 
-mrt_status *mrt_frame_run(mrt_frame *f, const mrt_run *run, mrt_frame *parent,
-                          mrt_value *const *in, const uint8_t *want, mrt_value **out) {
+mrt_status *mrt_frame_run(mrt_frame *f, const mrt_run *run, mrt_frame *parent, mrt_value *const *in,
+                          const uint8_t *want, mrt_value **out) {
   mrt_plan *p = f->plan;
   f->run = run;
   f->parent = parent;

@@ -25,7 +25,8 @@ static mrt_status *copy_io(mrt_session *s, mrt_var *const *vars, int n, bool inp
 static mrt_status *describe(mrt_session *s) {
   mrt_graph *g = s->model->graph;
   int n = 0, m = 0;
-  mrt_var **required = mrt_arena_alloc(s->model->arena, ((size_t)g->n_inputs + 1) * sizeof *required);
+  mrt_var **required =
+      mrt_arena_alloc(s->model->arena, ((size_t)g->n_inputs + 1) * sizeof *required);
   mrt_var **over = mrt_arena_alloc(s->model->arena, ((size_t)g->n_inputs + 1) * sizeof *over);
   if (!required || !over) return mrt_status_oom();
   for (int i = 0; i < g->n_inputs; ++i) {
@@ -99,8 +100,12 @@ static mrt_status *copy_options(mrt_session *s, const mrt_session_options *o) {
   if (!s->config) return mrt_status_oom();
   for (int i = 0; i < 2 * o->n_config; ++i)
     if (!(s->config[i] = mrt_arena_strdup(a, o->config[i]))) return mrt_status_oom();
-  s->env = (mrt_provider_env){.alloc = s->alloc, .logger = &s->logger, .ops = s->ops,
-                              .level = s->level, .config = config_value, .config_ctx = s};
+  s->env = (mrt_provider_env){.alloc = s->alloc,
+                              .logger = &s->logger,
+                              .ops = s->ops,
+                              .level = s->level,
+                              .config = config_value,
+                              .config_ctx = s};
   return NULL;
 }
 
@@ -121,7 +126,10 @@ static mrt_status *make_providers(mrt_session *s, const mrt_session_options *o) 
 }
 
 static mrt_status *optimize(mrt_session *s) {
-  mrt_pass_ctx ctx = {.model = s->model, .ops = s->ops, .logger = &s->logger, .level = s->level,
+  mrt_pass_ctx ctx = {.model = s->model,
+                      .ops = s->ops,
+                      .logger = &s->logger,
+                      .level = s->level,
                       .fold_limit = (size_t)1 << 26,
                       .disabled = MRT_ENV("MRT_PASSES", "", "passes to leave out: -fold,-dce")};
   int fired = 0;
@@ -138,7 +146,8 @@ static mrt_status *optimize(mrt_session *s) {
   }
   mrt_guards guards = {.alloc = s->alloc};
   mrt_status *st = mrt_infer_graph(s->model, s->model->graph, &guards);
-  const char *print = MRT_ENV("MRT_PRINT_IR", "", "1: print the optimized graph at session creation");
+  const char *print =
+      MRT_ENV("MRT_PRINT_IR", "", "1: print the optimized graph at session creation");
   if (!st && *print) {
     mrt_str text;
     mrt_str_init(&text, s->alloc);
@@ -148,7 +157,8 @@ static mrt_status *optimize(mrt_session *s) {
     mrt_str_deinit(&text);
   }
   if (!st)
-    st = mrt_plan_build(s->alloc, s->model->graph, s->providers, guards.n ? &guards : NULL, &s->plan);
+    st = mrt_plan_build(s->alloc, s->model->graph, s->providers, guards.n ? &guards : NULL,
+                        &s->plan);
   mrt_mem_free(s->alloc, guards.items);
   return st;
 }
@@ -160,8 +170,8 @@ static mrt_status *start_profile(mrt_session *s, const char *prefix) {
   clock_gettime(CLOCK_REALTIME, &now);
   localtime_r(&now.tv_sec, &tm);
   strftime(stamp, sizeof stamp, "%Y-%m-%d_%H-%M-%S", &tm);
-  s->profile_path = mrt_arena_printf(s->arena, "%s_%s_%03d.json", prefix, stamp,
-                                     (int)(now.tv_nsec / 1000000));
+  s->profile_path =
+      mrt_arena_printf(s->arena, "%s_%s_%03d.json", prefix, stamp, (int)(now.tv_nsec / 1000000));
   if (!s->profile_path) return mrt_status_oom();
   return mrt_trace_create(s->alloc, &s->trace);
 }
@@ -175,7 +185,9 @@ static mrt_status *load(mrt_session *s, const mrt_source *source) {
   }
   mrt_blob *blob = NULL;
   mrt_status *st = mrt_blob_from_file(s->alloc, source->path, MRT_FILE_AUTO, &blob);
-  if (st) return mrt_status_wrap(st, "Load model from %s failed:Load model %s", source->path, source->path);
+  if (st)
+    return mrt_status_wrap(st, "Load model from %s failed:Load model %s", source->path,
+                           source->path);
   st = mrt_onnx_load(s->alloc, blob, source->path, &s->model);
   mrt_blob_release(blob);
   return mrt_status_wrap(st, "Load model from %s failed", source->path);

@@ -13,8 +13,9 @@ static mrt_status *wrong_dims(const mrt_io_info *in, const mrt_tensor *t) {
       mrt_str_addf(&text, " index: %d Got: %lld Expected: %lld\n", i, (long long)t->dims[i],
                    (long long)want);
   }
-  mrt_status *st = MRT_ERR(MRT_INVALID_ARGUMENT, "%s Please fix either the inputs/outputs or the model.",
-                           mrt_str_cstr(&text));
+  mrt_status *st =
+      MRT_ERR(MRT_INVALID_ARGUMENT, "%s Please fix either the inputs/outputs or the model.",
+              mrt_str_cstr(&text));
   mrt_str_deinit(&text);
   return st;
 }
@@ -30,13 +31,14 @@ static mrt_status *check_feed(const mrt_io_info *in, const mrt_value *v) {
   if (type->dtype && type->dtype != (mrt_dtype)t->dtype)
     return MRT_ERR(MRT_INVALID_ARGUMENT,
                    "Unexpected input data type. Actual: (tensor(%s)) , expected: (tensor(%s)) for "
-                   "input: %s", mrt_dtype_name((mrt_dtype)t->dtype), mrt_dtype_name(type->dtype),
-                   in->name);
+                   "input: %s",
+                   mrt_dtype_name((mrt_dtype)t->dtype), mrt_dtype_name(type->dtype), in->name);
   if (type->rank <= 0) return NULL; /* scalars and unknown ranks are not checked */
   if (type->rank != t->rank)
     return MRT_ERR(MRT_INVALID_ARGUMENT,
                    "Invalid rank for input: %s Got: %d Expected: %d Please fix either the "
-                   "inputs/outputs or the model.", in->name, t->rank, type->rank);
+                   "inputs/outputs or the model.",
+                   in->name, t->rank, type->rank);
   for (int i = 0; i < t->rank; ++i) {
     int64_t want;
     if (mrt_expr_is_const(type->dims[i], &want) && want != t->dims[i]) return wrong_dims(in, t);
@@ -53,10 +55,12 @@ static mrt_status *deliver(mrt_value **slot, mrt_value *result) {
   }
   char a[160], b[160];
   mrt_status *st = NULL;
-  if (!t || bound->dtype != t->dtype || !mrt_shape_equal(bound->rank, bound->dims, t->rank, t->dims))
-    st = MRT_ERR(MRT_FAIL, "OrtValue shape verification failed. Current shape:%s Requested shape:%s",
-                 mrt_shape_format(a, sizeof a, bound->rank, bound->dims),
-                 mrt_shape_format(b, sizeof b, t ? t->rank : 0, t ? t->dims : NULL));
+  if (!t || bound->dtype != t->dtype ||
+      !mrt_shape_equal(bound->rank, bound->dims, t->rank, t->dims))
+    st =
+        MRT_ERR(MRT_FAIL, "OrtValue shape verification failed. Current shape:%s Requested shape:%s",
+                mrt_shape_format(a, sizeof a, bound->rank, bound->dims),
+                mrt_shape_format(b, sizeof b, t ? t->rank : 0, t ? t->dims : NULL));
   else
     st = mrt_tensor_copy_into(bound, t);
   mrt_value_release(result);
@@ -74,13 +78,15 @@ static mrt_status *gather_feeds(mrt_session *s, int n, const int *index, mrt_val
   int total = s->n_required + s->n_overridable;
   for (int i = 0; i < s->n_overridable; ++i) c->in[s->n_required + i] = &s->defaults[i]->base;
   for (int i = 0; i < n; ++i) {
-    if (index[i] < 0 || index[i] >= total) return MRT_ERR(MRT_INVALID_ARGUMENT, "Invalid input name");
+    if (index[i] < 0 || index[i] >= total)
+      return MRT_ERR(MRT_INVALID_ARGUMENT, "Invalid input name");
     const mrt_io_info *info = &s->inputs[index[i]];
     MRT_TRY(check_feed(info, feeds[i]));
     c->in[index[i]] = feeds[i];
     const mrt_tensor *t = mrt_value_tensor(feeds[i]);
     if (t && !mrt_device_is_host(t->device))
-      return MRT_ERR(MRT_NOT_IMPLEMENTED, "input %s lives on a device without a provider", info->name);
+      return MRT_ERR(MRT_NOT_IMPLEMENTED, "input %s lives on a device without a provider",
+                     info->name);
     if (!t || !t->strided) continue;
     MRT_TRY(mrt_tensor_copy(s->alloc, t, &c->compact[index[i]]));
     c->in[index[i]] = &c->compact[index[i]]->base;
@@ -92,8 +98,8 @@ static mrt_status *gather_feeds(mrt_session *s, int n, const int *index, mrt_val
 }
 
 static mrt_status *run(mrt_session *s, const mrt_run_options *options, call *c) {
-  mrt_run r = {.alloc = s->alloc, .trace = s->trace,
-               .terminate = options ? options->terminate : NULL};
+  mrt_run r = {
+      .alloc = s->alloc, .trace = s->trace, .terminate = options ? options->terminate : NULL};
   r.par = (mrt_par){.threads = s->threads, .cancel = r.terminate};
   mrt_frame *f;
   MRT_TRY(mrt_frame_acquire(s->plan, &f));
@@ -134,8 +140,10 @@ mrt_status *mrt_session_run(mrt_session *s, const mrt_run_options *options, int 
       c.result[fetch_index[i]] = NULL;
     } else if (v) {
       mrt_tensor *copy = NULL;
-      if (mrt_value_tensor(v)) st = mrt_tensor_copy(s->alloc, mrt_value_tensor(v), &copy);
-      else mrt_value_retain(v);
+      if (mrt_value_tensor(v))
+        st = mrt_tensor_copy(s->alloc, mrt_value_tensor(v), &copy);
+      else
+        mrt_value_retain(v);
       v = copy ? &copy->base : v;
     }
     if (!st) st = deliver(&out[i], v);

@@ -79,7 +79,8 @@ static mrt_status *deep_copy(mrt_model *m, mrt_attr *a) {
     a->s = mrt_arena_strndup(arena, from.s, from.kind == MRT_ATTR_STRING ? from.n : strlen(from.s));
     if (!a->s) return mrt_status_oom();
   }
-  if (from.kind == MRT_ATTR_INTS && from.n) a->ints = mrt_arena_memdup(arena, from.ints, from.n * 8);
+  if (from.kind == MRT_ATTR_INTS && from.n)
+    a->ints = mrt_arena_memdup(arena, from.ints, from.n * 8);
   if (from.kind == MRT_ATTR_FLOATS && from.n)
     a->floats = mrt_arena_memdup(arena, from.floats, from.n * 4);
   if ((from.kind == MRT_ATTR_INTS && from.n && !a->ints) ||

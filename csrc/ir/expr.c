@@ -5,10 +5,10 @@
 
 #include <string.h>
 
-#define MAX_TERMS 48  /* larger products are given up as unknown: exporters need a handful */
+#define MAX_TERMS  48 /* larger products are given up as unknown: exporters need a handful */
 #define MAX_POWERS 12 /* atoms in one monomial */
-#define MAX_POWER 16   /* of one atom; both bound evaluation */
-#define MAX_DEPTH 24   /* of divisions, min and max in each other: walks are not memoised */
+#define MAX_POWER  16 /* of one atom; both bound evaluation */
+#define MAX_DEPTH  24 /* of divisions, min and max in each other: walks are not memoised */
 
 typedef enum atom_op { SYMBOL, FLOORDIV, CEILDIV, MIN, MAX } atom_op;
 typedef struct atom {
@@ -291,8 +291,10 @@ static const mrt_expr *exact_div(mrt_symtab *t, const mrt_expr *a, const mrt_exp
     term q = {0, NULL};
     for (int i = rest->n - 1; i >= 0 && !x; --i) { /* a term that the leading one divides */
       bool ok = lead->coef != -1 ? rest->t[i].coef % lead->coef == 0 : rest->t[i].coef != INT64_MIN;
-      if (lead->m) q.m = rest->t[i].m && ok ? mono_div(t, rest->t[i].m, lead->m, &ok) : (ok = false, NULL);
-      else q.m = rest->t[i].m;
+      if (lead->m)
+        q.m = rest->t[i].m && ok ? mono_div(t, rest->t[i].m, lead->m, &ok) : (ok = false, NULL);
+      else
+        q.m = rest->t[i].m;
       if (ok) {
         x = &rest->t[i];
         q.coef = x->coef / lead->coef;
@@ -312,7 +314,8 @@ const mrt_expr *mrt_expr_floordiv(mrt_symtab *t, const mrt_expr *a, const mrt_ex
   int64_t x, k;
   if (!a || !b || !b->n) return NULL;
   if (mrt_expr_is_const(b, &k)) {
-    if (mrt_expr_is_const(a, &x)) return x == INT64_MIN && k == -1 ? NULL : mrt_expr_const(t, floor_div(x, k));
+    if (mrt_expr_is_const(a, &x))
+      return x == INT64_MIN && k == -1 ? NULL : mrt_expr_const(t, floor_div(x, k));
     /* floor((k*q + r) / k) = q + floor(r / k) */
     term whole[MAX_TERMS], rest[MAX_TERMS];
     int n = 0, m = 0;

@@ -160,7 +160,9 @@ mrt_status *mrt_infer_axis(const mrt_infer *c, int64_t axis, int rank, int *out)
   return NULL;
 }
 
-mrt_status *mrt_infer_same_shape(mrt_infer *c) { return mrt_infer_out_like(c, 0, 0, MRT_UNDEFINED); }
+mrt_status *mrt_infer_same_shape(mrt_infer *c) {
+  return mrt_infer_out_like(c, 0, 0, MRT_UNDEFINED);
+}
 
 static mrt_status *broadcast_all(mrt_infer *c, mrt_dtype dtype) {
   const mrt_expr *dims[MRT_MAX_RANK];

@@ -17,7 +17,7 @@ typedef struct mrt_model mrt_model;
 typedef struct mrt_graph mrt_graph;
 typedef struct mrt_node mrt_node;
 typedef struct mrt_var mrt_var;
-typedef struct mrt_op_def mrt_op_def; /* ir/op.h */
+typedef struct mrt_op_def mrt_op_def;     /* ir/op.h */
 typedef struct mrt_op_table mrt_op_table; /* ir/op.h */
 
 /* --- types: immutable, in the model's arena --- */
@@ -27,7 +27,8 @@ typedef struct mrt_type {
   mrt_dtype key_dtype;         /* map */
   int rank;                    /* tensor, sparse: -1 unknown */
   const mrt_expr *const *dims; /* [rank]; an element may be NULL: unknown */
-  const char *const *dim_names; /* dim_param as written, for NodeArg.shape; NULL or [rank], elements may be NULL */
+  const char *const *
+      dim_names; /* dim_param as written, for NodeArg.shape; NULL or [rank], elements may be NULL */
   const struct mrt_type *elem; /* sequence, optional */
 } mrt_type;
 /* dims are copied. NULL on no memory (sticky in the model: mrt_model_check). */
@@ -36,23 +37,25 @@ const mrt_type *mrt_type_tensor(mrt_model *model, mrt_dtype dtype, int rank,
 const mrt_type *mrt_type_of_kind(mrt_model *model, mrt_kind kind, const mrt_type *elem);
 const mrt_type *mrt_type_map(mrt_model *model, mrt_dtype key, mrt_dtype value);
 const mrt_type *mrt_type_of_value(mrt_model *model, const mrt_value *v);
-void mrt_type_format(const mrt_type *type, mrt_str *out); /* "tensor(float)", "seq(tensor(int64))" */
+void mrt_type_format(const mrt_type *type,
+                     mrt_str *out); /* "tensor(float)", "seq(tensor(int64))" */
 
 /* --- attributes --- */
 typedef enum mrt_attr_kind { /* numbers of AttributeProto */
-  MRT_ATTR_FLOAT = 1,
-  MRT_ATTR_INT = 2,
-  MRT_ATTR_STRING = 3,
-  MRT_ATTR_TENSOR = 4,
-  MRT_ATTR_GRAPH = 5,
-  MRT_ATTR_FLOATS = 6,
-  MRT_ATTR_INTS = 7,
-  MRT_ATTR_STRINGS = 8,
-  MRT_ATTR_TENSORS = 9,
-  MRT_ATTR_GRAPHS = 10,
-  MRT_ATTR_SPARSE = 11,
-  MRT_ATTR_TYPE = 13,
-  MRT_ATTR_REF = 100, /* inside a function body: the name of the caller's attribute, in s */
+                             MRT_ATTR_FLOAT = 1,
+                             MRT_ATTR_INT = 2,
+                             MRT_ATTR_STRING = 3,
+                             MRT_ATTR_TENSOR = 4,
+                             MRT_ATTR_GRAPH = 5,
+                             MRT_ATTR_FLOATS = 6,
+                             MRT_ATTR_INTS = 7,
+                             MRT_ATTR_STRINGS = 8,
+                             MRT_ATTR_TENSORS = 9,
+                             MRT_ATTR_GRAPHS = 10,
+                             MRT_ATTR_SPARSE = 11,
+                             MRT_ATTR_TYPE = 13,
+                             MRT_ATTR_REF = 100, /* inside a function body: the name of the caller's
+                                                    attribute, in s */
 } mrt_attr_kind;
 typedef struct mrt_attr {
   const char *name;
@@ -81,20 +84,20 @@ typedef struct mrt_use {
 } mrt_use;
 struct mrt_var {
   mrt_graph *graph;
-  const char *name;      /* unique in its graph; "" never */
-  const mrt_type *type;  /* NULL: unknown */
-  mrt_node *producer;    /* NULL: graph input, initializer or capture source outside */
+  const char *name;     /* unique in its graph; "" never */
+  const mrt_type *type; /* NULL: unknown */
+  mrt_node *producer;   /* NULL: graph input, initializer or capture source outside */
   int out_index;
-  mrt_use *uses;         /* uses in this graph and in nested ones; no order */
+  mrt_use *uses; /* uses in this graph and in nested ones; no order */
   size_t n_uses, cap_uses;
-  int n_graph_outputs;   /* times it stands among its graph's outputs */
-  bool is_input;         /* in graph->inputs */
-  mrt_tensor *constant;  /* initializer or folded constant; owned reference */
+  int n_graph_outputs;          /* times it stands among its graph's outputs */
+  bool is_input;                /* in graph->inputs */
+  mrt_tensor *constant;         /* initializer or folded constant; owned reference */
   const mrt_expr *const *elems; /* symbolic contents of a small integer tensor, row major */
-  int n_elems;           /* -1: not known */
-  mrt_layout layout;     /* assigned by a provider */
-  mrt_device device;     /* where it lives after partition */
-  int id;                /* scratch number for whoever walks the graph (plan: slot) */
+  int n_elems;                  /* -1: not known */
+  mrt_layout layout;            /* assigned by a provider */
+  mrt_device device;            /* where it lives after partition */
+  int id;                       /* scratch number for whoever walks the graph (plan: slot) */
   const char *doc;
 };
 
@@ -106,12 +109,12 @@ typedef struct mrt_operand {
 struct mrt_node {
   mrt_graph *graph;
   mrt_node *prev, *next;
-  const char *name;     /* as written, may be "" */
+  const char *name; /* as written, may be "" */
   const char *op_type;
-  const char *domain;   /* "" = ai.onnx (never "ai.onnx") */
+  const char *domain; /* "" = ai.onnx (never "ai.onnx") */
   const char *overload;
-  int version;          /* opset version by which to read it; newest after upgrade */
-  const char *orig_op;  /* as in the source, for messages: "Conv-11" is orig_op, orig_version */
+  int version;         /* opset version by which to read it; newest after upgrade */
+  const char *orig_op; /* as in the source, for messages: "Conv-11" is orig_op, orig_version */
   int orig_version;
   const char *doc;
   const mrt_op_def *def; /* NULL until resolved */
@@ -166,12 +169,12 @@ struct mrt_model {
   int n_opsets;
   struct mrt_metadata {
     const char *key, *value;
-  } *metadata;
+  } * metadata;
   int n_metadata;
   mrt_function *functions;
   int n_functions;
-  uint64_t next_name; /* for fresh names */
-  bool failed;        /* out of memory in a function that returns a pointer */
+  uint64_t next_name;  /* for fresh names */
+  bool failed;         /* out of memory in a function that returns a pointer */
   void *private_state; /* ir's own bookkeeping (list of tensors to release) */
 };
 
@@ -197,23 +200,23 @@ mrt_status *mrt_graph_add_constant(mrt_graph *g, const char *name, mrt_tensor *t
                                    mrt_var **out) MRT_MUST_CHECK;
 /* Makes the var a constant (folding, initializers); its producer must be gone. Takes the ref. */
 mrt_status *mrt_var_set_constant(mrt_var *var, mrt_tensor *take) MRT_MUST_CHECK;
-/* before NULL: at the end. Inputs/outputs may hold NULL (absent). Output vars must have no producer.
- * `def` may be NULL for now (mrt_node_resolve finds it later). */
+/* before NULL: at the end. Inputs/outputs may hold NULL (absent). Output vars must have no
+ * producer. `def` may be NULL for now (mrt_node_resolve finds it later). */
 mrt_status *mrt_graph_add_node(mrt_graph *g, mrt_node *before, const char *domain,
-                               const char *op_type, const char *name, int n_in,
-                               mrt_var *const *in, int n_out, mrt_var *const *out,
-                               mrt_node **out_node) MRT_MUST_CHECK;
+                               const char *op_type, const char *name, int n_in, mrt_var *const *in,
+                               int n_out, mrt_var *const *out, mrt_node **out_node) MRT_MUST_CHECK;
 /* For passes: adds a node of the newest form whose single output is a new var of that type;
  * resolves it in `ops` and fills attribute defaults. Attributes are set afterwards. */
 mrt_status *mrt_graph_insert(mrt_graph *g, mrt_node *before, const mrt_op_table *ops,
-                             const char *domain, const char *op_type, int n_in,
-                             mrt_var *const *in, const mrt_type *type, mrt_node **out_node,
+                             const char *domain, const char *op_type, int n_in, mrt_var *const *in,
+                             const mrt_type *type, mrt_node **out_node,
                              mrt_var **out_var) MRT_MUST_CHECK;
-mrt_var *mrt_graph_find(const mrt_graph *g, const char *name);        /* this graph only */
-mrt_var *mrt_graph_find_outer(const mrt_graph *g, const char *name);  /* and enclosing ones */
+mrt_var *mrt_graph_find(const mrt_graph *g, const char *name);       /* this graph only */
+mrt_var *mrt_graph_find_outer(const mrt_graph *g, const char *name); /* and enclosing ones */
 
 /* --- rewrite --- */
-mrt_status *mrt_node_set_input(mrt_node *node, int index, mrt_var *var) MRT_MUST_CHECK; /* grows the list */
+mrt_status *mrt_node_set_input(mrt_node *node, int index,
+                               mrt_var *var) MRT_MUST_CHECK; /* grows the list */
 mrt_status *mrt_node_set_n_inputs(mrt_node *node, int n) MRT_MUST_CHECK;
 mrt_status *mrt_node_set_output(mrt_node *node, int index, mrt_var *var) MRT_MUST_CHECK;
 /* All uses and graph outputs of `old` read `with` instead. If `old` is a graph output, the output
@@ -241,13 +244,16 @@ mrt_status *mrt_node_set_float(mrt_node *node, const char *name, float v) MRT_MU
 mrt_status *mrt_node_set_str(mrt_node *node, const char *name, const char *v) MRT_MUST_CHECK;
 mrt_status *mrt_node_set_ints(mrt_node *node, const char *name, int n,
                               const int64_t *v) MRT_MUST_CHECK;
-mrt_status *mrt_node_set_attr(mrt_node *node, const mrt_attr *attr) MRT_MUST_CHECK; /* copies deep; graphs are moved */
-bool mrt_node_take_attr(mrt_node *node, const char *name, mrt_attr *out); /* removes; false if absent */
+mrt_status *mrt_node_set_attr(mrt_node *node, const mrt_attr *attr)
+    MRT_MUST_CHECK; /* copies deep; graphs are moved */
+bool mrt_node_take_attr(mrt_node *node, const char *name,
+                        mrt_attr *out); /* removes; false if absent */
 void mrt_node_del_attr(mrt_node *node, const char *name);
 /* An INTS/INT attribute becomes a constant int64 1-D input at `index` (INT: one element). */
 mrt_status *mrt_node_attr_to_input(mrt_node *node, const char *name, int index) MRT_MUST_CHECK;
 /* Constant int64 1-D / float scalar var in the node's graph. */
-mrt_status *mrt_graph_const_i64(mrt_graph *g, int n, const int64_t *v, mrt_var **out) MRT_MUST_CHECK;
+mrt_status *mrt_graph_const_i64(mrt_graph *g, int n, const int64_t *v,
+                                mrt_var **out) MRT_MUST_CHECK;
 mrt_status *mrt_graph_const_f32(mrt_graph *g, float v, mrt_var **out) MRT_MUST_CHECK;
 
 /* --- walk and check --- */

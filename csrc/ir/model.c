@@ -195,8 +195,7 @@ void mrt_type_format(const mrt_type *t, mrt_str *out) {
 }
 
 /* --- vars --- */
-mrt_status *mrt_graph_add_var(mrt_graph *g, const char *name, const mrt_type *type,
-                              mrt_var **out) {
+mrt_status *mrt_graph_add_var(mrt_graph *g, const char *name, const mrt_type *type, mrt_var **out) {
   mrt_model *m = g->model;
   *out = NULL;
   if (name && mrt_map_get(&g->by_name, name))
@@ -207,8 +206,7 @@ mrt_status *mrt_graph_add_var(mrt_graph *g, const char *name, const mrt_type *ty
     if (!copy) return mrt_status_oom();
     if (mrt_graph_find_outer(g, copy)) copy = NULL;
   }
-  MRT_TRY(mrt_mem_grow(m->alloc, (void **)&g->vars, &g->cap_vars, g->n_vars + 1,
-                       sizeof *g->vars));
+  MRT_TRY(mrt_mem_grow(m->alloc, (void **)&g->vars, &g->cap_vars, g->n_vars + 1, sizeof *g->vars));
   mrt_var *v = mrt_arena_alloc(m->arena, sizeof *v);
   if (!v) return mrt_status_oom();
   v->graph = g;

@@ -27,26 +27,33 @@ static void drop_use(mrt_node *node, int index) {
 static void link_before(mrt_graph *g, mrt_node *n, mrt_node *before) {
   n->next = before;
   n->prev = before ? before->prev : g->last;
-  if (n->prev) n->prev->next = n;
-  else g->first = n;
-  if (before) before->prev = n;
-  else g->last = n;
+  if (n->prev)
+    n->prev->next = n;
+  else
+    g->first = n;
+  if (before)
+    before->prev = n;
+  else
+    g->last = n;
   ++g->n_nodes;
 }
 static void unlink_node(mrt_node *n) {
   mrt_graph *g = n->graph;
-  if (n->prev) n->prev->next = n->next;
-  else g->first = n->next;
-  if (n->next) n->next->prev = n->prev;
-  else g->last = n->prev;
+  if (n->prev)
+    n->prev->next = n->next;
+  else
+    g->first = n->next;
+  if (n->next)
+    n->next->prev = n->prev;
+  else
+    g->last = n->prev;
   n->prev = n->next = NULL;
   --g->n_nodes;
 }
 
 mrt_status *mrt_graph_add_node(mrt_graph *g, mrt_node *before, const char *domain,
-                               const char *op_type, const char *name, int n_in,
-                               mrt_var *const *in, int n_out, mrt_var *const *out,
-                               mrt_node **out_node) {
+                               const char *op_type, const char *name, int n_in, mrt_var *const *in,
+                               int n_out, mrt_var *const *out, mrt_node **out_node) {
   mrt_arena *a = g->model->arena;
   if (out_node) *out_node = NULL;
   if (strcmp(domain, "ai.onnx") == 0) domain = "";
@@ -84,9 +91,8 @@ mrt_status *mrt_graph_add_node(mrt_graph *g, mrt_node *before, const char *domai
 }
 
 mrt_status *mrt_graph_insert(mrt_graph *g, mrt_node *before, const mrt_op_table *ops,
-                             const char *domain, const char *op_type, int n_in,
-                             mrt_var *const *in, const mrt_type *type, mrt_node **out_node,
-                             mrt_var **out_var) {
+                             const char *domain, const char *op_type, int n_in, mrt_var *const *in,
+                             const mrt_type *type, mrt_node **out_node, mrt_var **out_var) {
   mrt_node *n;
   mrt_var *v;
   MRT_TRY(mrt_graph_add_var(g, NULL, type, &v));
@@ -123,8 +129,7 @@ mrt_status *mrt_node_set_input(mrt_node *node, int index, mrt_var *var) {
 
 mrt_status *mrt_node_set_output(mrt_node *node, int index, mrt_var *var) {
   if (index >= node->n_out) {
-    mrt_var **out =
-        mrt_arena_alloc(node->graph->model->arena, ((size_t)index + 2) * sizeof *out);
+    mrt_var **out = mrt_arena_alloc(node->graph->model->arena, ((size_t)index + 2) * sizeof *out);
     if (!out) return mrt_status_oom();
     if (node->n_out) memcpy(out, node->out, (size_t)node->n_out * sizeof *out);
     node->out = out;

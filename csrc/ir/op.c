@@ -16,8 +16,10 @@ const mrt_op_def *mrt_op_find(const mrt_op_table *table, const char *domain, con
       size_t mid = (lo + hi) / 2;
       int c = compare(domain, name, table->rows[mid]);
       if (!c) return table->rows[mid];
-      if (c < 0) hi = mid;
-      else lo = mid + 1;
+      if (c < 0)
+        hi = mid;
+      else
+        lo = mid + 1;
     }
   }
   return NULL;
@@ -84,7 +86,8 @@ bool mrt_sig_allows(const mrt_op_def *def, const char *type, size_t len, mrt_dty
     p = skip(p, "; ");
     size_t n = strcspn(p, "=");
     size_t all = strcspn(p, ";");
-    if (n == len && memcmp(p, type, n) == 0) return in_list(p + n + 1, all - n - 1, mrt_dtype_name(dtype));
+    if (n == len && memcmp(p, type, n) == 0)
+      return in_list(p + n + 1, all - n - 1, mrt_dtype_name(dtype));
     p += all;
   }
   return mrt_dtype_from_name(type, len) == dtype;
@@ -93,12 +96,11 @@ bool mrt_sig_allows(const mrt_op_def *def, const char *type, size_t len, mrt_dty
 static const struct {
   const char *word;
   mrt_attr_kind kind;
-} attr_words[] = {{"float", MRT_ATTR_FLOAT}, {"int", MRT_ATTR_INT}, {"string", MRT_ATTR_STRING},
-                  {"tensor", MRT_ATTR_TENSOR}, {"graph", MRT_ATTR_GRAPH},
-                  {"floats", MRT_ATTR_FLOATS}, {"ints", MRT_ATTR_INTS},
-                  {"strings", MRT_ATTR_STRINGS}, {"tensors", MRT_ATTR_TENSORS},
-                  {"graphs", MRT_ATTR_GRAPHS}, {"sparse", MRT_ATTR_SPARSE},
-                  {"type", MRT_ATTR_TYPE}};
+} attr_words[] = {
+    {"float", MRT_ATTR_FLOAT},   {"int", MRT_ATTR_INT},         {"string", MRT_ATTR_STRING},
+    {"tensor", MRT_ATTR_TENSOR}, {"graph", MRT_ATTR_GRAPH},     {"floats", MRT_ATTR_FLOATS},
+    {"ints", MRT_ATTR_INTS},     {"strings", MRT_ATTR_STRINGS}, {"tensors", MRT_ATTR_TENSORS},
+    {"graphs", MRT_ATTR_GRAPHS}, {"sparse", MRT_ATTR_SPARSE},   {"type", MRT_ATTR_TYPE}};
 
 bool mrt_sig_attr(const char *attrs, int k, mrt_attr_spec *out) {
   const char *p = attrs;
@@ -162,7 +164,8 @@ static mrt_status *check_attrs(mrt_node *node, const mrt_op_def *def) {
     for (int k = 0; !known && mrt_sig_attr(def->attrs, k, &s); ++k)
       known = strlen(a->name) == s.name_len && memcmp(a->name, s.name, s.name_len) == 0;
     if (!known)
-      return MRT_ERR(MRT_INVALID_GRAPH, "This is an invalid model. Error Unrecognized attribute: %s for operator %s",
+      return MRT_ERR(MRT_INVALID_GRAPH,
+                     "This is an invalid model. Error Unrecognized attribute: %s for operator %s",
                      a->name, node->op_type);
   }
   for (int k = 0; mrt_sig_attr(def->attrs, k, &s); ++k) {
@@ -172,10 +175,12 @@ static mrt_status *check_attrs(mrt_node *node, const mrt_op_def *def) {
           memcmp(node->attrs[i].name, s.name, s.name_len) == 0)
         have = &node->attrs[i];
     if (have && have->kind != s.kind && have->kind != MRT_ATTR_REF)
-      return MRT_ERR(MRT_INVALID_GRAPH, "This is an invalid model. Mismatched attribute type in '%s : %s'",
-                     node->name, have->name);
+      return MRT_ERR(MRT_INVALID_GRAPH,
+                     "This is an invalid model. Mismatched attribute type in '%s : %s'", node->name,
+                     have->name);
     if (!have && s.required)
-      return MRT_ERR(MRT_INVALID_GRAPH, "This is an invalid model. Required attribute '%.*s' is missing.",
+      return MRT_ERR(MRT_INVALID_GRAPH,
+                     "This is an invalid model. Required attribute '%.*s' is missing.",
                      (int)s.name_len, s.name);
     if (!have && s.has_default) MRT_TRY(set_default(node, &s));
   }
@@ -191,23 +196,29 @@ mrt_status *mrt_node_resolve(mrt_node *node, const mrt_op_table *ops) {
   mrt_sig_arity(def->in, &min, &max);
   while (n_in > min && !node->in[n_in - 1].var) --n_in; /* trailing absent ones do not count */
   if (n_in < min || (max >= 0 && n_in > max))
-    return MRT_ERR(MRT_INVALID_GRAPH,
-                   "This is an invalid model. Error Node(%s) with schema(%s::%s:%d) has input size %d not in "
-                   "range [min=%d, max=%d].", node->name, node->domain, node->op_type, node->version,
-                   n_in, min, max < 0 ? 2147483647 : max);
+    return MRT_ERR(
+        MRT_INVALID_GRAPH,
+        "This is an invalid model. Error Node(%s) with schema(%s::%s:%d) has input size %d not in "
+        "range [min=%d, max=%d].",
+        node->name, node->domain, node->op_type, node->version, n_in, min,
+        max < 0 ? 2147483647 : max);
   for (int k = 0; k < min; ++k)
     if (!node->in[k].var) {
       mrt_param p;
       if (mrt_sig_param(def->in, k, &p) && !p.optional)
-        return MRT_ERR(MRT_INVALID_GRAPH, "This is an invalid model. Error Node (%s)'s input %d is marked single but has an empty string in the graph",
+        return MRT_ERR(MRT_INVALID_GRAPH,
+                       "This is an invalid model. Error Node (%s)'s input %d is marked single but "
+                       "has an empty string in the graph",
                        node->name, k);
     }
   mrt_sig_arity(def->out, &min, &max);
   if (node->n_out < min || (max >= 0 && node->n_out > max))
-    return MRT_ERR(MRT_INVALID_GRAPH,
-                   "This is an invalid model. Error Node(%s) with schema(%s::%s:%d) has output size %d not in "
-                   "range [min=%d, max=%d].", node->name, node->domain, node->op_type, node->version,
-                   node->n_out, min, max < 0 ? 2147483647 : max);
+    return MRT_ERR(
+        MRT_INVALID_GRAPH,
+        "This is an invalid model. Error Node(%s) with schema(%s::%s:%d) has output size %d not in "
+        "range [min=%d, max=%d].",
+        node->name, node->domain, node->op_type, node->version, node->n_out, min,
+        max < 0 ? 2147483647 : max);
   MRT_TRY(check_attrs(node, def));
   node->def = def;
   return NULL;
@@ -234,9 +245,10 @@ mrt_status *mrt_node_check_types(const mrt_node *node) {
     if (!d) continue;
     if (!mrt_sig_allows(def, p.type, p.type_len, d))
       return MRT_ERR(MRT_INVALID_GRAPH,
-                     "This is an invalid model. Type Error: Type 'tensor(%s)' of input parameter (%s) of operator (%s) in "
-                     "node (%s) is invalid.", mrt_dtype_name(d), node->in[i].var->name,
-                     node->op_type, node->name);
+                     "This is an invalid model. Type Error: Type 'tensor(%s)' of input parameter "
+                     "(%s) of operator (%s) in "
+                     "node (%s) is invalid.",
+                     mrt_dtype_name(d), node->in[i].var->name, node->op_type, node->name);
     size_t len = p.type_len;
     const char *name = p.type;
     if (len > 4 && name[3] == '(') {
@@ -248,8 +260,9 @@ mrt_status *mrt_node_check_types(const mrt_node *node) {
     if (k < n_bound && bound[k].dtype != d)
       return MRT_ERR(MRT_FAIL,
                      "Type Error: Type parameter (%.*s) of Optype (%s) bound to different types "
-                     "(tensor(%s) and tensor(%s) in node (%s).", (int)len, name, node->op_type,
-                     mrt_dtype_name(bound[k].dtype), mrt_dtype_name(d), node->name);
+                     "(tensor(%s) and tensor(%s) in node (%s).",
+                     (int)len, name, node->op_type, mrt_dtype_name(bound[k].dtype),
+                     mrt_dtype_name(d), node->name);
     bool variable = len <= 2 && name[0] >= 'A' && name[0] <= 'Z';
     if (k == n_bound && n_bound < 8 && variable) {
       bound[n_bound].name = name;

@@ -6,7 +6,8 @@
  * Inference is the only place that knows an operator's output shape. It runs at load time on
  * symbolic types, and again at run time on concrete shapes and values where load time could not
  * know; kernels get their outputs allocated with the inferred shape. Only operators whose output
- * size depends on computed data (NonZero, Unique, ...) say MRT_OP_DYNAMIC and allocate themselves. */
+ * size depends on computed data (NonZero, Unique, ...) say MRT_OP_DYNAMIC and allocate themselves.
+ */
 #ifndef MRT_IR_OP_H
 #define MRT_IR_OP_H
 
@@ -17,14 +18,14 @@
 typedef struct mrt_infer {
   const mrt_node *node;
   mrt_symtab *sym;
-  mrt_model *model;                   /* types and memory come from here (mrt_infer_alloc) */
+  mrt_model *model; /* types and memory come from here (mrt_infer_alloc) */
   mrt_arena *arena;
-  int n_in, n_out;                    /* = node's */
-  const mrt_type *const *in_types;    /* [n_in]; NULL: absent input or unknown type */
-  const mrt_tensor *const *in_consts; /* [n_in]; host tensor known now, else NULL */
+  int n_in, n_out;                        /* = node's */
+  const mrt_type *const *in_types;        /* [n_in]; NULL: absent input or unknown type */
+  const mrt_tensor *const *in_consts;     /* [n_in]; host tensor known now, else NULL */
   const mrt_expr *const *const *in_elems; /* [n_in]; symbolic contents, else NULL */
   const int *in_n_elems;
-  const mrt_type **out_types;         /* [n_out], set by infer; left NULL = unknown */
+  const mrt_type **out_types; /* [n_out], set by infer; left NULL = unknown */
   const mrt_expr *const **out_elems;
   int *out_n_elems;
   bool concrete; /* run time: all types known, all consts there */
@@ -38,10 +39,11 @@ typedef struct mrt_infer {
 } mrt_infer;
 
 /* All of these are safe with absent inputs and unknown ranks. */
-bool mrt_infer_has(const mrt_infer *c, int i);            /* input i is connected */
-mrt_dtype mrt_infer_dtype(const mrt_infer *c, int i);     /* MRT_UNDEFINED if not known */
-int mrt_infer_rank(const mrt_infer *c, int i);            /* -1 if not known */
-const mrt_expr *mrt_infer_dim(const mrt_infer *c, int i, int axis); /* NULL if not known; axis >= 0 */
+bool mrt_infer_has(const mrt_infer *c, int i);        /* input i is connected */
+mrt_dtype mrt_infer_dtype(const mrt_infer *c, int i); /* MRT_UNDEFINED if not known */
+int mrt_infer_rank(const mrt_infer *c, int i);        /* -1 if not known */
+const mrt_expr *mrt_infer_dim(const mrt_infer *c, int i,
+                              int axis); /* NULL if not known; axis >= 0 */
 const mrt_tensor *mrt_infer_const(const mrt_infer *c, int i);
 /* Integer contents of input i (a constant or symbolic elements) as expressions; *n = -1 if not
  * known. Elements may be NULL one by one. */
@@ -91,7 +93,7 @@ typedef struct mrt_kctx_vtbl {
 } mrt_kctx_vtbl;
 struct mrt_kctx {
   const mrt_node *node;
-  mrt_slot *const *in; /* [n_in]; NULL: absent */
+  mrt_slot *const *in;  /* [n_in]; NULL: absent */
   mrt_slot *const *out; /* [n_out]; NULL: unwanted */
   int n_in, n_out;
   mrt_par par;
@@ -128,20 +130,20 @@ mrt_status *mrt_run_subgraph(mrt_kctx *c, int which, int n_in, mrt_value *const 
 
 /* ---------------- the row ---------------- */
 typedef struct mrt_op_version {
-  int since;                            /* first opset of this form */
+  int since;                              /* first opset of this form */
   mrt_status *(*upgrade)(mrt_node *node); /* rewrites to the next row's form; NULL: same form */
 } mrt_op_version;
 
 enum {
-  MRT_OP_DYNAMIC = 1,        /* allocates its outputs itself (data-dependent sizes, non-tensors) */
-  MRT_OP_VIEW = 2,           /* output 0 is input 0's bytes under another shape */
+  MRT_OP_DYNAMIC = 1, /* allocates its outputs itself (data-dependent sizes, non-tensors) */
+  MRT_OP_VIEW = 2,    /* output 0 is input 0's bytes under another shape */
   MRT_OP_COMMUTATIVE = 4,
-  MRT_OP_RANDOM = 8,         /* never folded, never merged */
-  MRT_OP_CONTROL = 16,       /* has subgraphs and runs them */
-  MRT_OP_SHAPE_ONLY = 32,    /* reads only the shape of input 0 (Shape, Size) */
-  MRT_OP_STRIDED = 64,       /* the reference kernel reads strided inputs */
-  MRT_OP_ELEMENTWISE = 128,  /* out[i] depends only on in[i] (broadcast): may be grouped, tiled */
-  MRT_OP_ORDERED = 256,      /* side effects (collectives): keep the order among these */
+  MRT_OP_RANDOM = 8,        /* never folded, never merged */
+  MRT_OP_CONTROL = 16,      /* has subgraphs and runs them */
+  MRT_OP_SHAPE_ONLY = 32,   /* reads only the shape of input 0 (Shape, Size) */
+  MRT_OP_STRIDED = 64,      /* the reference kernel reads strided inputs */
+  MRT_OP_ELEMENTWISE = 128, /* out[i] depends only on in[i] (broadcast): may be grouped, tiled */
+  MRT_OP_ORDERED = 256,     /* side effects (collectives): keep the order among these */
 };
 
 /* Signatures are small strings, parsed when a model is loaded:
@@ -151,12 +153,12 @@ enum {
  *   .types      "T=float,double,float16; I=int32,int64"   (MRT_T_ sets below)
  *   .attrs      "axis:int=-1 keepdims:int=1 pads:ints mode:string=constant body:graph!
  *                value:tensor alpha:float=0.01"   `!` required; without `=` optional */
-#define MRT_T_FLOATS   "float,double,float16,bfloat16"
-#define MRT_T_INTS     "int8,int16,int32,int64,uint8,uint16,uint32,uint64"
-#define MRT_T_NUMERIC  MRT_T_FLOATS "," MRT_T_INTS
-#define MRT_T_FLOAT8   "float8e4m3fn,float8e4m3fnuz,float8e5m2,float8e5m2fnuz"
-#define MRT_T_SMALL    "int4,uint4,float4e2m1,float8e8m0,int2,uint2"
-#define MRT_T_ANY      MRT_T_NUMERIC ",bool,string,complex64,complex128," MRT_T_FLOAT8 "," MRT_T_SMALL
+#define MRT_T_FLOATS  "float,double,float16,bfloat16"
+#define MRT_T_INTS    "int8,int16,int32,int64,uint8,uint16,uint32,uint64"
+#define MRT_T_NUMERIC MRT_T_FLOATS "," MRT_T_INTS
+#define MRT_T_FLOAT8  "float8e4m3fn,float8e4m3fnuz,float8e5m2,float8e5m2fnuz"
+#define MRT_T_SMALL   "int4,uint4,float4e2m1,float8e8m0,int2,uint2"
+#define MRT_T_ANY     MRT_T_NUMERIC ",bool,string,complex64,complex128," MRT_T_FLOAT8 "," MRT_T_SMALL
 
 struct mrt_op_def {
   const char *domain; /* "" ai.onnx, "com.microsoft", "macart" (internal fused ones), ... */
@@ -167,7 +169,9 @@ struct mrt_op_def {
   int removed_in;                 /* first opset without it; 0: still there */
   uint32_t flags;
   /* Output i may take over input inplace[k].in when that input dies here and sizes agree. */
-  struct { int8_t in, out; } inplace[4]; /* `in` is 1-BASED here; {0} ends the list */
+  struct {
+    int8_t in, out;
+  } inplace[4];                       /* `in` is 1-BASED here; {0} ends the list */
   mrt_status *(*infer)(mrt_infer *c); /* NULL: nothing known, outputs allocated by the kernel */
   mrt_status *(*run)(mrt_kctx *c);    /* reference kernel; NULL: none (must be decomposed) */
   /* Internal fused operators: replaces the node by ONNX nodes (writing out an optimized model). */
@@ -176,8 +180,8 @@ struct mrt_op_def {
    * NULL: not a function. Used when there is neither kernel nor reference, and by tests. */
   mrt_status *(*expand)(mrt_node *node, const mrt_op_table *ops);
 };
-#define MRT_OP(id)          const mrt_op_def mrt_op_##id
-#define MRT_OP_IN(tag, id)  const mrt_op_def mrt_op_##tag##_##id
+#define MRT_OP(id)         const mrt_op_def mrt_op_##id
+#define MRT_OP_IN(tag, id) const mrt_op_def mrt_op_##tag##_##id
 /* both forms stand at the start of a line: MRT_OP(Relu) = {...};  MRT_OP_IN(ms, Gelu) = {...}; */
 
 /* Tables are chained: a session looks in its own (custom operators) first, then the built-in. */
@@ -191,8 +195,10 @@ const mrt_op_table *mrt_ops_builtin(void); /* ops/registry.c */
 
 /* Signature parsing (also for docs and checks). */
 typedef struct mrt_param {
-  const char *name; size_t name_len;
-  const char *type; size_t type_len;
+  const char *name;
+  size_t name_len;
+  const char *type;
+  size_t type_len;
   bool optional, variadic, heterogeneous;
 } mrt_param;
 /* Parameter k of a signature string; false past the end (a trailing variadic repeats). */
@@ -201,10 +207,12 @@ void mrt_sig_arity(const char *sig, int *min, int *max); /* max -1: no limit */
 /* Is dtype in the set of that variable / type word? */
 bool mrt_sig_allows(const mrt_op_def *def, const char *type, size_t type_len, mrt_dtype dtype);
 typedef struct mrt_attr_spec {
-  const char *name; size_t name_len;
+  const char *name;
+  size_t name_len;
   mrt_attr_kind kind;
   bool required, has_default;
-  const char *def_text; size_t def_len;
+  const char *def_text;
+  size_t def_len;
 } mrt_attr_spec;
 bool mrt_sig_attr(const char *attrs, int k, mrt_attr_spec *out);
 

@@ -1,5 +1,6 @@
 /* Structure checks and order: names are bound already, so what remains is that every value has a
- * source and that the nodes can be put in an order. Captures of a subgraph are edges to its owner. */
+ * source and that the nodes can be put in an order. Captures of a subgraph are edges to its owner.
+ */
 #include <string.h>
 
 #include "ir/op.h"
@@ -17,7 +18,8 @@ static mrt_status *each_capture(const mrt_node *node, const mrt_graph *g,
                                 mrt_status *(*fn)(void *arg, mrt_var *v), void *arg, int depth) {
   mrt_graph *subs[64];
   int n = mrt_node_subgraphs(node, subs, 64);
-  if (depth > MAX_DEPTH) return MRT_ERR(MRT_INVALID_GRAPH, "subgraphs nested deeper than %d", MAX_DEPTH);
+  if (depth > MAX_DEPTH)
+    return MRT_ERR(MRT_INVALID_GRAPH, "subgraphs nested deeper than %d", MAX_DEPTH);
   for (int i = 0; i < n && i < 64; ++i) {
     for (mrt_node *k = subs[i]->first; k; k = k->next) {
       for (int a = 0; a < k->n_in; ++a)
@@ -35,7 +37,8 @@ typedef struct collect {
   mrt_var **list;
   size_t n, cap;
 } collect;
-/* Names are unique per graph and stored once per var: the pointer to the name identifies the var. */
+/* Names are unique per graph and stored once per var: the pointer to the name identifies the var.
+ */
 static mrt_status *collect_var(collect *c, mrt_var *v) {
   if (mrt_map_getn(&c->seen, &v->name, sizeof v->name)) return NULL;
   MRT_TRY(mrt_map_setn(&c->seen, &v->name, sizeof v->name, v));
@@ -46,7 +49,8 @@ static mrt_status *collect_var(collect *c, mrt_var *v) {
 
 /* All vars from outside that a graph reads, at any depth. */
 static mrt_status *outer_reads(mrt_graph *g, const mrt_graph *inside, collect *c, int depth) {
-  if (depth > MAX_DEPTH) return MRT_ERR(MRT_INVALID_GRAPH, "subgraphs nested deeper than %d", MAX_DEPTH);
+  if (depth > MAX_DEPTH)
+    return MRT_ERR(MRT_INVALID_GRAPH, "subgraphs nested deeper than %d", MAX_DEPTH);
   for (mrt_node *n = g->first; n; n = n->next) {
     for (int i = 0; i < n->n_in; ++i) {
       mrt_var *v = n->in[i].var;
@@ -168,18 +172,21 @@ done:
 }
 
 static mrt_status *verify(mrt_graph *g, int depth) {
-  if (depth > MAX_DEPTH) return MRT_ERR(MRT_INVALID_GRAPH, "subgraphs nested deeper than %d", MAX_DEPTH);
+  if (depth > MAX_DEPTH)
+    return MRT_ERR(MRT_INVALID_GRAPH, "subgraphs nested deeper than %d", MAX_DEPTH);
   for (mrt_node *n = g->first; n; n = n->next)
     for (int i = 0; i < n->n_in; ++i) {
       const mrt_var *v = n->in[i].var;
       if (v && !has_source(v))
         return MRT_ERR(MRT_INVALID_GRAPH,
                        "Invalid model. Node input '%s' is not a graph input, initializer, or "
-                       "output of a previous node.", v->name);
+                       "output of a previous node.",
+                       v->name);
     }
   for (int i = 0; i < g->n_outputs; ++i)
     if (!has_source(g->outputs[i]))
-      return MRT_ERR(MRT_INVALID_GRAPH, "This is an invalid model. Graph output (%s) does not exist in the graph.",
+      return MRT_ERR(MRT_INVALID_GRAPH,
+                     "This is an invalid model. Graph output (%s) does not exist in the graph.",
                      g->outputs[i]->name);
   MRT_TRY(sort(g));
   for (mrt_node *n = g->first; n; n = n->next) {

@@ -6,7 +6,9 @@
 
 #define MAX_NESTED 64
 
-mrt_status *mrt_onnx_malformed(void) { return MRT_ERR(MRT_INVALID_PROTOBUF, "Protobuf parsing failed."); }
+mrt_status *mrt_onnx_malformed(void) {
+  return MRT_ERR(MRT_INVALID_PROTOBUF, "Protobuf parsing failed.");
+}
 
 mrt_status *mrt_onnx_string(mrt_onnx *l, mrt_wire w, const char **out) {
   *out = mrt_arena_strndup(l->model->arena, (const char *)w.p, mrt_wire_size(w));
@@ -23,7 +25,8 @@ mrt_status *mrt_onnx_entry(mrt_onnx *l, mrt_wire w, const char **key, const char
   return more < 0 ? mrt_onnx_malformed() : NULL;
 }
 
-/* A var by name: known in this graph or an enclosing one, else made (used before it is produced). */
+/* A var by name: known in this graph or an enclosing one, else made (used before it is produced).
+ */
 static mrt_status *lookup(mrt_graph *g, const char *name, mrt_var **out) {
   *out = NULL;
   if (!*name) return NULL;
@@ -155,7 +158,8 @@ static mrt_status *read_rest(mrt_onnx *l, mrt_wire w, mrt_graph *g) {
       continue;
     }
     MRT_TRY(lookup(g, name, &v));
-    if (!v) return MRT_ERR(MRT_INVALID_GRAPH, "This is an invalid model. A graph output has no name.");
+    if (!v)
+      return MRT_ERR(MRT_INVALID_GRAPH, "This is an invalid model. A graph output has no name.");
     if (!v->type) v->type = type;
     MRT_TRY(mrt_graph_add_output(g, v));
   }
@@ -164,7 +168,8 @@ static mrt_status *read_rest(mrt_onnx *l, mrt_wire w, mrt_graph *g) {
 
 mrt_status *mrt_onnx_graph(mrt_onnx *l, mrt_wire w, mrt_graph *parent, mrt_graph **out) {
   MRT_TRY(mrt_graph_create(l->model, parent, "", out));
-  if (++l->depth > MAX_NESTED) return MRT_ERR(MRT_INVALID_GRAPH, "subgraphs nested deeper than %d", MAX_NESTED);
+  if (++l->depth > MAX_NESTED)
+    return MRT_ERR(MRT_INVALID_GRAPH, "subgraphs nested deeper than %d", MAX_NESTED);
   MRT_TRY(read_inputs(l, w, *out));
   MRT_TRY(read_rest(l, w, *out));
   --l->depth;

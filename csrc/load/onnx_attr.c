@@ -46,7 +46,8 @@ static mrt_status *tensor_type(mrt_onnx *l, mrt_wire w, mrt_type *t) {
   while ((more = mrt_wire_next(&w, &f)) > 0) {
     if (f.number == 1 && f.type == 0) {
       if (f.value && !mrt_dtype_valid((int)(f.value & 0xffff)))
-        return MRT_ERR(MRT_INVALID_PROTOBUF, "unknown element type %llu", (unsigned long long)f.value);
+        return MRT_ERR(MRT_INVALID_PROTOBUF, "unknown element type %llu",
+                       (unsigned long long)f.value);
       t->dtype = (mrt_dtype)f.value;
     } else if (f.number == 2 && f.type == 2) {
       MRT_TRY(shape(l, f.bytes, t));
@@ -87,8 +88,9 @@ mrt_status *mrt_onnx_type(mrt_onnx *l, mrt_wire w, const mrt_type **out) {
       t->kind = f.number == 1 ? MRT_KIND_TENSOR : MRT_KIND_SPARSE;
       st = tensor_type(l, f.bytes, t);
     } else if (f.type == 2 && (f.number == 4 || f.number == 5 || f.number == 9)) {
-      t->kind = f.number == 4 ? MRT_KIND_SEQUENCE : f.number == 5 ? MRT_KIND_MAP
-                                                                  : MRT_KIND_OPTIONAL;
+      t->kind = f.number == 4   ? MRT_KIND_SEQUENCE
+                : f.number == 5 ? MRT_KIND_MAP
+                                : MRT_KIND_OPTIONAL;
       st = nested(l, f.bytes, t);
     }
   }
@@ -148,9 +150,7 @@ static mrt_status *read_field(mrt_onnx *l, const mrt_field *f, mrt_node *node, m
       return NULL;
     }
     case 3: a->i = (int64_t)f->value; return NULL;
-    case 4:
-      a->n = mrt_wire_size(f->bytes);
-      return mrt_onnx_string(l, f->bytes, &a->s);
+    case 4: a->n = mrt_wire_size(f->bytes); return mrt_onnx_string(l, f->bytes, &a->s);
     case 5:
       MRT_TRY(mrt_onnx_tensor(l, f->bytes, NULL, &t));
       a->tensor = t;
@@ -187,16 +187,22 @@ mrt_status *mrt_onnx_attr(mrt_onnx *l, mrt_wire w, mrt_node *node) {
   size_t *lens = mrt_arena_alloc(l->model->arena, (n_strings + 1) * sizeof *lens);
   if (!strings || !lens) return mrt_status_oom();
   while (!st && mrt_wire_next(&w, &f) > 0) {
-    bool bytes = f.number == 1 || (f.number >= 4 && f.number <= 6) || f.number == 9 || f.number == 14;
+    bool bytes =
+        f.number == 1 || (f.number >= 4 && f.number <= 6) || f.number == 9 || f.number == 14;
     if (bytes && f.type != 2) st = mrt_onnx_malformed();
     floats = floats || f.number == 7;
     ints = ints || f.number == 8;
     if (!st) st = read_field(l, &f, node, &a, &x, strings, lens, n_strings);
   }
   if (!st && !a.kind) /* IR version 1 and 2 files may leave the type out */
-    a.kind = a.graph ? MRT_ATTR_GRAPH : a.tensor ? MRT_ATTR_TENSOR : ints ? MRT_ATTR_INTS
-             : floats ? MRT_ATTR_FLOATS : n_strings ? MRT_ATTR_STRINGS : a.s ? MRT_ATTR_STRING
-             : a.f != 0 ? MRT_ATTR_FLOAT : MRT_ATTR_INT;
+    a.kind = a.graph     ? MRT_ATTR_GRAPH
+             : a.tensor  ? MRT_ATTR_TENSOR
+             : ints      ? MRT_ATTR_INTS
+             : floats    ? MRT_ATTR_FLOATS
+             : n_strings ? MRT_ATTR_STRINGS
+             : a.s       ? MRT_ATTR_STRING
+             : a.f != 0  ? MRT_ATTR_FLOAT
+                         : MRT_ATTR_INT;
   if (a.kind == MRT_ATTR_INTS || a.kind == MRT_ATTR_FLOATS) a.n = x.n;
   a.ints = x.i;
   a.floats = x.f;

@@ -7,8 +7,20 @@
 
 #include "load/onnx_internal.h"
 
-enum { T_DIMS = 1, T_TYPE = 2, T_FLOAT = 4, T_INT32 = 5, T_STRING = 6, T_INT64 = 7, T_NAME = 8,
-       T_RAW = 9, T_DOUBLE = 10, T_UINT64 = 11, T_EXTERNAL = 13, T_LOCATION = 14 };
+enum {
+  T_DIMS = 1,
+  T_TYPE = 2,
+  T_FLOAT = 4,
+  T_INT32 = 5,
+  T_STRING = 6,
+  T_INT64 = 7,
+  T_NAME = 8,
+  T_RAW = 9,
+  T_DOUBLE = 10,
+  T_UINT64 = 11,
+  T_EXTERNAL = 13,
+  T_LOCATION = 14
+};
 
 static void release_blob(void *ctx, mrt_tensor *t) {
   (void)t;
@@ -21,7 +33,8 @@ static mrt_status *over_bytes(mrt_onnx *l, mrt_blob *blob, const uint8_t *p, siz
   size_t bytes, align = (size_t)mrt_dtype_bits(dtype) / 8;
   MRT_TRY(mrt_shape_bytes(dtype, rank, dims, &bytes));
   if (n != bytes)
-    return MRT_ERR(MRT_INVALID_PROTOBUF, "the payload has %zu bytes, its shape needs %zu", n, bytes);
+    return MRT_ERR(MRT_INVALID_PROTOBUF, "the payload has %zu bytes, its shape needs %zu", n,
+                   bytes);
   if (align > 8) align = 8;
   if (bytes >= 256 && (align < 2 || (uintptr_t)p % align == 0)) {
     mrt_blob_retain(blob);
@@ -47,8 +60,7 @@ typedef struct proto {
 } proto;
 
 static mrt_status *push_dim(proto *p, uint64_t v) {
-  if (p->rank == MRT_MAX_RANK)
-    return MRT_ERR(MRT_NOT_IMPLEMENTED, "rank above %d", MRT_MAX_RANK);
+  if (p->rank == MRT_MAX_RANK) return MRT_ERR(MRT_NOT_IMPLEMENTED, "rank above %d", MRT_MAX_RANK);
   p->dims[p->rank++] = (int64_t)v;
   return NULL;
 }
@@ -154,8 +166,8 @@ static mrt_status *from_typed(mrt_onnx *l, const proto *p, mrt_tensor **out) {
   MRT_TRY(mrt_shape_bytes((mrt_dtype)p->dtype, p->rank, p->dims, &bytes));
   /* Every element costs at least a byte of file, but for packed small ones. */
   if (p->dtype != MRT_STRING && bytes / 16 > mrt_wire_size(w))
-    return MRT_ERR(MRT_INVALID_PROTOBUF, "the shape needs %zu bytes, the tensor has only %zu", bytes,
-                   mrt_wire_size(w));
+    return MRT_ERR(MRT_INVALID_PROTOBUF, "the shape needs %zu bytes, the tensor has only %zu",
+                   bytes, mrt_wire_size(w));
   if (p->dtype == MRT_STRING && bytes / 8 > mrt_wire_size(w))
     return MRT_ERR(MRT_INVALID_PROTOBUF, "the shape has more strings than the tensor");
   MRT_TRY(mrt_tensor_create(l->alloc, (mrt_dtype)p->dtype, p->rank, p->dims, out));
@@ -192,8 +204,10 @@ static mrt_status *check_under(mrt_onnx *l, const char *model, const char *file)
       snprintf(dir, sizeof dir, "%s", folder);
     }
     char *slash = strrchr(dir, '/');
-    if (slash) *slash = 0;
-    else strcpy(dir, ".");
+    if (slash)
+      *slash = 0;
+    else
+      strcpy(dir, ".");
     mrt_mem_free(l->alloc, folder);
     folder = NULL;
     st = mrt_path_real(l->alloc, *dir ? dir : "/", &folder);
@@ -212,7 +226,8 @@ static mrt_status *open_external(mrt_onnx *l, const char *location, mrt_blob **o
   *out = mrt_map_get(&l->files, location);
   if (*out) return NULL;
   if (!*l->model->path)
-    return MRT_ERR(MRT_INVALID_ARGUMENT, "external data '%s' of a model loaded from bytes", location);
+    return MRT_ERR(MRT_INVALID_ARGUMENT, "external data '%s' of a model loaded from bytes",
+                   location);
   if (*location == '/' || !*location)
     return MRT_ERR(MRT_INVALID_ARGUMENT, "external data path '%s' is not relative", location);
   const char *slash = strrchr(l->model->path, '/');
@@ -245,7 +260,8 @@ static mrt_status *from_external(mrt_onnx *l, const proto *p, mrt_tensor **out) 
       (length >= 0 && (unsigned long long)length != bytes))
     return MRT_ERR(MRT_INVALID_ARGUMENT,
                    "external data '%s': offset %lld and length %lld do not fit a file of %zu bytes "
-                   "and a tensor of %zu bytes", location, offset, length, size, bytes);
+                   "and a tensor of %zu bytes",
+                   location, offset, length, size, bytes);
   return over_bytes(l, blob, mrt_blob_data(blob) + offset, bytes, (mrt_dtype)p->dtype, p->rank,
                     p->dims, out);
 }

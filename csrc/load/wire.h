@@ -14,7 +14,7 @@ typedef struct mrt_wire {
 } mrt_wire;
 typedef struct mrt_field {
   uint32_t number;
-  int type;      /* 0 varint, 1 fixed64, 2 bytes, 5 fixed32 */
+  int type;       /* 0 varint, 1 fixed64, 2 bytes, 5 fixed32 */
   uint64_t value; /* varint or fixed */
   mrt_wire bytes; /* type 2 */
 } mrt_field;

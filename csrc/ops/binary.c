@@ -6,11 +6,13 @@
 #include "tensor/each_number.h"
 
 typedef void (*row_fn)(const void *a, int64_t sa, const void *b, int64_t sb, void *out, int64_t n);
-#define TABLE(f)                                                                                \
-  {[MRT_FLOAT] = (row_fn)f##_f32, [MRT_DOUBLE] = (row_fn)f##_f64, [MRT_INT8] = (row_fn)f##_i8,   \
-   [MRT_INT16] = (row_fn)f##_i16, [MRT_INT32] = (row_fn)f##_i32, [MRT_INT64] = (row_fn)f##_i64,  \
-   [MRT_UINT8] = (row_fn)f##_u8, [MRT_UINT16] = (row_fn)f##_u16, [MRT_UINT32] = (row_fn)f##_u32, \
-   [MRT_UINT64] = (row_fn)f##_u64}
+#define TABLE(f)                                                                                  \
+  {                                                                                               \
+    [MRT_FLOAT] = (row_fn)f##_f32, [MRT_DOUBLE] = (row_fn)f##_f64, [MRT_INT8] = (row_fn)f##_i8,   \
+    [MRT_INT16] = (row_fn)f##_i16, [MRT_INT32] = (row_fn)f##_i32, [MRT_INT64] = (row_fn)f##_i64,  \
+    [MRT_UINT8] = (row_fn)f##_u8, [MRT_UINT16] = (row_fn)f##_u16, [MRT_UINT32] = (row_fn)f##_u32, \
+    [MRT_UINT64] = (row_fn)f##_u64                                                                \
+  }
 static const row_fn add_table[MRT_DTYPE_COUNT] = TABLE(add);
 static const row_fn sub_table[MRT_DTYPE_COUNT] = TABLE(sub);
 static const row_fn mul_table[MRT_DTYPE_COUNT] = TABLE(mul);
@@ -34,21 +36,28 @@ static void eq_string(const void *a, int64_t sa, const void *b, int64_t sb, void
         len == mrt_string_len(y) && !memcmp(mrt_string_bytes(x), mrt_string_bytes(y), len);
   }
 }
-static const row_fn eq_table[MRT_DTYPE_COUNT] = {
-    [MRT_FLOAT] = (row_fn)equal_f32, [MRT_DOUBLE] = (row_fn)equal_f64, [MRT_INT8] = (row_fn)equal_i8,
-    [MRT_INT16] = (row_fn)equal_i16, [MRT_INT32] = (row_fn)equal_i32, [MRT_INT64] = (row_fn)equal_i64,
-    [MRT_UINT8] = (row_fn)equal_u8, [MRT_UINT16] = (row_fn)equal_u16,
-    [MRT_UINT32] = (row_fn)equal_u32, [MRT_UINT64] = (row_fn)equal_u64, [MRT_BOOL] = eq_bool,
-    [MRT_STRING] = eq_string};
-#define LOGIC(name, expr)                                                                       \
-  static void name##_row(const void *a, int64_t sa, const void *b, int64_t sb, void *out, int64_t n) { \
-    for (int64_t i = 0; i < n; ++i) {                                                           \
-      bool x = ((const uint8_t *)a)[i * sa] != 0, y = ((const uint8_t *)b)[i * sb] != 0;        \
-      ((uint8_t *)out)[i] = (expr);                                                             \
-    }                                                                                           \
-  }                                                                                             \
+static const row_fn eq_table[MRT_DTYPE_COUNT] = {[MRT_FLOAT] = (row_fn)equal_f32,
+                                                 [MRT_DOUBLE] = (row_fn)equal_f64,
+                                                 [MRT_INT8] = (row_fn)equal_i8,
+                                                 [MRT_INT16] = (row_fn)equal_i16,
+                                                 [MRT_INT32] = (row_fn)equal_i32,
+                                                 [MRT_INT64] = (row_fn)equal_i64,
+                                                 [MRT_UINT8] = (row_fn)equal_u8,
+                                                 [MRT_UINT16] = (row_fn)equal_u16,
+                                                 [MRT_UINT32] = (row_fn)equal_u32,
+                                                 [MRT_UINT64] = (row_fn)equal_u64,
+                                                 [MRT_BOOL] = eq_bool,
+                                                 [MRT_STRING] = eq_string};
+#define LOGIC(name, expr)                                                                 \
+  static void name##_row(const void *a, int64_t sa, const void *b, int64_t sb, void *out, \
+                         int64_t n) {                                                     \
+    for (int64_t i = 0; i < n; ++i) {                                                     \
+      bool x = ((const uint8_t *)a)[i * sa] != 0, y = ((const uint8_t *)b)[i * sb] != 0;  \
+      ((uint8_t *)out)[i] = (expr);                                                       \
+    }                                                                                     \
+  }                                                                                       \
   static const row_fn name##_table[MRT_DTYPE_COUNT] = {[MRT_BOOL] = name##_row};
-LOGIC(and, x && y)
+LOGIC(and, x &&y)
 LOGIC(or, x || y)
 LOGIC(xor, x != y)
 
@@ -79,8 +88,13 @@ static mrt_status *apply(mrt_kctx *c, const row_fn *table, const mrt_tensor *a, 
   const mrt_tensor *both[2] = {a, b};
   if (!table[a->dtype]) return mrt_no_type(c->node->op_type, a->dtype);
   MRT_TRY(mrt_bcast_init(&bc, 2, both, out->rank, out->dims));
-  job j = {a->data, b->data, out->data, (size_t)mrt_dtype_bits((mrt_dtype)a->dtype) / 8,
-           (size_t)mrt_dtype_bits((mrt_dtype)out->dtype) / 8, table[a->dtype], &bc};
+  job j = {a->data,
+           b->data,
+           out->data,
+           (size_t)mrt_dtype_bits((mrt_dtype)a->dtype) / 8,
+           (size_t)mrt_dtype_bits((mrt_dtype)out->dtype) / 8,
+           table[a->dtype],
+           &bc};
   if (!mrt_tensor_count(out)) return NULL;
   if (bc.rank == 1)
     mrt_par_range(&c->par, bc.dims[0], 0.4, flat, &j);
@@ -119,7 +133,8 @@ static mrt_status *run_pair(mrt_kctx *c, const row_fn *table) {
   return out ? run2(c, table, mrt_in(c, 0), mrt_in(c, 1), out) : NULL;
 }
 
-/* Variadic: the first input is spread over the output, then one input after the other is folded in. */
+/* Variadic: the first input is spread over the output, then one input after the other is folded in.
+ */
 static mrt_status *run_variadic(mrt_kctx *c, const row_fn *table, bool mean) {
   mrt_tensor *out = mrt_out(c, 0);
   const mrt_tensor *first = mrt_in(c, 0);
@@ -201,7 +216,8 @@ static mrt_status *drop_legacy(mrt_node *node) {
   return NULL;
 }
 
-#define RUN(name, table) static mrt_status *name##_run(mrt_kctx *c) { return run_pair(c, table); }
+#define RUN(name, table) \
+  static mrt_status *name##_run(mrt_kctx *c) { return run_pair(c, table); }
 RUN(add, add_table)
 RUN(sub, sub_table)
 RUN(mul, mul_table)
@@ -219,29 +235,67 @@ static mrt_status *max_run(mrt_kctx *c) { return run_variadic(c, max_table, fals
 static mrt_status *sum_run(mrt_kctx *c) { return run_variadic(c, add_table, false); }
 static mrt_status *mean_run(mrt_kctx *c) { return run_variadic(c, add_table, true); }
 
-static const mrt_op_version arith[] = {{1, legacy_broadcast}, {6, legacy_broadcast}, {7}, {13}, {14}, {0}};
+static const mrt_op_version arith[] = {
+    {1, legacy_broadcast}, {6, legacy_broadcast}, {7}, {13}, {14}, {0}};
 static const mrt_op_version compare[] = {{1, legacy_broadcast}, {7}, {9}, {11}, {13}, {19}, {0}};
 static const mrt_op_version logic[] = {{1, legacy_broadcast}, {7}, {0}};
 static const mrt_op_version or_equal[] = {{12}, {16}, {0}};
 static const mrt_op_version many[] = {{1, drop_legacy}, {6}, {8}, {12}, {13}, {0}};
 #define PAIR .domain = "", .in = "A:T, B:T", .out = "C:T", .inplace = {{1, 0}, {2, 0}}
 #define TEST .domain = "", .in = "A:T, B:T", .out = "C:bool", .infer = mrt_infer_compare
-#define MANY .domain = "", .in = "data:T*", .out = "out:T", .flags = MRT_OP_ELEMENTWISE, \
-             .infer = mrt_infer_elementwise, .versions = many
+#define MANY                                                                  \
+  .domain = "", .in = "data:T*", .out = "out:T", .flags = MRT_OP_ELEMENTWISE, \
+  .infer = mrt_infer_elementwise, .versions = many
 #define NUM .types = "T=" MRT_T_NUMERIC, .flags = MRT_OP_ELEMENTWISE
-MRT_OP(Add) = {PAIR, NUM, .name = "Add", .doc = "a + b", .versions = arith, .infer = infer_add, .run = add_run};
-MRT_OP(Sub) = {PAIR, NUM, .name = "Sub", .doc = "a - b", .versions = arith, .infer = infer_sub, .run = sub_run};
-MRT_OP(Mul) = {PAIR, NUM, .name = "Mul", .doc = "a * b", .versions = arith, .infer = infer_mul, .run = mul_run};
-MRT_OP(Div) = {PAIR, NUM, .name = "Div", .doc = "a / b; integers truncate", .versions = arith, .infer = infer_div, .run = div_run};
-MRT_OP(Equal) = {TEST, .types = "T=" MRT_T_NUMERIC ",bool,string", .name = "Equal", .doc = "a == b", .versions = compare, .run = equal_run};
-MRT_OP(Greater) = {TEST, NUM, .name = "Greater", .doc = "a > b", .versions = compare, .run = greater_run};
+MRT_OP(Add) = {
+    PAIR,          NUM, .name = "Add", .doc = "a + b", .versions = arith, .infer = infer_add,
+    .run = add_run};
+MRT_OP(Sub) = {
+    PAIR,          NUM, .name = "Sub", .doc = "a - b", .versions = arith, .infer = infer_sub,
+    .run = sub_run};
+MRT_OP(Mul) = {
+    PAIR,          NUM, .name = "Mul", .doc = "a * b", .versions = arith, .infer = infer_mul,
+    .run = mul_run};
+MRT_OP(Div) = {PAIR,
+               NUM,
+               .name = "Div",
+               .doc = "a / b; integers truncate",
+               .versions = arith,
+               .infer = infer_div,
+               .run = div_run};
+MRT_OP(Equal) = {TEST,
+                 .types = "T=" MRT_T_NUMERIC ",bool,string",
+                 .name = "Equal",
+                 .doc = "a == b",
+                 .versions = compare,
+                 .run = equal_run};
+MRT_OP(Greater) = {
+    TEST, NUM, .name = "Greater", .doc = "a > b", .versions = compare, .run = greater_run};
 MRT_OP(Less) = {TEST, NUM, .name = "Less", .doc = "a < b", .versions = compare, .run = less_run};
-MRT_OP(GreaterOrEqual) = {TEST, NUM, .name = "GreaterOrEqual", .doc = "a >= b", .versions = or_equal, .run = greater_equal_run};
-MRT_OP(LessOrEqual) = {TEST, NUM, .name = "LessOrEqual", .doc = "a <= b", .versions = or_equal, .run = less_equal_run};
-MRT_OP(And) = {TEST, .types = "T=bool", .name = "And", .doc = "logical and", .versions = logic, .run = and_run};
-MRT_OP(Or) = {TEST, .types = "T=bool", .name = "Or", .doc = "logical or", .versions = logic, .run = or_run};
-MRT_OP(Xor) = {TEST, .types = "T=bool", .name = "Xor", .doc = "logical exclusive or", .versions = logic, .run = xor_run};
-MRT_OP(Min) = {MANY, .types = "T=" MRT_T_NUMERIC, .name = "Min", .doc = "element-wise minimum", .run = min_run};
-MRT_OP(Max) = {MANY, .types = "T=" MRT_T_NUMERIC, .name = "Max", .doc = "element-wise maximum", .run = max_run};
-MRT_OP(Sum) = {MANY, .types = "T=" MRT_T_FLOATS, .name = "Sum", .doc = "element-wise sum", .run = sum_run};
-MRT_OP(Mean) = {MANY, .types = "T=" MRT_T_FLOATS, .name = "Mean", .doc = "element-wise mean", .run = mean_run};
+MRT_OP(GreaterOrEqual) = {TEST,
+                          NUM,
+                          .name = "GreaterOrEqual",
+                          .doc = "a >= b",
+                          .versions = or_equal,
+                          .run = greater_equal_run};
+MRT_OP(LessOrEqual) = {
+    TEST, NUM, .name = "LessOrEqual", .doc = "a <= b", .versions = or_equal, .run = less_equal_run};
+MRT_OP(And) = {
+    TEST,          .types = "T=bool", .name = "And", .doc = "logical and", .versions = logic,
+    .run = and_run};
+MRT_OP(Or) = {TEST,         .types = "T=bool", .name = "Or", .doc = "logical or", .versions = logic,
+              .run = or_run};
+MRT_OP(Xor) = {TEST,
+               .types = "T=bool",
+               .name = "Xor",
+               .doc = "logical exclusive or",
+               .versions = logic,
+               .run = xor_run};
+MRT_OP(Min) = {MANY, .types = "T=" MRT_T_NUMERIC, .name = "Min", .doc = "element-wise minimum",
+               .run = min_run};
+MRT_OP(Max) = {MANY, .types = "T=" MRT_T_NUMERIC, .name = "Max", .doc = "element-wise maximum",
+               .run = max_run};
+MRT_OP(Sum) = {MANY, .types = "T=" MRT_T_FLOATS, .name = "Sum", .doc = "element-wise sum",
+               .run = sum_run};
+MRT_OP(Mean) = {MANY, .types = "T=" MRT_T_FLOATS, .name = "Mean", .doc = "element-wise mean",
+                .run = mean_run};

@@ -63,7 +63,8 @@ mrt_status *mrt_run_map(mrt_kctx *c, mrt_map_f32 f, mrt_map_f64 d, const double 
 mrt_status *mrt_read_ints(const mrt_tensor *t, int cap, int64_t *out, int *n, const char *what) {
   int64_t count = t ? mrt_tensor_count(t) : 0;
   *n = 0;
-  if (count > cap) return MRT_ERR(MRT_INVALID_ARGUMENT, "%s has %lld elements", what, (long long)count);
+  if (count > cap)
+    return MRT_ERR(MRT_INVALID_ARGUMENT, "%s has %lld elements", what, (long long)count);
   for (int64_t i = 0; i < count; ++i) out[i] = mrt_elem_get_i64((mrt_dtype)t->dtype, t->data, i);
   *n = (int)count;
   return NULL;
@@ -71,7 +72,8 @@ mrt_status *mrt_read_ints(const mrt_tensor *t, int cap, int64_t *out, int *n, co
 
 mrt_status *mrt_fix_axis(int64_t axis, int rank, int *out) {
   if (axis < -(int64_t)rank || axis >= (rank ? rank : 1))
-    return MRT_ERR(MRT_INVALID_ARGUMENT, "axis %lld is out of range for rank %d", (long long)axis, rank);
+    return MRT_ERR(MRT_INVALID_ARGUMENT, "axis %lld is out of range for rank %d", (long long)axis,
+                   rank);
   *out = (int)(axis < 0 ? axis + rank : axis);
   return NULL;
 }

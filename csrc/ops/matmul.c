@@ -12,11 +12,13 @@ static mrt_status *matmul_infer(mrt_infer *c) {
   if (st) return mrt_status_wrap(st, "Incompatible dimensions for matrix multiplication");
   int ba = ra > 2 ? ra - 2 : 0, bb = rb > 2 ? rb - 2 : 0, n = ba > bb ? ba : bb;
   for (int i = 0; i < n; ++i) {
-    const mrt_expr *x = i < n - ba ? NULL : mrt_infer_dim(c, 0, i - (n - ba)), *y = i < n - bb ? NULL : mrt_infer_dim(c, 1, i - (n - bb));
+    const mrt_expr *x = i < n - ba ? NULL : mrt_infer_dim(c, 0, i - (n - ba)),
+                   *y = i < n - bb ? NULL : mrt_infer_dim(c, 1, i - (n - bb));
     int64_t v;
     bool use_y = i < n - ba || (i >= n - bb && mrt_expr_is_const(x, &v) && v == 1);
     dims[k++] = use_y ? y : x;
-    if (!use_y && i >= n - bb && !(mrt_expr_is_const(y, &v) && v == 1)) MRT_TRY(mrt_infer_same_dim(c, x, y, "batch dims of MatMul", &dims[k - 1]));
+    if (!use_y && i >= n - bb && !(mrt_expr_is_const(y, &v) && v == 1))
+      MRT_TRY(mrt_infer_same_dim(c, x, y, "batch dims of MatMul", &dims[k - 1]));
   }
   if (ra > 1) dims[k++] = mrt_infer_dim(c, 0, ra - 2);
   if (rb > 1) dims[k++] = mrt_infer_dim(c, 1, rb - 1);
@@ -46,22 +48,27 @@ static void rows_f32(const product *p, int64_t batch, int64_t i) {
     }
   } else {
     for (int64_t j = 0; j < p->n; ++j)
-      for (int64_t k = 0; k < p->k; ++k) y[j] += a[k * p->sa_col] * b[k * p->sb_row + j * p->sb_col];
+      for (int64_t k = 0; k < p->k; ++k)
+        y[j] += a[k * p->sa_col] * b[k * p->sb_row + j * p->sb_col];
   }
   if (p->alpha != 1)
     for (int64_t j = 0; j < p->n; ++j) y[j] *= (float)p->alpha;
 }
 static void rows_any(const product *p, int64_t batch, int64_t i) {
   for (int64_t j = 0; j < p->n; ++j) {
-    int64_t out = (batch * p->m + i) * p->n + j, a0 = p->a_off[batch] + i * p->sa_row, b0 = p->b_off[batch] + j * p->sb_col;
+    int64_t out = (batch * p->m + i) * p->n + j, a0 = p->a_off[batch] + i * p->sa_row,
+            b0 = p->b_off[batch] + j * p->sb_col;
     if (mrt_dtype_is_int(p->t)) {
       uint64_t sum = 0;
       for (int64_t k = 0; k < p->k; ++k)
-        sum += (uint64_t)mrt_elem_get_i64(p->t, p->a, a0 + k * p->sa_col) * (uint64_t)mrt_elem_get_i64(p->t, p->b, b0 + k * p->sb_row);
+        sum += (uint64_t)mrt_elem_get_i64(p->t, p->a, a0 + k * p->sa_col) *
+               (uint64_t)mrt_elem_get_i64(p->t, p->b, b0 + k * p->sb_row);
       mrt_elem_set_i64(p->t, p->y, out, (int64_t)sum * (int64_t)p->alpha);
     } else {
       double sum = 0;
-      for (int64_t k = 0; k < p->k; ++k) sum += mrt_elem_get_f64(p->t, p->a, a0 + k * p->sa_col) * mrt_elem_get_f64(p->t, p->b, b0 + k * p->sb_row);
+      for (int64_t k = 0; k < p->k; ++k)
+        sum += mrt_elem_get_f64(p->t, p->a, a0 + k * p->sa_col) *
+               mrt_elem_get_f64(p->t, p->b, b0 + k * p->sb_row);
       mrt_elem_set_f64(p->t, p->y, out, sum * p->alpha);
     }
   }
@@ -83,16 +90,20 @@ static mrt_status *matmul_run(mrt_kctx *c) {
   p.sa_row = p.k;
   p.sa_col = p.sb_col = 1;
   p.sb_row = p.n;
-  if (p.k != (b->rank > 1 ? b->dims[b->rank - 2] : b->dims[0])) return MRT_ERR(MRT_INVALID_ARGUMENT, "MatMul dimension mismatch");
-  int ba = a->rank > 2 ? a->rank - 2 : 0, bb = b->rank > 2 ? b->rank - 2 : 0, nb = ba > bb ? ba : bb;
+  if (p.k != (b->rank > 1 ? b->dims[b->rank - 2] : b->dims[0]))
+    return MRT_ERR(MRT_INVALID_ARGUMENT, "MatMul dimension mismatch");
+  int ba = a->rank > 2 ? a->rank - 2 : 0, bb = b->rank > 2 ? b->rank - 2 : 0,
+      nb = ba > bb ? ba : bb;
   int64_t batches = mrt_dims_product(y->dims, 0, nb), *off;
   MRT_TRY(mrt_scratch(c, (size_t)batches * 16 + 16, (void **)&off));
   for (int64_t i = 0; i < batches; ++i) { /* broadcast batch dims */
     int64_t ia = 0, ib = 0, rest = i, sa = p.m * p.k, sb = p.k * p.n;
     for (int d = nb - 1; d >= 0; --d) {
-      int64_t at = rest % y->dims[d], da = d < nb - ba ? 1 : a->dims[d - (nb - ba)], db = d < nb - bb ? 1 : b->dims[d - (nb - bb)];
+      int64_t at = rest % y->dims[d], da = d < nb - ba ? 1 : a->dims[d - (nb - ba)],
+              db = d < nb - bb ? 1 : b->dims[d - (nb - bb)];
       rest /= y->dims[d];
-      if ((da != 1 && da != y->dims[d]) || (db != 1 && db != y->dims[d])) return MRT_ERR(MRT_INVALID_ARGUMENT, "MatMul: batch dims do not broadcast");
+      if ((da != 1 && da != y->dims[d]) || (db != 1 && db != y->dims[d]))
+        return MRT_ERR(MRT_INVALID_ARGUMENT, "MatMul: batch dims do not broadcast");
       ia += da == 1 ? 0 : at * sa;
       ib += db == 1 ? 0 : at * sb;
       sa *= da;
@@ -109,10 +120,13 @@ static mrt_status *matmul_run(mrt_kctx *c) {
 
 static mrt_status *gemm_infer(mrt_infer *c) {
   bool ta = mrt_node_int(c->node, "transA") != 0, tb = mrt_node_int(c->node, "transB") != 0;
-  if (mrt_infer_rank(c, 0) < 0 || mrt_infer_rank(c, 1) < 0) return mrt_infer_out(c, 0, mrt_infer_dtype(c, 0), -1, NULL);
-  if (mrt_infer_rank(c, 0) != 2 || mrt_infer_rank(c, 1) != 2) return MRT_ERR(MRT_FAIL, "Gemm needs matrices");
+  if (mrt_infer_rank(c, 0) < 0 || mrt_infer_rank(c, 1) < 0)
+    return mrt_infer_out(c, 0, mrt_infer_dtype(c, 0), -1, NULL);
+  if (mrt_infer_rank(c, 0) != 2 || mrt_infer_rank(c, 1) != 2)
+    return MRT_ERR(MRT_FAIL, "Gemm needs matrices");
   const mrt_expr *dims[2] = {mrt_infer_dim(c, 0, ta), mrt_infer_dim(c, 1, !tb)}, *unused;
-  MRT_TRY(mrt_infer_same_dim(c, mrt_infer_dim(c, 0, !ta), mrt_infer_dim(c, 1, tb), "GEMM: Dimension mismatch", &unused));
+  MRT_TRY(mrt_infer_same_dim(c, mrt_infer_dim(c, 0, !ta), mrt_infer_dim(c, 1, tb),
+                             "GEMM: Dimension mismatch", &unused));
   return mrt_infer_out(c, 0, mrt_infer_dtype(c, 0), 2, dims);
 }
 static mrt_status *gemm_run(mrt_kctx *c) {
@@ -121,7 +135,13 @@ static mrt_status *gemm_run(mrt_kctx *c) {
   static const int64_t zero = 0;
   if (!y) return NULL;
   bool ta = mrt_node_int(c->node, "transA") != 0, tb = mrt_node_int(c->node, "transB") != 0;
-  product p = {.a = a->data, .b = b->data, .y = y->data, .t = (mrt_dtype)a->dtype, .alpha = mrt_node_float(c->node, "alpha"), .a_off = &zero, .b_off = &zero};
+  product p = {.a = a->data,
+               .b = b->data,
+               .y = y->data,
+               .t = (mrt_dtype)a->dtype,
+               .alpha = mrt_node_float(c->node, "alpha"),
+               .a_off = &zero,
+               .b_off = &zero};
   p.m = y->dims[0];
   p.n = y->dims[1];
   p.k = a->dims[!ta];
@@ -135,11 +155,18 @@ static mrt_status *gemm_run(mrt_kctx *c) {
   mrt_bcast bc;
   if (!bias || beta == 0) return NULL;
   MRT_TRY(mrt_bcast_init(&bc, 1, &bias, 2, y->dims)); /* checks that it fits */
-  int64_t rs = bias->rank == 2 && bias->dims[0] != 1 ? bias->dims[1] : 0, cs = bias->rank && bias->dims[bias->rank - 1] != 1;
+  int64_t rs = bias->rank == 2 && bias->dims[0] != 1 ? bias->dims[1] : 0,
+          cs = bias->rank && bias->dims[bias->rank - 1] != 1;
   for (int64_t i = 0; i < p.m * p.n; ++i) {
     int64_t at = i / p.n * rs + i % p.n * cs;
-    if (mrt_dtype_is_int(p.t)) mrt_elem_set_i64(p.t, y->data, i, mrt_elem_get_i64(p.t, y->data, i) + (int64_t)beta * mrt_elem_get_i64(p.t, bias->data, at));
-    else mrt_elem_set_f64(p.t, y->data, i, mrt_elem_get_f64(p.t, y->data, i) + beta * mrt_elem_get_f64(p.t, bias->data, at));
+    if (mrt_dtype_is_int(p.t))
+      mrt_elem_set_i64(p.t, y->data, i,
+                       mrt_elem_get_i64(p.t, y->data, i) +
+                           (int64_t)beta * mrt_elem_get_i64(p.t, bias->data, at));
+    else
+      mrt_elem_set_f64(
+          p.t, y->data, i,
+          mrt_elem_get_f64(p.t, y->data, i) + beta * mrt_elem_get_f64(p.t, bias->data, at));
   }
   return NULL;
 }
@@ -202,7 +229,8 @@ static mrt_status *clip_run(mrt_kctx *c) {
   mrt_dtype t = (mrt_dtype)x->dtype;
   int64_t n = mrt_tensor_count(x);
   if (t == MRT_FLOAT) {
-    float a = lo ? *(const float *)lo->data : -INFINITY, b = hi ? *(const float *)hi->data : INFINITY;
+    float a = lo ? *(const float *)lo->data : -INFINITY,
+          b = hi ? *(const float *)hi->data : INFINITY;
     const float *p = x->data;
     float *q = y->data;
     for (int64_t i = 0; i < n; ++i) {
@@ -210,14 +238,16 @@ static mrt_status *clip_run(mrt_kctx *c) {
       q[i] = v > b ? b : v;
     }
   } else if (mrt_dtype_is_int(t) && t != MRT_UINT64) {
-    int64_t a = lo ? mrt_elem_get_i64(t, lo->data, 0) : INT64_MIN, b = hi ? mrt_elem_get_i64(t, hi->data, 0) : INT64_MAX;
+    int64_t a = lo ? mrt_elem_get_i64(t, lo->data, 0) : INT64_MIN,
+            b = hi ? mrt_elem_get_i64(t, hi->data, 0) : INT64_MAX;
     for (int64_t i = 0; i < n; ++i) {
       int64_t v = mrt_elem_get_i64(t, x->data, i);
       v = v < a ? a : v;
       mrt_elem_set_i64(t, y->data, i, v > b ? b : v);
     }
   } else {
-    double a = lo ? mrt_elem_get_f64((mrt_dtype)lo->dtype, lo->data, 0) : -INFINITY, b = hi ? mrt_elem_get_f64((mrt_dtype)hi->dtype, hi->data, 0) : INFINITY;
+    double a = lo ? mrt_elem_get_f64((mrt_dtype)lo->dtype, lo->data, 0) : -INFINITY,
+           b = hi ? mrt_elem_get_f64((mrt_dtype)hi->dtype, hi->data, 0) : INFINITY;
     for (int64_t i = 0; i < n; ++i) {
       double v = mrt_elem_get_f64(t, x->data, i);
       v = v < a ? a : v;
@@ -232,7 +262,43 @@ static const mrt_op_version gemm_v[] = {{1, gemm_up}, {6, gemm_up}, {7}, {9}, {1
 static const mrt_op_version pow_v[] = {{1}, {7}, {12}, {13}, {15}, {0}};
 static const mrt_op_version clip_v[] = {{1, clip_up}, {6, clip_up}, {11}, {12}, {13}, {0}};
 #define WIDE "T=int32,int64,uint32,uint64," MRT_T_FLOATS
-MRT_OP(MatMul) = {.domain = "", .name = "MatMul", .doc = "matrix product as numpy.matmul", .in = "A:T, B:T", .out = "Y:T", .types = WIDE, .versions = matmul_v, .infer = matmul_infer, .run = matmul_run};
-MRT_OP(Gemm) = {.domain = "", .name = "Gemm", .doc = "alpha * A' * B' + beta * C", .in = "A:T, B:T, C:T?", .out = "Y:T", .types = WIDE, .attrs = "alpha:float=1.0 beta:float=1.0 transA:int=0 transB:int=0", .versions = gemm_v, .infer = gemm_infer, .run = gemm_run};
-MRT_OP(Pow) = {.domain = "", .name = "Pow", .doc = "x ^ y", .in = "X:T, Y:U", .out = "Z:T", .types = "T=int32,int64," MRT_T_FLOATS ";U=" MRT_T_NUMERIC, .versions = pow_v, .flags = MRT_OP_ELEMENTWISE, .infer = mrt_infer_elementwise, .run = pow_run};
-MRT_OP(Clip) = {.domain = "", .name = "Clip", .doc = "min(max(x, lo), hi)", .in = "input:T, min:T?, max:T?", .out = "output:T", .types = "T=" MRT_T_NUMERIC, .versions = clip_v, .flags = MRT_OP_ELEMENTWISE, .inplace = {{1, 0}}, .infer = mrt_infer_same_shape, .run = clip_run};
+MRT_OP(MatMul) = {.domain = "",
+                  .name = "MatMul",
+                  .doc = "matrix product as numpy.matmul",
+                  .in = "A:T, B:T",
+                  .out = "Y:T",
+                  .types = WIDE,
+                  .versions = matmul_v,
+                  .infer = matmul_infer,
+                  .run = matmul_run};
+MRT_OP(Gemm) = {.domain = "",
+                .name = "Gemm",
+                .doc = "alpha * A' * B' + beta * C",
+                .in = "A:T, B:T, C:T?",
+                .out = "Y:T",
+                .types = WIDE,
+                .attrs = "alpha:float=1.0 beta:float=1.0 transA:int=0 transB:int=0",
+                .versions = gemm_v,
+                .infer = gemm_infer,
+                .run = gemm_run};
+MRT_OP(Pow) = {.domain = "",
+               .name = "Pow",
+               .doc = "x ^ y",
+               .in = "X:T, Y:U",
+               .out = "Z:T",
+               .types = "T=int32,int64," MRT_T_FLOATS ";U=" MRT_T_NUMERIC,
+               .versions = pow_v,
+               .flags = MRT_OP_ELEMENTWISE,
+               .infer = mrt_infer_elementwise,
+               .run = pow_run};
+MRT_OP(Clip) = {.domain = "",
+                .name = "Clip",
+                .doc = "min(max(x, lo), hi)",
+                .in = "input:T, min:T?, max:T?",
+                .out = "output:T",
+                .types = "T=" MRT_T_NUMERIC,
+                .versions = clip_v,
+                .flags = MRT_OP_ELEMENTWISE,
+                .inplace = {{1, 0}},
+                .infer = mrt_infer_same_shape,
+                .run = clip_run};

@@ -1,5 +1,5 @@
-/* Operators that move elements: Transpose, Concat, Split, Slice, Gather, GatherND, Pad, Where, Range. They work by element
- * size; strings are moved as pointers and then counted. */
+/* Operators that move elements: Transpose, Concat, Split, Slice, Gather, GatherND, Pad, Where,
+ * Range. They work by element size; strings are moved as pointers and then counted. */
 #include "ops/common.h"
 
 static mrt_status *elem_size(const mrt_kctx *c, const mrt_tensor *t, size_t *out) {
@@ -18,10 +18,12 @@ static mrt_status *transpose_infer(mrt_infer *c) {
   const mrt_expr *dims[MRT_MAX_RANK];
   bool seen[MRT_MAX_RANK] = {false};
   if (rank < 0) return mrt_infer_out(c, 0, mrt_infer_dtype(c, 0), -1, NULL);
-  if (mrt_node_ints(c->node, "perm", &k) && k != rank) return MRT_ERR(MRT_FAIL, "perm has %d entries for rank %d", k, rank);
+  if (mrt_node_ints(c->node, "perm", &k) && k != rank)
+    return MRT_ERR(MRT_FAIL, "perm has %d entries for rank %d", k, rank);
   permutation(c->node, rank, perm);
   for (int i = 0; i < rank; ++i) {
-    if (perm[i] < 0 || perm[i] >= rank || seen[perm[i]]) return MRT_ERR(MRT_FAIL, "Invalid attribute perm");
+    if (perm[i] < 0 || perm[i] >= rank || seen[perm[i]])
+      return MRT_ERR(MRT_FAIL, "Invalid attribute perm");
     seen[perm[i]] = true;
     dims[i] = mrt_infer_dim(c, 0, perm[i]);
   }
@@ -59,9 +61,11 @@ static mrt_status *concat_infer(mrt_infer *c) {
   bool known = rank == 1;
   for (int i = 0; i < c->n_in; ++i) {
     int n;
-    if (mrt_infer_rank(c, i) >= 0 && mrt_infer_rank(c, i) != rank) return MRT_ERR(MRT_FAIL, "All inputs to Concat must have same rank");
+    if (mrt_infer_rank(c, i) >= 0 && mrt_infer_rank(c, i) != rank)
+      return MRT_ERR(MRT_FAIL, "All inputs to Concat must have same rank");
     for (int d = 0; d < rank; ++d)
-      if (d != axis) MRT_TRY(mrt_infer_same_dim(c, dims[d], mrt_infer_dim(c, i, d), "Concat", &dims[d]));
+      if (d != axis)
+        MRT_TRY(mrt_infer_same_dim(c, dims[d], mrt_infer_dim(c, i, d), "Concat", &dims[d]));
     sum = mrt_expr_add(c->sym, sum, mrt_infer_dim(c, i, axis));
     const mrt_expr *const *e = known ? mrt_infer_ints(c, i, &n) : NULL;
     known = known && e && total + n <= 64;
@@ -78,13 +82,16 @@ static mrt_status *concat_run(mrt_kctx *c) {
   if (!y) return NULL;
   MRT_TRY(mrt_fix_axis(mrt_node_int(c->node, "axis"), y->rank, &axis));
   MRT_TRY(elem_size(c, y, &size));
-  int64_t outer = mrt_dims_product(y->dims, 0, axis), row = mrt_dims_product(y->dims, axis, y->rank), at = 0;
+  int64_t outer = mrt_dims_product(y->dims, 0, axis),
+          row = mrt_dims_product(y->dims, axis, y->rank), at = 0;
   for (int i = 0; i < c->n_in; ++i) {
     const mrt_tensor *x = mrt_in(c, i);
     int64_t part = mrt_dims_product(x->dims, axis, x->rank);
-    if (at + part > row || mrt_dims_product(x->dims, 0, axis) != outer) return MRT_ERR(MRT_INVALID_ARGUMENT, "Concat: input %d does not fit", i);
+    if (at + part > row || mrt_dims_product(x->dims, 0, axis) != outer)
+      return MRT_ERR(MRT_INVALID_ARGUMENT, "Concat: input %d does not fit", i);
     for (int64_t o = 0; o < outer && part; ++o)
-      memcpy((char *)y->data + (size_t)(o * row + at) * size, (const char *)x->data + (size_t)(o * part) * size, (size_t)part * size);
+      memcpy((char *)y->data + (size_t)(o * row + at) * size,
+             (const char *)x->data + (size_t)(o * part) * size, (size_t)part * size);
     at += part;
   }
   mrt_tensor_retain_strings(y);
@@ -105,9 +112,13 @@ static mrt_status *split_infer(mrt_infer *c) {
   const mrt_expr *const *sizes = mrt_infer_has(c, 1) ? mrt_infer_ints(c, 1, &n) : NULL;
   const mrt_expr *chunk = mrt_expr_ceildiv(c->sym, all, count);
   for (int i = 0; i < c->n_out; ++i) {
-    if (mrt_infer_has(c, 1)) dims[axis] = sizes && i < n ? sizes[i] : NULL;
-    else if (i + 1 < c->n_out) dims[axis] = chunk;
-    else dims[axis] = mrt_expr_sub(c->sym, all, mrt_expr_mul(c->sym, chunk, mrt_expr_const(c->sym, c->n_out - 1)));
+    if (mrt_infer_has(c, 1))
+      dims[axis] = sizes && i < n ? sizes[i] : NULL;
+    else if (i + 1 < c->n_out)
+      dims[axis] = chunk;
+    else
+      dims[axis] = mrt_expr_sub(c->sym, all,
+                                mrt_expr_mul(c->sym, chunk, mrt_expr_const(c->sym, c->n_out - 1)));
     MRT_TRY(mrt_infer_out(c, i, mrt_infer_dtype(c, 0), rank, dims));
   }
   return NULL;
@@ -118,16 +129,22 @@ static mrt_status *split_run(mrt_kctx *c) {
   size_t size;
   MRT_TRY(elem_size(c, x, &size));
   MRT_TRY(mrt_fix_axis(mrt_node_int(c->node, "axis"), x->rank, &axis));
-  int64_t outer = mrt_dims_product(x->dims, 0, axis), inner = mrt_dims_product(x->dims, axis + 1, x->rank), at = 0;
+  int64_t outer = mrt_dims_product(x->dims, 0, axis),
+          inner = mrt_dims_product(x->dims, axis + 1, x->rank), at = 0;
   const mrt_tensor *sizes = mrt_in(c, 1);
   int64_t chunk = (x->dims[axis] + c->n_out - 1) / c->n_out;
   for (int i = 0; i < c->n_out; ++i) {
-    int64_t len = sizes ? mrt_elem_get_i64(MRT_INT64, sizes->data, i) : i + 1 < c->n_out ? chunk : x->dims[axis] - at;
+    int64_t len = sizes              ? mrt_elem_get_i64(MRT_INT64, sizes->data, i)
+                  : i + 1 < c->n_out ? chunk
+                                     : x->dims[axis] - at;
     mrt_tensor *y = mrt_out(c, i);
-    if (len < 0 || at + len > x->dims[axis]) return MRT_ERR(MRT_INVALID_ARGUMENT, "split sizes do not add up to the axis");
+    if (len < 0 || at + len > x->dims[axis])
+      return MRT_ERR(MRT_INVALID_ARGUMENT, "split sizes do not add up to the axis");
     if (y && y->dims[axis] != len) return MRT_ERR(MRT_FAIL, "split %d", i);
     for (int64_t o = 0; y != NULL && o < outer && len * inner > 0; ++o)
-      memcpy((char *)y->data + (size_t)(o * len * inner) * size, (const char *)x->data + (size_t)((o * x->dims[axis] + at) * inner) * size, (size_t)(len * inner) * size);
+      memcpy((char *)y->data + (size_t)(o * len * inner) * size,
+             (const char *)x->data + (size_t)((o * x->dims[axis] + at) * inner) * size,
+             (size_t)(len * inner) * size);
     if (y) mrt_tensor_retain_strings(y);
     at += len;
   }
@@ -147,7 +164,8 @@ static const mrt_expr *bound(mrt_infer *c, const mrt_expr *v, const mrt_expr *di
   const mrt_expr *zero = mrt_expr_const(c->sym, 0);
   if (mrt_expr_is_const(v, &k)) {
     if (k >= INT32_MAX) return dim;
-    if (k < 0) return k <= INT32_MIN ? zero : mrt_expr_max(c->sym, zero, mrt_expr_add(c->sym, dim, v));
+    if (k < 0)
+      return k <= INT32_MIN ? zero : mrt_expr_max(c->sym, zero, mrt_expr_add(c->sym, dim, v));
     return mrt_expr_min(c->sym, v, dim);
   }
   mrt_expr_bounds(v, &lo, &hi);
@@ -182,7 +200,8 @@ static mrt_status *slice_infer(mrt_infer *c) {
     return mrt_infer_out(c, 0, t, rank, dims);
   }
   int n = have_axes ? na : ns;
-  if (n > rank || (s && ns != n) || (e && ne != n) || (have_steps && nt != n)) return MRT_ERR(MRT_INVALID_ARGUMENT, "starts, ends, axes and steps differ in length");
+  if (n > rank || (s && ns != n) || (e && ne != n) || (have_steps && nt != n))
+    return MRT_ERR(MRT_INVALID_ARGUMENT, "starts, ends, axes and steps differ in length");
   slicing one = {0};
   for (int i = 0; i < n; ++i) {
     int a;
@@ -204,7 +223,8 @@ static mrt_status *slice_infer(mrt_infer *c) {
       }
     } else if (step > 0 && se && ee) {
       const mrt_expr *span = mrt_expr_sub(c->sym, bound(c, ee, dims[a]), bound(c, se, dims[a]));
-      dims[a] = mrt_expr_max(c->sym, mrt_expr_const(c->sym, 0), mrt_expr_ceildiv(c->sym, span, mrt_expr_const(c->sym, step)));
+      dims[a] = mrt_expr_max(c->sym, mrt_expr_const(c->sym, 0),
+                             mrt_expr_ceildiv(c->sym, span, mrt_expr_const(c->sym, step)));
     } else {
       dims[a] = NULL;
     }
@@ -229,7 +249,8 @@ static mrt_status *slice_run(mrt_kctx *c) {
     MRT_TRY(mrt_fix_axis(axes[i], x->rank, &a));
     slice_axis(x->dims[a], s[i], e[i], steps[i], &sl, a);
   }
-  if (!mrt_shape_equal(y->rank, y->dims, x->rank, sl.len)) return MRT_ERR(MRT_FAIL, "the slice has another shape than planned");
+  if (!mrt_shape_equal(y->rank, y->dims, x->rank, sl.len))
+    return MRT_ERR(MRT_FAIL, "the slice has another shape than planned");
   if (!mrt_tensor_count(y)) return NULL;
   size_t size;
   MRT_TRY(elem_size(c, x, &size));
@@ -279,10 +300,15 @@ static mrt_status *gather_run(mrt_kctx *c) {
   size_t inner = (size_t)mrt_dims_product(x->dims, axis + 1, x->rank) * size;
   for (int64_t i = 0; i < n; ++i) {
     int64_t v = mrt_elem_get_i64((mrt_dtype)idx->dtype, idx->data, i);
-    if (v < -d || v >= d) return MRT_ERR(MRT_INVALID_ARGUMENT, "indices element out of data bounds, idx=%lld must be within the inclusive range [%lld,%lld]", (long long)v, (long long)-d, (long long)d - 1);
+    if (v < -d || v >= d)
+      return MRT_ERR(MRT_INVALID_ARGUMENT,
+                     "indices element out of data bounds, idx=%lld must be within the inclusive "
+                     "range [%lld,%lld]",
+                     (long long)v, (long long)-d, (long long)d - 1);
     if (v < 0) v += d;
     for (int64_t o = 0; o < outer; ++o)
-      memcpy((char *)y->data + (size_t)(o * n + i) * inner, (const char *)x->data + (size_t)(o * d + v) * inner, inner);
+      memcpy((char *)y->data + (size_t)(o * n + i) * inner,
+             (const char *)x->data + (size_t)(o * d + v) * inner, inner);
   }
   mrt_tensor_retain_strings(y);
   return NULL;
@@ -291,8 +317,11 @@ static mrt_status *gathernd_infer(mrt_infer *c) {
   int rank = mrt_infer_rank(c, 0), ri = mrt_infer_rank(c, 1), k = 0;
   int64_t last, b = mrt_node_int(c->node, "batch_dims");
   const mrt_expr *dims[2 * MRT_MAX_RANK];
-  if (rank < 0 || ri < 1 || !mrt_expr_is_const(mrt_infer_dim(c, 1, ri - 1), &last)) return mrt_infer_out(c, 0, mrt_infer_dtype(c, 0), -1, NULL);
-  if (last < 1 || last + b > rank) return MRT_ERR(MRT_INVALID_ARGUMENT, "last dimension of indices must not be larger than rank of input tensor");
+  if (rank < 0 || ri < 1 || !mrt_expr_is_const(mrt_infer_dim(c, 1, ri - 1), &last))
+    return mrt_infer_out(c, 0, mrt_infer_dtype(c, 0), -1, NULL);
+  if (last < 1 || last + b > rank)
+    return MRT_ERR(MRT_INVALID_ARGUMENT,
+                   "last dimension of indices must not be larger than rank of input tensor");
   for (int i = 0; i < ri - 1; ++i) dims[k++] = mrt_infer_dim(c, 1, i);
   for (int i = (int)(last + b); i < rank; ++i) dims[k++] = mrt_infer_dim(c, 0, i);
   return mrt_infer_out(c, 0, mrt_infer_dtype(c, 0), k, dims);
@@ -305,15 +334,19 @@ static mrt_status *gathernd_run(mrt_kctx *c) {
   MRT_TRY(elem_size(c, x, &size));
   int b = (int)mrt_node_int(c->node, "batch_dims"), k = (int)idx->dims[idx->rank - 1];
   int64_t batches = mrt_dims_product(x->dims, 0, b), per = mrt_dims_product(x->dims, b, x->rank);
-  int64_t rows = mrt_dims_product(idx->dims, b, idx->rank - 1), inner = mrt_dims_product(x->dims, b + k, x->rank);
+  int64_t rows = mrt_dims_product(idx->dims, b, idx->rank - 1),
+          inner = mrt_dims_product(x->dims, b + k, x->rank);
   for (int64_t i = 0; i < batches * rows; ++i) {
     int64_t at = 0;
     for (int j = 0; j < k; ++j) {
       int64_t v = mrt_elem_get_i64((mrt_dtype)idx->dtype, idx->data, i * k + j), d = x->dims[b + j];
-      if (v < -d || v >= d) return MRT_ERR(MRT_INVALID_ARGUMENT, "invalid index found, index = %lld", (long long)v);
+      if (v < -d || v >= d)
+        return MRT_ERR(MRT_INVALID_ARGUMENT, "invalid index found, index = %lld", (long long)v);
       at = at * d + (v < 0 ? v + d : v);
     }
-    memcpy((char *)y->data + (size_t)(i * inner) * size, (const char *)x->data + (size_t)(i / (rows ? rows : 1) * per + at * inner) * size, (size_t)inner * size);
+    memcpy((char *)y->data + (size_t)(i * inner) * size,
+           (const char *)x->data + (size_t)(i / (rows ? rows : 1) * per + at * inner) * size,
+           (size_t)inner * size);
   }
   mrt_tensor_retain_strings(y);
   return NULL;
@@ -326,7 +359,8 @@ static mrt_status *where_infer(mrt_infer *c) {
   int64_t v;
   MRT_TRY(mrt_infer_broadcast(c, 0, 3, &rank, dims));
   MRT_TRY(mrt_infer_out(c, 0, mrt_infer_dtype(c, 1), rank, dims));
-  const mrt_expr *const *k = mrt_infer_ints(c, 0, &nc), *const *a = mrt_infer_ints(c, 1, &na), *const *b = mrt_infer_ints(c, 2, &nb);
+  const mrt_expr *const *k = mrt_infer_ints(c, 0, &nc), *const *a = mrt_infer_ints(c, 1, &na),
+                        *const *b = mrt_infer_ints(c, 2, &nb);
   const mrt_expr *out[64];
   if (rank != 1 || !k || !a || !b || nc > 64) return NULL;
   for (int i = 0; i < nc; ++i) {
@@ -348,7 +382,8 @@ static void where_row(void *arg, const int64_t *off, int64_t out, int64_t n) {
     bool t = ((const uint8_t *)j->c->data)[off[0] + i * j->bc->strides[0][last]] != 0;
     const mrt_tensor *s = t ? j->a : j->b;
     int64_t at = off[t ? 1 : 2] + i * j->bc->strides[t ? 1 : 2][last];
-    memcpy(j->out + (size_t)(out + i) * j->size, (const char *)s->data + (size_t)at * j->size, j->size);
+    memcpy(j->out + (size_t)(out + i) * j->size, (const char *)s->data + (size_t)at * j->size,
+           j->size);
   }
 }
 static mrt_status *where_run(mrt_kctx *c) {
@@ -385,7 +420,8 @@ static mrt_status *pad_infer(mrt_infer *c) {
   for (int i = 0; i < rank; ++i) dims[i] = p ? mrt_infer_dim(c, 0, i) : NULL, axes[i] = i;
   na = rank;
   if (mrt_infer_has(c, 3) && !mrt_infer_const_ints(c, 3, MRT_MAX_RANK, axes, &na)) p = NULL;
-  if (p && n != 2 * na) return MRT_ERR(MRT_INVALID_ARGUMENT, "pads has %d entries for %d axes", n, na);
+  if (p && n != 2 * na)
+    return MRT_ERR(MRT_INVALID_ARGUMENT, "pads has %d entries for %d axes", n, na);
   for (int i = 0; i < na && p; ++i) {
     int a;
     MRT_TRY(mrt_infer_axis(c, axes[i], rank, &a));
@@ -405,7 +441,8 @@ static int64_t pad_source(char mode, int64_t i, int64_t n) { /* -1: the constant
 static mrt_status *pad_run(mrt_kctx *c) {
   const mrt_tensor *x = mrt_in(c, 0), *value = mrt_in(c, 2);
   mrt_tensor *y = mrt_out(c, 0);
-  int64_t p[2 * MRT_MAX_RANK], axes[MRT_MAX_RANK], begin[MRT_MAX_RANK] = {0}, index[MRT_MAX_RANK] = {0};
+  int64_t p[2 * MRT_MAX_RANK], axes[MRT_MAX_RANK], begin[MRT_MAX_RANK] = {0},
+                                                   index[MRT_MAX_RANK] = {0};
   int n, na = x->rank;
   size_t size;
   if (!y) return NULL;
@@ -430,7 +467,8 @@ static mrt_status *pad_run(mrt_kctx *c) {
       inside = s >= 0;
       at = at * x->dims[d] + s;
     }
-    memcpy((char *)y->data + (size_t)o * size, inside ? (const char *)x->data + (size_t)at * size : fill, size);
+    memcpy((char *)y->data + (size_t)o * size,
+           inside ? (const char *)x->data + (size_t)at * size : fill, size);
     for (int d = y->rank - 1; d >= 0 && ++index[d] == y->dims[d]; --d) index[d] = 0;
   }
   mrt_tensor_retain_strings(y);
@@ -445,16 +483,19 @@ static mrt_status *range_infer(mrt_infer *c) {
   bool all = true;
   for (int i = 0; i < 3; ++i) all = (t[i] = mrt_infer_const(c, i)) != NULL && all;
   if (all) {
-    double s = mrt_elem_get_f64(d, t[0]->data, 0), e = mrt_elem_get_f64(d, t[1]->data, 0), k = mrt_elem_get_f64(d, t[2]->data, 0);
+    double s = mrt_elem_get_f64(d, t[0]->data, 0), e = mrt_elem_get_f64(d, t[1]->data, 0),
+           k = mrt_elem_get_f64(d, t[2]->data, 0);
     if (k == 0) return MRT_ERR(MRT_INVALID_ARGUMENT, "delta in Range operator can not be zero!");
     double len = ceil((e - s) / k);
     n = mrt_expr_const(c->sym, len > 0 ? (int64_t)len : 0);
   } else {
     int na, nb, nc;
     int64_t step;
-    const mrt_expr *const *a = mrt_infer_ints(c, 0, &na), *const *b = mrt_infer_ints(c, 1, &nb), *const *k = mrt_infer_ints(c, 2, &nc);
+    const mrt_expr *const *a = mrt_infer_ints(c, 0, &na), *const *b = mrt_infer_ints(c, 1, &nb),
+                          *const *k = mrt_infer_ints(c, 2, &nc);
     if (a && b && k && na == 1 && nb == 1 && nc == 1 && mrt_expr_is_const(k[0], &step) && step > 0)
-      n = mrt_expr_max(c->sym, mrt_expr_const(c->sym, 0), mrt_expr_ceildiv(c->sym, mrt_expr_sub(c->sym, b[0], a[0]), k[0]));
+      n = mrt_expr_max(c->sym, mrt_expr_const(c->sym, 0),
+                       mrt_expr_ceildiv(c->sym, mrt_expr_sub(c->sym, b[0], a[0]), k[0]));
   }
   return mrt_infer_out(c, 0, d, 1, &n);
 }
@@ -466,28 +507,105 @@ static mrt_status *range_run(mrt_kctx *c) {
   int64_t n = mrt_tensor_count(y);
   bool ints = mrt_dtype_is_int(d);
   for (int64_t i = 0; i < n; ++i) {
-    if (ints) mrt_elem_set_i64(d, y->data, i, mrt_elem_get_i64(d, s->data, 0) + i * mrt_elem_get_i64(d, k->data, 0));
-    else mrt_elem_set_f64(d, y->data, i, mrt_elem_get_f64(d, s->data, 0) + (double)i * mrt_elem_get_f64(d, k->data, 0));
+    if (ints)
+      mrt_elem_set_i64(d, y->data, i,
+                       mrt_elem_get_i64(d, s->data, 0) + i * mrt_elem_get_i64(d, k->data, 0));
+    else
+      mrt_elem_set_f64(
+          d, y->data, i,
+          mrt_elem_get_f64(d, s->data, 0) + (double)i * mrt_elem_get_f64(d, k->data, 0));
   }
   return NULL;
 }
 
 static const mrt_op_version transpose_v[] = {{1}, {13}, {21}, {23}, {24}, {25}, {0}};
 static const mrt_op_version concat_v[] = {{1, concat_up1}, {4}, {11}, {13}, {0}};
-static const mrt_op_version split_v[] = {{1, split_up}, {2, split_up}, {11, split_up}, {13}, {18}, {0}};
+static const mrt_op_version split_v[] = {{1, split_up}, {2, split_up}, {11, split_up},
+                                         {13},          {18},          {0}};
 static const mrt_op_version slice_v[] = {{1, slice_up1}, {10}, {11}, {13}, {0}};
 static const mrt_op_version gather_v[] = {{1}, {11}, {13}, {0}};
 static const mrt_op_version gathernd_v[] = {{11}, {12}, {13}, {0}};
 static const mrt_op_version where_v[] = {{9}, {16}, {0}};
-static const mrt_op_version pad_v[] = {{1, pad_up}, {2, pad_up}, {11}, {13}, {18}, {19}, {21}, {23}, {24}, {25}, {0}};
+static const mrt_op_version pad_v[] = {{1, pad_up}, {2, pad_up}, {11}, {13}, {18}, {19},
+                                       {21},        {23},        {24}, {25}, {0}};
 static const mrt_op_version range_v[] = {{11}, {27}, {0}};
 #define ANY .domain = "", .types = "T=" MRT_T_ANY ";I=int32,int64"
-MRT_OP(Transpose) = {ANY, .name = "Transpose", .doc = "permutes dims", .in = "data:T", .out = "transposed:T", .attrs = "perm:ints", .versions = transpose_v, .infer = transpose_infer, .run = transpose_run};
-MRT_OP(Concat) = {ANY, .name = "Concat", .doc = "joins along an axis", .in = "inputs:T*", .out = "concat_result:T", .attrs = "axis:int!", .versions = concat_v, .infer = concat_infer, .run = concat_run};
-MRT_OP(Split) = {ANY, .name = "Split", .doc = "cuts along an axis", .in = "input:T, split:int64?", .out = "outputs:T*", .attrs = "axis:int=0 num_outputs:int", .versions = split_v, .infer = split_infer, .run = split_run};
-MRT_OP(Slice) = {ANY, .name = "Slice", .doc = "a strided box", .in = "data:T, starts:I, ends:I, axes:I?, steps:I?", .out = "output:T", .versions = slice_v, .infer = slice_infer, .run = slice_run};
-MRT_OP(Gather) = {ANY, .name = "Gather", .doc = "slices at indices", .in = "data:T, indices:I", .out = "output:T", .attrs = "axis:int=0", .versions = gather_v, .infer = gather_infer, .run = gather_run};
-MRT_OP(GatherND) = {ANY, .name = "GatherND", .doc = "slices at index tuples", .in = "data:T, indices:int64", .out = "output:T", .attrs = "batch_dims:int=0", .versions = gathernd_v, .infer = gathernd_infer, .run = gathernd_run};
-MRT_OP(Where) = {ANY, .name = "Where", .doc = "condition ? x : y", .in = "condition:bool, X:T, Y:T", .out = "output:T", .versions = where_v, .infer = where_infer, .run = where_run};
-MRT_OP(Pad) = {ANY, .name = "Pad", .doc = "adds (or cuts) borders", .in = "data:T, pads:int64, constant_value:T?, axes:I?", .out = "output:T", .attrs = "mode:string=constant", .versions = pad_v, .infer = pad_infer, .run = pad_run};
-MRT_OP(Range) = {.domain = "", .types = "T=float,double,int16,int32,int64,float16,bfloat16", .name = "Range", .doc = "start, start + delta, ...", .in = "start:T, limit:T, delta:T", .out = "output:T", .versions = range_v, .infer = range_infer, .run = range_run};
+MRT_OP(Transpose) = {ANY,
+                     .name = "Transpose",
+                     .doc = "permutes dims",
+                     .in = "data:T",
+                     .out = "transposed:T",
+                     .attrs = "perm:ints",
+                     .versions = transpose_v,
+                     .infer = transpose_infer,
+                     .run = transpose_run};
+MRT_OP(Concat) = {ANY,
+                  .name = "Concat",
+                  .doc = "joins along an axis",
+                  .in = "inputs:T*",
+                  .out = "concat_result:T",
+                  .attrs = "axis:int!",
+                  .versions = concat_v,
+                  .infer = concat_infer,
+                  .run = concat_run};
+MRT_OP(Split) = {ANY,
+                 .name = "Split",
+                 .doc = "cuts along an axis",
+                 .in = "input:T, split:int64?",
+                 .out = "outputs:T*",
+                 .attrs = "axis:int=0 num_outputs:int",
+                 .versions = split_v,
+                 .infer = split_infer,
+                 .run = split_run};
+MRT_OP(Slice) = {ANY,
+                 .name = "Slice",
+                 .doc = "a strided box",
+                 .in = "data:T, starts:I, ends:I, axes:I?, steps:I?",
+                 .out = "output:T",
+                 .versions = slice_v,
+                 .infer = slice_infer,
+                 .run = slice_run};
+MRT_OP(Gather) = {ANY,
+                  .name = "Gather",
+                  .doc = "slices at indices",
+                  .in = "data:T, indices:I",
+                  .out = "output:T",
+                  .attrs = "axis:int=0",
+                  .versions = gather_v,
+                  .infer = gather_infer,
+                  .run = gather_run};
+MRT_OP(GatherND) = {ANY,
+                    .name = "GatherND",
+                    .doc = "slices at index tuples",
+                    .in = "data:T, indices:int64",
+                    .out = "output:T",
+                    .attrs = "batch_dims:int=0",
+                    .versions = gathernd_v,
+                    .infer = gathernd_infer,
+                    .run = gathernd_run};
+MRT_OP(Where) = {ANY,
+                 .name = "Where",
+                 .doc = "condition ? x : y",
+                 .in = "condition:bool, X:T, Y:T",
+                 .out = "output:T",
+                 .versions = where_v,
+                 .infer = where_infer,
+                 .run = where_run};
+MRT_OP(Pad) = {ANY,
+               .name = "Pad",
+               .doc = "adds (or cuts) borders",
+               .in = "data:T, pads:int64, constant_value:T?, axes:I?",
+               .out = "output:T",
+               .attrs = "mode:string=constant",
+               .versions = pad_v,
+               .infer = pad_infer,
+               .run = pad_run};
+MRT_OP(Range) = {.domain = "",
+                 .types = "T=float,double,int16,int32,int64,float16,bfloat16",
+                 .name = "Range",
+                 .doc = "start, start + delta, ...",
+                 .in = "start:T, limit:T, delta:T",
+                 .out = "output:T",
+                 .versions = range_v,
+                 .infer = range_infer,
+                 .run = range_run};

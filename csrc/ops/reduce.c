@@ -52,12 +52,17 @@ static double finish(int op, double acc, double top, int64_t n) {
 }
 static double fold(const mrt_tensor *x, int op, const walk *in, int64_t count, int64_t base) {
   mrt_dtype t = (mrt_dtype)x->dtype;
-  double acc = op == PROD ? 1 : op == MAXIMUM ? -INFINITY : op == MINIMUM ? INFINITY : 0, top = -INFINITY;
+  double acc = op == PROD      ? 1
+               : op == MAXIMUM ? -INFINITY
+               : op == MINIMUM ? INFINITY
+                               : 0,
+         top = -INFINITY;
   const float *f = t == MRT_FLOAT ? x->data : NULL;
   bool line = in->n == 1;
   int64_t step = line ? in->strides[0] : 0;
   if (op == LOG_SUM_EXP)
-    for (int64_t i = 0; i < count; ++i) top = fmax(top, mrt_elem_get_f64(t, x->data, base + walk_at(in, i)));
+    for (int64_t i = 0; i < count; ++i)
+      top = fmax(top, mrt_elem_get_f64(t, x->data, base + walk_at(in, i)));
   if (isinf(top)) top = op == LOG_SUM_EXP && top > 0 ? top : 0;
   for (int64_t i = 0; i < count; ++i) {
     int64_t at = base + (line ? i * step : walk_at(in, i));
@@ -125,12 +130,14 @@ static mrt_status *reduce_run(mrt_kctx *c, int op) {
   bool exact = mrt_dtype_is_int(t) && op != L2 && op != LOG_SUM && op != LOG_SUM_EXP;
   for (int64_t o = 0; o < total; ++o) {
     int64_t base = walk_at(&out, o);
-    if ((exact || t == MRT_BOOL) && count) mrt_elem_set_i64(t, y->data, o, fold_int(x, op, &in, count, base));
-    else mrt_elem_set_f64(t, y->data, o, fold(x, op, &in, count, base));
+    if ((exact || t == MRT_BOOL) && count)
+      mrt_elem_set_i64(t, y->data, o, fold_int(x, op, &in, count, base));
+    else
+      mrt_elem_set_f64(t, y->data, o, fold(x, op, &in, count, base));
   }
   return NULL;
 }
-#define REDUCE(name, op, text)                                                                          \
+#define REDUCE(name, op, text) \
   static mrt_status *name##_run(mrt_kctx *c) { return reduce_run(c, op); }
 REDUCE(sum, SUM, "")
 REDUCE(mean, MEAN, "")
@@ -144,19 +151,62 @@ REDUCE(logsum, LOG_SUM, "")
 REDUCE(logsumexp, LOG_SUM_EXP, "")
 static const mrt_op_version sum_v[] = {{1, axes_up}, {11, axes_up}, {13}, {0}};
 static const mrt_op_version reduce_v[] = {{1, axes_up}, {11, axes_up}, {13, axes_up}, {18}, {0}};
-static const mrt_op_version max_v[] = {{1, axes_up}, {11, axes_up}, {12, axes_up}, {13, axes_up}, {18}, {20}, {0}};
-#define ROW .domain = "", .in = "data:T, axes:int64?", .out = "reduced:T", .attrs = "keepdims:int=1 noop_with_empty_axes:int=0", .infer = reduce_infer
+static const mrt_op_version max_v[] = {
+    {1, axes_up}, {11, axes_up}, {12, axes_up}, {13, axes_up}, {18}, {20}, {0}};
+#define ROW                                                      \
+  .domain = "", .in = "data:T, axes:int64?", .out = "reduced:T", \
+  .attrs = "keepdims:int=1 noop_with_empty_axes:int=0", .infer = reduce_infer
 #define WIDE .types = "T=int32,int64,uint32,uint64," MRT_T_FLOATS
-MRT_OP(ReduceSum) = {ROW, WIDE, .name = "ReduceSum", .doc = "sum over axes", .versions = sum_v, .run = sum_run};
-MRT_OP(ReduceMean) = {ROW, WIDE, .name = "ReduceMean", .doc = "mean over axes", .versions = reduce_v, .run = mean_run};
-MRT_OP(ReduceMax) = {ROW, .types = "T=bool,int8,uint8,int32,int64,uint32,uint64," MRT_T_FLOATS, .name = "ReduceMax", .doc = "maximum over axes", .versions = max_v, .run = max_run};
-MRT_OP(ReduceMin) = {ROW, .types = "T=bool,int8,uint8,int32,int64,uint32,uint64," MRT_T_FLOATS, .name = "ReduceMin", .doc = "minimum over axes", .versions = max_v, .run = min_run};
-MRT_OP(ReduceProd) = {ROW, WIDE, .name = "ReduceProd", .doc = "product over axes", .versions = reduce_v, .run = prod_run};
-MRT_OP(ReduceL1) = {ROW, WIDE, .name = "ReduceL1", .doc = "sum of |x| over axes", .versions = reduce_v, .run = l1_run};
-MRT_OP(ReduceL2) = {ROW, WIDE, .name = "ReduceL2", .doc = "Euclidean norm over axes", .versions = reduce_v, .run = l2_run};
-MRT_OP(ReduceSumSquare) = {ROW, WIDE, .name = "ReduceSumSquare", .doc = "sum of squares over axes", .versions = reduce_v, .run = sumsquare_run};
-MRT_OP(ReduceLogSum) = {ROW, WIDE, .name = "ReduceLogSum", .doc = "log of the sum over axes", .versions = reduce_v, .run = logsum_run};
-MRT_OP(ReduceLogSumExp) = {ROW, WIDE, .name = "ReduceLogSumExp", .doc = "log of the sum of exponentials over axes", .versions = reduce_v, .run = logsumexp_run};
+MRT_OP(ReduceSum) = {
+    ROW, WIDE, .name = "ReduceSum", .doc = "sum over axes", .versions = sum_v, .run = sum_run};
+MRT_OP(ReduceMean) = {ROW,
+                      WIDE,
+                      .name = "ReduceMean",
+                      .doc = "mean over axes",
+                      .versions = reduce_v,
+                      .run = mean_run};
+MRT_OP(ReduceMax) = {ROW,
+                     .types = "T=bool,int8,uint8,int32,int64,uint32,uint64," MRT_T_FLOATS,
+                     .name = "ReduceMax",
+                     .doc = "maximum over axes",
+                     .versions = max_v,
+                     .run = max_run};
+MRT_OP(ReduceMin) = {ROW,
+                     .types = "T=bool,int8,uint8,int32,int64,uint32,uint64," MRT_T_FLOATS,
+                     .name = "ReduceMin",
+                     .doc = "minimum over axes",
+                     .versions = max_v,
+                     .run = min_run};
+MRT_OP(ReduceProd) = {ROW,
+                      WIDE,
+                      .name = "ReduceProd",
+                      .doc = "product over axes",
+                      .versions = reduce_v,
+                      .run = prod_run};
+MRT_OP(ReduceL1) = {
+    ROW,          WIDE, .name = "ReduceL1", .doc = "sum of |x| over axes", .versions = reduce_v,
+    .run = l1_run};
+MRT_OP(ReduceL2) = {
+    ROW,          WIDE, .name = "ReduceL2", .doc = "Euclidean norm over axes", .versions = reduce_v,
+    .run = l2_run};
+MRT_OP(ReduceSumSquare) = {ROW,
+                           WIDE,
+                           .name = "ReduceSumSquare",
+                           .doc = "sum of squares over axes",
+                           .versions = reduce_v,
+                           .run = sumsquare_run};
+MRT_OP(ReduceLogSum) = {ROW,
+                        WIDE,
+                        .name = "ReduceLogSum",
+                        .doc = "log of the sum over axes",
+                        .versions = reduce_v,
+                        .run = logsum_run};
+MRT_OP(ReduceLogSumExp) = {ROW,
+                           WIDE,
+                           .name = "ReduceLogSumExp",
+                           .doc = "log of the sum of exponentials over axes",
+                           .versions = reduce_v,
+                           .run = logsumexp_run};
 
 /* ---- ArgMax, ArgMin ---- */
 static mrt_status *arg_infer(mrt_infer *c) {
@@ -165,7 +215,8 @@ static mrt_status *arg_infer(mrt_infer *c) {
   if (rank < 0) return mrt_infer_out(c, 0, MRT_INT64, -1, NULL);
   MRT_TRY(mrt_infer_axis(c, mrt_node_int(c->node, "axis"), rank, &axis));
   for (int i = 0; i < rank; ++i)
-    if (i != axis || mrt_node_int(c->node, "keepdims")) dims[k++] = i == axis ? mrt_expr_const(c->sym, 1) : mrt_infer_dim(c, 0, i);
+    if (i != axis || mrt_node_int(c->node, "keepdims"))
+      dims[k++] = i == axis ? mrt_expr_const(c->sym, 1) : mrt_infer_dim(c, 0, i);
   return mrt_infer_out(c, 0, MRT_INT64, k, dims);
 }
 static mrt_status *arg_run(mrt_kctx *c, bool max) {
@@ -175,7 +226,8 @@ static mrt_status *arg_run(mrt_kctx *c, bool max) {
   if (!y) return NULL;
   MRT_TRY(mrt_fix_axis(mrt_node_int(c->node, "axis"), x->rank, &axis));
   bool last = mrt_node_int(c->node, "select_last_index") != 0;
-  int64_t outer = mrt_dims_product(x->dims, 0, axis), d = x->dims[axis], inner = mrt_dims_product(x->dims, axis + 1, x->rank);
+  int64_t outer = mrt_dims_product(x->dims, 0, axis), d = x->dims[axis],
+          inner = mrt_dims_product(x->dims, axis + 1, x->rank);
   if (!d) return MRT_ERR(MRT_INVALID_ARGUMENT, "%s of an empty axis", c->node->op_type);
   for (int64_t o = 0; o < outer * inner; ++o) {
     int64_t base = o / inner * d * inner + o % inner, best = 0;
@@ -191,7 +243,10 @@ static mrt_status *arg_run(mrt_kctx *c, bool max) {
 static mrt_status *argmax_run(mrt_kctx *c) { return arg_run(c, true); }
 static mrt_status *argmin_run(mrt_kctx *c) { return arg_run(c, false); }
 static const mrt_op_version arg_v[] = {{1}, {11}, {12}, {13}, {0}};
-#define ARG .domain = "", .in = "data:T", .out = "reduced:int64", .types = "T=" MRT_T_NUMERIC, .attrs = "axis:int=0 keepdims:int=1 select_last_index:int=0", .versions = arg_v, .infer = arg_infer
+#define ARG                                                                          \
+  .domain = "", .in = "data:T", .out = "reduced:int64", .types = "T=" MRT_T_NUMERIC, \
+  .attrs = "axis:int=0 keepdims:int=1 select_last_index:int=0", .versions = arg_v,   \
+  .infer = arg_infer
 MRT_OP(ArgMax) = {ARG, .name = "ArgMax", .doc = "index of the largest", .run = argmax_run};
 MRT_OP(ArgMin) = {ARG, .name = "ArgMin", .doc = "index of the smallest", .run = argmin_run};
 
@@ -220,8 +275,10 @@ static void soft_rows(void *arg, int64_t begin, int64_t end) {
       continue;
     }
     double top = -INFINITY, sum = 0;
-    for (int64_t i = 0; i < s->d; ++i) top = fmax(top, mrt_elem_get_f64(t, s->x->data, base + i * s->inner));
-    for (int64_t i = 0; i < s->d; ++i) sum += exp(mrt_elem_get_f64(t, s->x->data, base + i * s->inner) - top);
+    for (int64_t i = 0; i < s->d; ++i)
+      top = fmax(top, mrt_elem_get_f64(t, s->x->data, base + i * s->inner));
+    for (int64_t i = 0; i < s->d; ++i)
+      sum += exp(mrt_elem_get_f64(t, s->x->data, base + i * s->inner) - top);
     for (int64_t i = 0; i < s->d; ++i) {
       double v = mrt_elem_get_f64(t, s->x->data, base + i * s->inner) - top;
       mrt_elem_set_f64(t, s->y->data, base + i * s->inner, s->log ? v - log(sum) : exp(v) / sum);
@@ -245,8 +302,11 @@ static mrt_status *soft_run(mrt_kctx *c, bool log) {
 static mrt_status *softmax_run(mrt_kctx *c) { return soft_run(c, false); }
 static mrt_status *logsoftmax_run(mrt_kctx *c) { return soft_run(c, true); }
 static const mrt_op_version soft_v[] = {{1, softmax_up}, {11, softmax_up}, {13}, {0}};
-#define SOFT .domain = "", .in = "input:T", .out = "output:T", .types = "T=" MRT_T_FLOATS, .attrs = "axis:int=-1", .versions = soft_v, .inplace = {{1, 0}}, .infer = mrt_infer_same_shape
-MRT_OP(Softmax) = {SOFT, .name = "Softmax", .doc = "exp(x) / sum exp(x) along an axis", .run = softmax_run};
+#define SOFT                                                                    \
+  .domain = "", .in = "input:T", .out = "output:T", .types = "T=" MRT_T_FLOATS, \
+  .attrs = "axis:int=-1", .versions = soft_v, .inplace = {{1, 0}}, .infer = mrt_infer_same_shape
+MRT_OP(Softmax) = {SOFT, .name = "Softmax", .doc = "exp(x) / sum exp(x) along an axis",
+                   .run = softmax_run};
 MRT_OP(LogSoftmax) = {SOFT, .name = "LogSoftmax", .doc = "log of Softmax", .run = logsoftmax_run};
 
 /* ---- LayerNormalization ---- */
@@ -256,7 +316,8 @@ static mrt_status *ln_infer(mrt_infer *c) {
   MRT_TRY(mrt_infer_same_shape(c));
   if (rank < 0) return NULL;
   MRT_TRY(mrt_infer_axis(c, mrt_node_int(c->node, "axis"), rank, &axis));
-  for (int i = 0; i < rank; ++i) dims[i] = i < axis ? mrt_infer_dim(c, 0, i) : mrt_expr_const(c->sym, 1);
+  for (int i = 0; i < rank; ++i)
+    dims[i] = i < axis ? mrt_infer_dim(c, 0, i) : mrt_expr_const(c->sym, 1);
   MRT_TRY(mrt_infer_out(c, 1, MRT_FLOAT, rank, dims));
   return mrt_infer_out(c, 2, MRT_FLOAT, rank, dims);
 }
@@ -273,7 +334,8 @@ static void ln_rows(void *arg, int64_t begin, int64_t end) {
   for (int64_t o = begin; o < end; ++o) {
     double sum = 0, var = 0;
     const float *f = t == MRT_FLOAT ? (const float *)s->x->data + o * s->d : NULL;
-    for (int64_t i = 0; i < s->d; ++i) sum += f ? f[i] : mrt_elem_get_f64(t, s->x->data, o * s->d + i);
+    for (int64_t i = 0; i < s->d; ++i)
+      sum += f ? f[i] : mrt_elem_get_f64(t, s->x->data, o * s->d + i);
     double mean = sum / (double)s->d;
     for (int64_t i = 0; i < s->d; ++i) {
       double v = (f ? f[i] : mrt_elem_get_f64(t, s->x->data, o * s->d + i)) - mean;
@@ -283,10 +345,12 @@ static void ln_rows(void *arg, int64_t begin, int64_t end) {
     if (f && ng == s->d && (!s->b || nb == s->d)) {
       const float *g = s->g->data, *b = s->b ? s->b->data : NULL;
       float *y = (float *)s->y->data + o * s->d;
-      for (int64_t i = 0; i < s->d; ++i) y[i] = (float)((f[i] - mean) * inv) * g[i] + (b ? b[i] : 0);
+      for (int64_t i = 0; i < s->d; ++i)
+        y[i] = (float)((f[i] - mean) * inv) * g[i] + (b ? b[i] : 0);
     } else {
       for (int64_t i = 0; i < s->d; ++i) {
-        double v = (mrt_elem_get_f64(t, s->x->data, o * s->d + i) - mean) * inv * mrt_elem_get_f64((mrt_dtype)s->g->dtype, s->g->data, i % ng);
+        double v = (mrt_elem_get_f64(t, s->x->data, o * s->d + i) - mean) * inv *
+                   mrt_elem_get_f64((mrt_dtype)s->g->dtype, s->g->data, i % ng);
         if (s->b) v += mrt_elem_get_f64((mrt_dtype)s->b->dtype, s->b->data, i % nb);
         mrt_elem_set_f64(t, s->y->data, o * s->d + i, v);
       }
@@ -296,14 +360,31 @@ static void ln_rows(void *arg, int64_t begin, int64_t end) {
   }
 }
 static mrt_status *ln_run(mrt_kctx *c) {
-  norm s = {mrt_in(c, 0), mrt_in(c, 1), mrt_in(c, 2), mrt_out(c, 0), mrt_out(c, 1), mrt_out(c, 2), 1, mrt_node_float(c->node, "epsilon")};
+  norm s = {mrt_in(c, 0),
+            mrt_in(c, 1),
+            mrt_in(c, 2),
+            mrt_out(c, 0),
+            mrt_out(c, 1),
+            mrt_out(c, 2),
+            1,
+            mrt_node_float(c->node, "epsilon")};
   int axis;
   MRT_TRY(mrt_fix_axis(mrt_node_int(c->node, "axis"), s.x->rank, &axis));
   s.d = mrt_dims_product(s.x->dims, axis, s.x->rank);
-  if (!s.d || (s.g && mrt_tensor_count(s.g) == 0) || s.d % mrt_tensor_count(s.g) || (s.b && s.d % mrt_tensor_count(s.b)))
+  if (!s.d || (s.g && mrt_tensor_count(s.g) == 0) || s.d % mrt_tensor_count(s.g) ||
+      (s.b && s.d % mrt_tensor_count(s.b)))
     return MRT_ERR(MRT_INVALID_ARGUMENT, "scale or bias do not fit the normalized dims");
   mrt_par_range(&c->par, mrt_dims_product(s.x->dims, 0, axis), (double)s.d * 2, ln_rows, &s);
   return NULL;
 }
 static const mrt_op_version ln_v[] = {{1}, {17}, {0}}; /* 1: as ONNX Runtime also registers it */
-MRT_OP(LayerNormalization) = {.domain = "", .name = "LayerNormalization", .doc = "(x - mean) / sqrt(var + epsilon) * scale + bias", .in = "X:T, Scale:T, B:T?", .out = "Y:T, Mean:U?, InvStdDev:U?", .types = "T=" MRT_T_FLOATS ";U=float,bfloat16", .attrs = "axis:int=-1 epsilon:float=0.00001 stash_type:int=1", .versions = ln_v, .infer = ln_infer, .run = ln_run};
+MRT_OP(LayerNormalization) = {.domain = "",
+                              .name = "LayerNormalization",
+                              .doc = "(x - mean) / sqrt(var + epsilon) * scale + bias",
+                              .in = "X:T, Scale:T, B:T?",
+                              .out = "Y:T, Mean:U?, InvStdDev:U?",
+                              .types = "T=" MRT_T_FLOATS ";U=float,bfloat16",
+                              .attrs = "axis:int=-1 epsilon:float=0.00001 stash_type:int=1",
+                              .versions = ln_v,
+                              .infer = ln_infer,
+                              .run = ln_run};

@@ -13,7 +13,9 @@ static mrt_status *copy_run(mrt_kctx *c) {
 }
 
 /* ---- Shape, Size ---- */
-static int clamp(int64_t v, int rank) { return (int)(v < 0 ? (v + rank < 0 ? 0 : v + rank) : v > rank ? rank : v); }
+static int clamp(int64_t v, int rank) {
+  return (int)(v < 0 ? (v + rank < 0 ? 0 : v + rank) : v > rank ? rank : v);
+}
 static void shape_range(const mrt_node *n, int rank, int *from, int *to) {
   *from = clamp(mrt_node_int(n, "start"), rank);
   *to = mrt_node_attr(n, "end") ? clamp(mrt_node_int(n, "end"), rank) : rank;
@@ -89,15 +91,21 @@ static mrt_status *reshape_infer(mrt_infer *c) {
     }
   }
   const mrt_expr *all = mrt_infer_rank(c, 0) < 0 ? NULL : product(c, 0, mrt_infer_rank(c, 0));
-  if (minus >= 0) dims[minus] = mrt_expr_is_const(known, &v) && v == 0 ? mrt_expr_const(c->sym, 0) : mrt_expr_floordiv(c->sym, all, known);
+  if (minus >= 0)
+    dims[minus] = mrt_expr_is_const(known, &v) && v == 0 ? mrt_expr_const(c->sym, 0)
+                                                         : mrt_expr_floordiv(c->sym, all, known);
   if (mrt_expr_is_const(all, &total) && mrt_expr_is_const(known, &rest) &&
       (minus >= 0 ? rest && total % rest : total != rest)) {
     char a[160], b[160];
     int64_t x[MRT_MAX_RANK], y[MRT_MAX_RANK];
-    for (int i = 0; i < mrt_infer_rank(c, 0); ++i) (void)(mrt_expr_is_const(mrt_infer_dim(c, 0, i), &x[i]) || (x[i] = -1));
+    for (int i = 0; i < mrt_infer_rank(c, 0); ++i)
+      (void)(mrt_expr_is_const(mrt_infer_dim(c, 0, i), &x[i]) || (x[i] = -1));
     for (int i = 0; i < n; ++i) (void)(mrt_expr_is_const(s[i], &y[i]) || (y[i] = -1));
-    return MRT_ERR(MRT_FAIL, "The input tensor cannot be reshaped to the requested shape. Input shape:%s, requested shape:%s",
-                   mrt_shape_format(a, sizeof a, mrt_infer_rank(c, 0), x), mrt_shape_format(b, sizeof b, n, y));
+    return MRT_ERR(MRT_FAIL,
+                   "The input tensor cannot be reshaped to the requested shape. Input shape:%s, "
+                   "requested shape:%s",
+                   mrt_shape_format(a, sizeof a, mrt_infer_rank(c, 0), x),
+                   mrt_shape_format(b, sizeof b, n, y));
   }
   MRT_TRY(mrt_infer_out(c, 0, mrt_infer_dtype(c, 0), n, dims));
   return pass_elems(c);
@@ -198,15 +206,18 @@ static mrt_status *constant_infer(mrt_infer *c) {
   const mrt_attr *a = mrt_node_attr(c->node, "value");
   int n;
   const mrt_expr *dim;
-  if (a && a->tensor) return mrt_infer_out_type(c, 0, mrt_type_of_value(c->model, &a->tensor->base));
+  if (a && a->tensor)
+    return mrt_infer_out_type(c, 0, mrt_type_of_value(c->model, &a->tensor->base));
   if (mrt_node_attr(c->node, "value_int")) return mrt_infer_out(c, 0, MRT_INT64, 0, NULL);
   if (mrt_node_attr(c->node, "value_float")) return mrt_infer_out(c, 0, MRT_FLOAT, 0, NULL);
   if (mrt_node_attr(c->node, "value_string")) return mrt_infer_out(c, 0, MRT_STRING, 0, NULL);
   bool ints = mrt_node_ints(c->node, "value_ints", &n) || mrt_node_attr(c->node, "value_ints");
   if (!ints) mrt_node_floats(c->node, "value_floats", &n);
   a = mrt_node_attr(c->node, "value_strings");
-  if (a) n = (int)a->n;
-  else if (!ints && !mrt_node_attr(c->node, "value_floats")) return MRT_ERR(MRT_NOT_IMPLEMENTED, "Constant without a dense value");
+  if (a)
+    n = (int)a->n;
+  else if (!ints && !mrt_node_attr(c->node, "value_floats"))
+    return MRT_ERR(MRT_NOT_IMPLEMENTED, "Constant without a dense value");
   dim = mrt_expr_const(c->sym, n);
   return mrt_infer_out(c, 0, a ? MRT_STRING : ints ? MRT_INT64 : MRT_FLOAT, 1, &dim);
 }
@@ -217,14 +228,20 @@ static mrt_status *constant_run(mrt_kctx *c) {
   int n;
   if (!y) return NULL;
   if (a && a->tensor) return mrt_tensor_copy_into(y, a->tensor);
-  if ((a = mrt_node_attr(node, "value_int"))) memcpy(y->data, &a->i, 8);
-  else if ((a = mrt_node_attr(node, "value_float"))) memcpy(y->data, &a->f, 4);
-  else if ((a = mrt_node_attr(node, "value_string"))) return mrt_string_create(NULL, a->s, a->n, y->data);
-  else if (mrt_node_attr(node, "value_ints")) { if (y->bytes) memcpy(y->data, mrt_node_ints(node, "value_ints", &n), y->bytes); }
-  else if (mrt_node_attr(node, "value_floats")) { if (y->bytes) memcpy(y->data, mrt_node_floats(node, "value_floats", &n), y->bytes); }
-  else if ((a = mrt_node_attr(node, "value_strings"))) {
+  if ((a = mrt_node_attr(node, "value_int")))
+    memcpy(y->data, &a->i, 8);
+  else if ((a = mrt_node_attr(node, "value_float")))
+    memcpy(y->data, &a->f, 4);
+  else if ((a = mrt_node_attr(node, "value_string")))
+    return mrt_string_create(NULL, a->s, a->n, y->data);
+  else if (mrt_node_attr(node, "value_ints")) {
+    if (y->bytes) memcpy(y->data, mrt_node_ints(node, "value_ints", &n), y->bytes);
+  } else if (mrt_node_attr(node, "value_floats")) {
+    if (y->bytes) memcpy(y->data, mrt_node_floats(node, "value_floats", &n), y->bytes);
+  } else if ((a = mrt_node_attr(node, "value_strings"))) {
     for (size_t i = 0; i < a->n; ++i)
-      MRT_TRY(mrt_string_create(NULL, a->strings[i], a->string_lens[i], &((mrt_string **)y->data)[i]));
+      MRT_TRY(
+          mrt_string_create(NULL, a->strings[i], a->string_lens[i], &((mrt_string **)y->data)[i]));
   }
   return NULL;
 }
@@ -235,9 +252,11 @@ static mrt_status *cos_infer(mrt_infer *c) {
   mrt_dtype d = a && a->tensor ? (mrt_dtype)a->tensor->dtype : MRT_FLOAT;
   int64_t len, count, v;
   const mrt_expr *unknown[MRT_MAX_RANK] = {NULL}, *fill[64];
-  if (!s && mrt_expr_is_const(mrt_infer_dim(c, 0, 0), &len) && len <= MRT_MAX_RANK) return mrt_infer_out(c, 0, d, (int)len, unknown);
+  if (!s && mrt_expr_is_const(mrt_infer_dim(c, 0, 0), &len) && len <= MRT_MAX_RANK)
+    return mrt_infer_out(c, 0, d, (int)len, unknown);
   MRT_TRY(mrt_infer_out(c, 0, d, s ? n : -1, s));
-  if (s && n == 1 && mrt_expr_is_const(s[0], &count) && count <= 64 && (d == MRT_INT64 || d == MRT_INT32)) {
+  if (s && n == 1 && mrt_expr_is_const(s[0], &count) && count <= 64 &&
+      (d == MRT_INT64 || d == MRT_INT32)) {
     v = mrt_elem_get_i64(d, a->tensor->data, 0);
     for (int i = 0; i < count; ++i) fill[i] = mrt_expr_const(c->sym, v);
     return mrt_infer_out_elems(c, 0, (int)count, fill);
@@ -263,14 +282,20 @@ static mrt_status *expand_infer(mrt_infer *c) {
   const mrt_expr *const *s = mrt_infer_ints(c, 1, &n);
   const mrt_expr *dims[MRT_MAX_RANK];
   int64_t x, y;
-  if (rank < 0 || !s || n > MRT_MAX_RANK) return mrt_infer_out(c, 0, mrt_infer_dtype(c, 0), -1, NULL);
+  if (rank < 0 || !s || n > MRT_MAX_RANK)
+    return mrt_infer_out(c, 0, mrt_infer_dtype(c, 0), -1, NULL);
   int r = n > rank ? n : rank;
   for (int i = 0; i < r; ++i) {
-    const mrt_expr *a = i < r - rank ? mrt_expr_const(c->sym, 1) : mrt_infer_dim(c, 0, i - (r - rank));
+    const mrt_expr *a =
+        i < r - rank ? mrt_expr_const(c->sym, 1) : mrt_infer_dim(c, 0, i - (r - rank));
     const mrt_expr *b = i < r - n ? mrt_expr_const(c->sym, 1) : s[i - (r - n)];
     bool ca = mrt_expr_is_const(a, &x), cb = mrt_expr_is_const(b, &y);
-    if (ca && cb && x != y && x != 1 && y != 1) return MRT_ERR(MRT_INVALID_ARGUMENT, "invalid expand shape");
-    dims[i] = a == b || (cb && y == 1) || (ca && x > 1) ? a : ca && x == 1 ? b : cb && y > 1 ? b : mrt_expr_max(c->sym, a, b);
+    if (ca && cb && x != y && x != 1 && y != 1)
+      return MRT_ERR(MRT_INVALID_ARGUMENT, "invalid expand shape");
+    dims[i] = a == b || (cb && y == 1) || (ca && x > 1) ? a
+              : ca && x == 1                            ? b
+              : cb && y > 1                             ? b
+                                                        : mrt_expr_max(c->sym, a, b);
   }
   return mrt_infer_out(c, 0, mrt_infer_dtype(c, 0), r, dims);
 }
@@ -294,23 +319,122 @@ static mrt_status *expand_run(mrt_kctx *c) {
 }
 
 static const mrt_op_version shape_v[] = {{1}, {13}, {15}, {19}, {21}, {23}, {24}, {25}, {0}};
-static const mrt_op_version reshape_v[] = {{1, reshape_up1}, {5}, {13}, {14}, {19}, {21}, {23}, {24}, {25}, {0}};
+static const mrt_op_version reshape_v[] = {
+    {1, reshape_up1}, {5}, {13}, {14}, {19}, {21}, {23}, {24}, {25}, {0}};
 static const mrt_op_version flatten_v[] = {{1}, {9}, {11}, {13}, {21}, {23}, {24}, {25}, {0}};
-static const mrt_op_version squeeze_v[] = {{1, axes_up}, {11, axes_up}, {13}, {21}, {23}, {24}, {25}, {0}};
-static const mrt_op_version identity_v[] = {{1}, {13}, {14}, {16}, {19}, {21}, {23}, {24}, {25}, {0}};
-static const mrt_op_version dropout_v[] = {{1, dropout_up}, {6, dropout_up}, {7, dropout_up}, {10, dropout_up}, {12}, {13}, {22}, {0}};
-static const mrt_op_version constant_v[] = {{1}, {9}, {11}, {12}, {13}, {19}, {21}, {23}, {24}, {25}, {0}};
+static const mrt_op_version squeeze_v[] = {{1, axes_up}, {11, axes_up}, {13}, {21},
+                                           {23},         {24},          {25}, {0}};
+static const mrt_op_version identity_v[] = {{1},  {13}, {14}, {16}, {19},
+                                            {21}, {23}, {24}, {25}, {0}};
+static const mrt_op_version dropout_v[] = {
+    {1, dropout_up}, {6, dropout_up}, {7, dropout_up}, {10, dropout_up}, {12}, {13}, {22}, {0}};
+static const mrt_op_version constant_v[] = {{1},  {9},  {11}, {12}, {13}, {19},
+                                            {21}, {23}, {24}, {25}, {0}};
 static const mrt_op_version cos_v[] = {{9}, {20}, {21}, {23}, {24}, {25}, {0}};
 static const mrt_op_version expand_v[] = {{8}, {13}, {0}};
 #define ANY .domain = "", .types = "T=" MRT_T_ANY
-MRT_OP(Shape) = {ANY, .name = "Shape", .doc = "the shape of x", .in = "data:T", .out = "shape:int64", .attrs = "start:int=0 end:int", .versions = shape_v, .flags = MRT_OP_SHAPE_ONLY, .infer = shape_infer, .run = shape_run};
-MRT_OP(Size) = {ANY, .name = "Size", .doc = "the number of elements", .in = "data:T", .out = "size:int64", .versions = shape_v, .flags = MRT_OP_SHAPE_ONLY, .infer = size_infer, .run = size_run};
-MRT_OP(Reshape) = {ANY, .name = "Reshape", .doc = "the same bytes under another shape", .in = "data:T, shape:int64", .out = "reshaped:T", .attrs = "allowzero:int=0", .versions = reshape_v, .flags = MRT_OP_VIEW, .infer = reshape_infer, .run = copy_run};
-MRT_OP(Flatten) = {ANY, .name = "Flatten", .doc = "to a matrix", .in = "input:T", .out = "output:T", .attrs = "axis:int=1", .versions = flatten_v, .flags = MRT_OP_VIEW, .infer = flatten_infer, .run = copy_run};
-MRT_OP(Squeeze) = {ANY, .name = "Squeeze", .doc = "drops dims of 1", .in = "data:T, axes:int64?", .out = "squeezed:T", .versions = squeeze_v, .flags = MRT_OP_VIEW, .infer = squeeze_infer, .run = copy_run};
-MRT_OP(Unsqueeze) = {ANY, .name = "Unsqueeze", .doc = "inserts dims of 1", .in = "data:T, axes:int64", .out = "expanded:T", .versions = squeeze_v, .flags = MRT_OP_VIEW, .infer = unsqueeze_infer, .run = copy_run};
-MRT_OP(Identity) = {ANY, .name = "Identity", .doc = "y = x", .in = "input:any", .out = "output:any", .versions = identity_v, .flags = MRT_OP_VIEW, .infer = identity_infer, .run = identity_run};
-MRT_OP(Dropout) = {.domain = "", .types = "T=" MRT_T_FLOATS "," MRT_T_FLOAT8 ";B=bool;R=" MRT_T_FLOATS, .name = "Dropout", .doc = "y = x in inference", .in = "data:T, ratio:R?, training_mode:B?", .out = "output:T, mask:bool?", .attrs = "seed:int", .versions = dropout_v, .infer = dropout_infer, .run = dropout_run};
-MRT_OP(Constant) = {ANY, .name = "Constant", .doc = "a constant", .in = "", .out = "output:T", .attrs = "value:tensor value_int:int value_ints:ints value_float:float value_floats:floats value_string:string value_strings:strings sparse_value:sparse", .versions = constant_v, .infer = constant_infer, .run = constant_run};
-MRT_OP(ConstantOfShape) = {ANY, .name = "ConstantOfShape", .doc = "one value everywhere", .in = "input:int64", .out = "output:T", .attrs = "value:tensor", .versions = cos_v, .infer = cos_infer, .run = cos_run};
-MRT_OP(Expand) = {ANY, .name = "Expand", .doc = "broadcast to a shape", .in = "input:T, shape:int64", .out = "output:T", .versions = expand_v, .infer = expand_infer, .run = expand_run};
+MRT_OP(Shape) = {ANY,
+                 .name = "Shape",
+                 .doc = "the shape of x",
+                 .in = "data:T",
+                 .out = "shape:int64",
+                 .attrs = "start:int=0 end:int",
+                 .versions = shape_v,
+                 .flags = MRT_OP_SHAPE_ONLY,
+                 .infer = shape_infer,
+                 .run = shape_run};
+MRT_OP(Size) = {ANY,
+                .name = "Size",
+                .doc = "the number of elements",
+                .in = "data:T",
+                .out = "size:int64",
+                .versions = shape_v,
+                .flags = MRT_OP_SHAPE_ONLY,
+                .infer = size_infer,
+                .run = size_run};
+MRT_OP(Reshape) = {ANY,
+                   .name = "Reshape",
+                   .doc = "the same bytes under another shape",
+                   .in = "data:T, shape:int64",
+                   .out = "reshaped:T",
+                   .attrs = "allowzero:int=0",
+                   .versions = reshape_v,
+                   .flags = MRT_OP_VIEW,
+                   .infer = reshape_infer,
+                   .run = copy_run};
+MRT_OP(Flatten) = {ANY,
+                   .name = "Flatten",
+                   .doc = "to a matrix",
+                   .in = "input:T",
+                   .out = "output:T",
+                   .attrs = "axis:int=1",
+                   .versions = flatten_v,
+                   .flags = MRT_OP_VIEW,
+                   .infer = flatten_infer,
+                   .run = copy_run};
+MRT_OP(Squeeze) = {ANY,
+                   .name = "Squeeze",
+                   .doc = "drops dims of 1",
+                   .in = "data:T, axes:int64?",
+                   .out = "squeezed:T",
+                   .versions = squeeze_v,
+                   .flags = MRT_OP_VIEW,
+                   .infer = squeeze_infer,
+                   .run = copy_run};
+MRT_OP(Unsqueeze) = {ANY,
+                     .name = "Unsqueeze",
+                     .doc = "inserts dims of 1",
+                     .in = "data:T, axes:int64",
+                     .out = "expanded:T",
+                     .versions = squeeze_v,
+                     .flags = MRT_OP_VIEW,
+                     .infer = unsqueeze_infer,
+                     .run = copy_run};
+MRT_OP(Identity) = {ANY,
+                    .name = "Identity",
+                    .doc = "y = x",
+                    .in = "input:any",
+                    .out = "output:any",
+                    .versions = identity_v,
+                    .flags = MRT_OP_VIEW,
+                    .infer = identity_infer,
+                    .run = identity_run};
+MRT_OP(Dropout) = {.domain = "",
+                   .types = "T=" MRT_T_FLOATS "," MRT_T_FLOAT8 ";B=bool;R=" MRT_T_FLOATS,
+                   .name = "Dropout",
+                   .doc = "y = x in inference",
+                   .in = "data:T, ratio:R?, training_mode:B?",
+                   .out = "output:T, mask:bool?",
+                   .attrs = "seed:int",
+                   .versions = dropout_v,
+                   .infer = dropout_infer,
+                   .run = dropout_run};
+MRT_OP(Constant) = {
+    ANY,
+    .name = "Constant",
+    .doc = "a constant",
+    .in = "",
+    .out = "output:T",
+    .attrs =
+        "value:tensor value_int:int value_ints:ints value_float:float value_floats:floats "
+        "value_string:string value_strings:strings sparse_value:sparse",
+    .versions = constant_v,
+    .infer = constant_infer,
+    .run = constant_run};
+MRT_OP(ConstantOfShape) = {ANY,
+                           .name = "ConstantOfShape",
+                           .doc = "one value everywhere",
+                           .in = "input:int64",
+                           .out = "output:T",
+                           .attrs = "value:tensor",
+                           .versions = cos_v,
+                           .infer = cos_infer,
+                           .run = cos_run};
+MRT_OP(Expand) = {ANY,
+                  .name = "Expand",
+                  .doc = "broadcast to a shape",
+                  .in = "input:T, shape:int64",
+                  .out = "output:T",
+                  .versions = expand_v,
+                  .infer = expand_infer,
+                  .run = expand_run};

@@ -5,11 +5,14 @@
 #include "tensor/each_number.h"
 
 typedef void (*unary_fn)(const void *x, void *y, int64_t n);
-#define TABLE(f)                                                                                \
-  {[MRT_FLOAT] = (unary_fn)f##_f32, [MRT_DOUBLE] = (unary_fn)f##_f64, [MRT_INT8] = (unary_fn)f##_i8, \
-   [MRT_INT16] = (unary_fn)f##_i16, [MRT_INT32] = (unary_fn)f##_i32, [MRT_INT64] = (unary_fn)f##_i64, \
-   [MRT_UINT8] = (unary_fn)f##_u8, [MRT_UINT16] = (unary_fn)f##_u16, [MRT_UINT32] = (unary_fn)f##_u32, \
-   [MRT_UINT64] = (unary_fn)f##_u64}
+#define TABLE(f)                                                       \
+  {                                                                    \
+    [MRT_FLOAT] = (unary_fn)f##_f32, [MRT_DOUBLE] = (unary_fn)f##_f64, \
+    [MRT_INT8] = (unary_fn)f##_i8, [MRT_INT16] = (unary_fn)f##_i16,    \
+    [MRT_INT32] = (unary_fn)f##_i32, [MRT_INT64] = (unary_fn)f##_i64,  \
+    [MRT_UINT8] = (unary_fn)f##_u8, [MRT_UINT16] = (unary_fn)f##_u16,  \
+    [MRT_UINT32] = (unary_fn)f##_u32, [MRT_UINT64] = (unary_fn)f##_u64 \
+  }
 static const unary_fn relu_table[MRT_DTYPE_COUNT] = TABLE(relu);
 static const unary_fn neg_table[MRT_DTYPE_COUNT] = TABLE(neg);
 static const unary_fn abs_table[MRT_DTYPE_COUNT] = TABLE(absolute);
@@ -59,8 +62,9 @@ static mrt_status *drop_legacy(mrt_node *node) {
 static const mrt_op_version v14[] = {{1, drop_legacy}, {6}, {13}, {14}, {0}};
 static const mrt_op_version v13[] = {{1, drop_legacy}, {6}, {13}, {0}};
 static const mrt_op_version v9[] = {{9}, {13}, {0}};
-#define ROW .domain = "", .in = "X:T", .out = "Y:T", .types = "T=" MRT_T_NUMERIC, \
-            .flags = MRT_OP_ELEMENTWISE, .inplace = {{1, 0}}, .infer = mrt_infer_same_shape
+#define ROW                                                             \
+  .domain = "", .in = "X:T", .out = "Y:T", .types = "T=" MRT_T_NUMERIC, \
+  .flags = MRT_OP_ELEMENTWISE, .inplace = {{1, 0}}, .infer = mrt_infer_same_shape
 MRT_OP(Relu) = {ROW, .name = "Relu", .doc = "max(x, 0)", .versions = v14, .run = relu_run};
 MRT_OP(Neg) = {ROW, .name = "Neg", .doc = "-x", .versions = v13, .run = neg_run};
 MRT_OP(Abs) = {ROW, .name = "Abs", .doc = "|x|", .versions = v13, .run = abs_run};
@@ -75,8 +79,14 @@ static mrt_status *not_run(mrt_kctx *c) {
   return NULL;
 }
 static const mrt_op_version v1[] = {{1}, {0}};
-MRT_OP(Not) = {.domain = "", .name = "Not", .doc = "logical not", .in = "X:bool", .out = "Y:bool",
-               .versions = v1, .flags = MRT_OP_ELEMENTWISE, .infer = mrt_infer_same_shape,
+MRT_OP(Not) = {.domain = "",
+               .name = "Not",
+               .doc = "logical not",
+               .in = "X:bool",
+               .out = "Y:bool",
+               .versions = v1,
+               .flags = MRT_OP_ELEMENTWISE,
+               .infer = mrt_infer_same_shape,
                .run = not_run};
 
 static mrt_status *bool_infer(mrt_infer *c) { return mrt_infer_out_like(c, 0, 0, MRT_BOOL); }
@@ -104,10 +114,24 @@ static mrt_status *isinf_run(mrt_kctx *c) {
 }
 static const mrt_op_version isnan_v[] = {{9}, {13}, {20}, {0}};
 static const mrt_op_version isinf_v[] = {{10}, {20}, {0}};
-MRT_OP(IsNaN) = {.domain = "", .name = "IsNaN", .doc = "is x not a number", .in = "X:T",
-                 .out = "Y:bool", .types = "T=" MRT_T_FLOATS "," MRT_T_FLOAT8, .versions = isnan_v,
-                 .flags = MRT_OP_ELEMENTWISE, .infer = bool_infer, .run = isnan_run};
-MRT_OP(IsInf) = {.domain = "", .name = "IsInf", .doc = "is x infinite", .in = "X:T",
-                 .out = "Y:bool", .types = "T=" MRT_T_FLOATS "," MRT_T_FLOAT8,
-                 .attrs = "detect_negative:int=1 detect_positive:int=1", .versions = isinf_v,
-                 .flags = MRT_OP_ELEMENTWISE, .infer = bool_infer, .run = isinf_run};
+MRT_OP(IsNaN) = {.domain = "",
+                 .name = "IsNaN",
+                 .doc = "is x not a number",
+                 .in = "X:T",
+                 .out = "Y:bool",
+                 .types = "T=" MRT_T_FLOATS "," MRT_T_FLOAT8,
+                 .versions = isnan_v,
+                 .flags = MRT_OP_ELEMENTWISE,
+                 .infer = bool_infer,
+                 .run = isnan_run};
+MRT_OP(IsInf) = {.domain = "",
+                 .name = "IsInf",
+                 .doc = "is x infinite",
+                 .in = "X:T",
+                 .out = "Y:bool",
+                 .types = "T=" MRT_T_FLOATS "," MRT_T_FLOAT8,
+                 .attrs = "detect_negative:int=1 detect_positive:int=1",
+                 .versions = isinf_v,
+                 .flags = MRT_OP_ELEMENTWISE,
+                 .infer = bool_infer,
+                 .run = isinf_run};

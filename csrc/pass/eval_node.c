@@ -49,8 +49,13 @@ static mrt_status *allocate_outputs(eval_ctx *e, const mrt_node *node, mrt_value
   mrt_status *st = NULL;
   MRT_TRY_GOTO(st, done, mrt_model_create(e->alloc, &m));
   size_t ni = (size_t)node->n_in + 1, no = (size_t)node->n_out + 1;
-  mrt_infer c = {.node = node, .sym = m->sym, .model = m, .arena = m->arena, .n_in = node->n_in,
-                 .n_out = node->n_out, .concrete = true};
+  mrt_infer c = {.node = node,
+                 .sym = m->sym,
+                 .model = m,
+                 .arena = m->arena,
+                 .n_in = node->n_in,
+                 .n_out = node->n_out,
+                 .concrete = true};
   const mrt_type **in_types = mrt_arena_alloc(m->arena, ni * sizeof *in_types);
   const mrt_tensor **consts = mrt_arena_alloc(m->arena, ni * sizeof *consts);
   const mrt_expr *const **elems = mrt_arena_alloc(m->arena, ni * sizeof *elems);
@@ -108,8 +113,14 @@ mrt_status *mrt_eval_node(const mrt_alloc *alloc, const mrt_node *node, mrt_valu
     }
   for (int i = 0; i < node->n_out; ++i)
     if (node->out[i]) ptrs[node->n_in + i] = &slots[node->n_in + i];
-  e.c = (mrt_kctx){.node = node, .in = ptrs, .out = ptrs + node->n_in, .n_in = node->n_in,
-                   .n_out = node->n_out, .par = {.threads = 1}, .alloc = alloc, .v = &eval_vtbl};
+  e.c = (mrt_kctx){.node = node,
+                   .in = ptrs,
+                   .out = ptrs + node->n_in,
+                   .n_in = node->n_in,
+                   .n_out = node->n_out,
+                   .par = {.threads = 1},
+                   .alloc = alloc,
+                   .v = &eval_vtbl};
   if (!(def->flags & MRT_OP_DYNAMIC) && def->infer)
     MRT_TRY_GOTO(st, done, allocate_outputs(&e, node, ins));
   MRT_TRY_GOTO(st, done, def->run(&e.c));

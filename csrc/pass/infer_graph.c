@@ -81,8 +81,15 @@ static mrt_status *infer_node(driver *d, mrt_node *node) {
   if (node->n_in > MAX_IO || node->n_out > MAX_IO)
     return MRT_ERR(MRT_NOT_IMPLEMENTED, "more than %d inputs or outputs", MAX_IO);
   size_t ni = (size_t)node->n_in + 1, no = (size_t)node->n_out + 1;
-  mrt_infer c = {.node = node, .sym = m->sym, .model = m, .arena = m->arena, .n_in = node->n_in,
-                 .n_out = node->n_out, .subgraph = infer_subgraph, .guard = add_guard, .driver = d};
+  mrt_infer c = {.node = node,
+                 .sym = m->sym,
+                 .model = m,
+                 .arena = m->arena,
+                 .n_in = node->n_in,
+                 .n_out = node->n_out,
+                 .subgraph = infer_subgraph,
+                 .guard = add_guard,
+                 .driver = d};
   const mrt_type **in_types = mrt_arena_alloc(m->arena, ni * sizeof *in_types);
   const mrt_tensor **consts = mrt_arena_alloc(m->arena, ni * sizeof *consts);
   const mrt_expr *const **elems = mrt_arena_alloc(m->arena, ni * sizeof *elems);

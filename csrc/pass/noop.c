@@ -23,7 +23,7 @@ static bool identity_perm(const mrt_node *n) {
 
 static bool is_noop(const mrt_node *n) {
   static const char *const by_type[] = {"Reshape", "Expand", "Cast", "Squeeze", "Unsqueeze",
-                                        "Flatten", "Pad", "Tile", NULL};
+                                        "Flatten", "Pad",    "Tile", NULL};
   if (*n->domain || n->n_in < 1 || !n->in[0].var || n->n_out < 1 || !n->out[0]) return false;
   if (strcmp(n->op_type, "Identity") == 0) return true;
   if (strcmp(n->op_type, "Dropout") == 0) {

@@ -11,9 +11,9 @@ typedef struct mrt_pass_ctx {
   mrt_model *model;
   const mrt_op_table *ops;
   const mrt_logger *logger;
-  const char *disabled; /* comma list of pass names to leave out (MRT_PASSES=-a,-b); may be NULL */
-  size_t fold_limit;    /* largest constant that folding may make, bytes */
-  int level;            /* GraphOptimizationLevel: 0 only what is needed to run */
+  const char *disabled;  /* comma list of pass names to leave out (MRT_PASSES=-a,-b); may be NULL */
+  size_t fold_limit;     /* largest constant that folding may make, bytes */
+  int level;             /* GraphOptimizationLevel: 0 only what is needed to run */
   struct mrt_pass_stat { /* how often each pass fired; n rows in order of the pipeline */
     const char *name;
     int fired;

@@ -54,15 +54,17 @@ static mrt_status *run(mrt_pass_ctx *ctx, mrt_graph *g, int *fired) {
     char buf[256];
     if (!mrt_op_find(ctx->ops, n->domain, n->op_type)) {
       if (!mrt_model_opset(ctx->model, n->domain) && *n->domain) {
-        st = MRT_ERR(MRT_INVALID_GRAPH, "This is an invalid model. Error No opset import for domain '%s'",
-                     n->domain);
+        st = MRT_ERR(MRT_INVALID_GRAPH,
+                     "This is an invalid model. Error No opset import for domain '%s'", n->domain);
         goto done;
       }
       if (++n_missing <= MAX_LISTED) {
         if (standard_domain(n->domain)) {
-          mrt_str_addf(&missing, "%sIn Node, (\"%s\", %s, \"%s\", -1), Error No Op registered for %s "
-                       "with domain_version of %d", n_missing > 1 ? "; " : "", n->name, n->op_type,
-                       n->domain, n->op_type, n->version);
+          mrt_str_addf(&missing,
+                       "%sIn Node, (\"%s\", %s, \"%s\", -1), Error No Op registered for %s "
+                       "with domain_version of %d",
+                       n_missing > 1 ? "; " : "", n->name, n->op_type, n->domain, n->op_type,
+                       n->version);
         } else {
           code = MRT_FAIL;
           mrt_str_addf(&missing, "%sFatal error: %s:%s(-1) is not a registered function/op",

@@ -94,8 +94,14 @@ static void use(builder *b, int slot) {
 
 static mrt_slot_info *init_slot(builder *b, int slot, mrt_slot_kind kind, const mrt_var *v) {
   mrt_slot_info *s = &b->plan->slots[slot];
-  *s = (mrt_slot_info){.kind = kind, .var = v, .root = slot, .segment = b->segment,
-                       .first = b->step, .last = b->step, .dims = -1, .index = -1,
+  *s = (mrt_slot_info){.kind = kind,
+                       .var = v,
+                       .root = slot,
+                       .segment = b->segment,
+                       .first = b->step,
+                       .last = b->step,
+                       .dims = -1,
+                       .index = -1,
                        .is_graph_output = v->n_graph_outputs > 0};
   return s;
 }
@@ -238,11 +244,11 @@ static void merge_inplace(mrt_plan *p, int step) {
       continue;
     bool shared = false;
     for (int j = 0; j < s->n_in; ++j)
-      shared = shared || (j != i && p->refs[s->in + j] >= 0 &&
-                          find_root(p, p->refs[s->in + j]) == root);
+      shared =
+          shared || (j != i && p->refs[s->in + j] >= 0 && find_root(p, p->refs[s->in + j]) == root);
     for (int j = 0; j < s->n_out; ++j)
-      shared = shared || (j != o && p->refs[s->out + j] >= 0 &&
-                          find_root(p, p->refs[s->out + j]) == root);
+      shared = shared ||
+               (j != o && p->refs[s->out + j] >= 0 && find_root(p, p->refs[s->out + j]) == root);
     if (shared) continue;
     p->slots[out].root = root;
     if (r->last < p->slots[out].last) r->last = p->slots[out].last;
@@ -335,8 +341,8 @@ static mrt_status *fill(builder *b) {
   p->n_symbols = mrt_symtab_count(g->model->sym);
   MRT_TRY(new_array(b, (size_t)p->n_symbols, sizeof *b->bound, &b->bound));
   for (int i = 0; i < p->n_symbols; ++i)
-    b->bound[i] = b->parent && b->parent->bound[i] >= 0 && b->parent->bound[i] <= b->parent->segment
-                      ? 0 : -1;
+    b->bound[i] =
+        b->parent && b->parent->bound[i] >= 0 && b->parent->bound[i] <= b->parent->segment ? 0 : -1;
   MRT_TRY(make_slots(b));
   p->n_steps = (int)g->n_nodes;
   MRT_TRY(new_array(b, (size_t)p->n_steps, sizeof *p->steps, &p->steps));
@@ -358,8 +364,7 @@ static mrt_status *fill(builder *b) {
 }
 
 static mrt_status *build(const mrt_alloc *alloc, mrt_graph *g, builder *parent,
-                         mrt_provider *const *providers, const mrt_guards *guards,
-                         mrt_plan **out) {
+                         mrt_provider *const *providers, const mrt_guards *guards, mrt_plan **out) {
   mrt_plan *p = NULL;
   *out = NULL;
   if (parent && parent->depth > 64)
@@ -368,7 +373,10 @@ static mrt_status *build(const mrt_alloc *alloc, mrt_graph *g, builder *parent,
   p->alloc = alloc;
   p->graph = g;
   pthread_mutex_init(&p->lock, NULL);
-  builder b = {.plan = p, .parent = parent, .providers = providers, .guards = guards,
+  builder b = {.plan = p,
+               .parent = parent,
+               .providers = providers,
+               .guards = guards,
                .depth = parent ? parent->depth + 1 : 0};
   mrt_map_init(&b.captured, alloc);
   mrt_status *st = mrt_arena_create(alloc, &p->arena);
@@ -382,9 +390,8 @@ static mrt_status *build(const mrt_alloc *alloc, mrt_graph *g, builder *parent,
   return NULL;
 }
 
-mrt_status *mrt_plan_build(const mrt_alloc *alloc, mrt_graph *g,
-                           mrt_provider *const *providers, const mrt_guards *guards,
-                           mrt_plan **out) {
+mrt_status *mrt_plan_build(const mrt_alloc *alloc, mrt_graph *g, mrt_provider *const *providers,
+                           const mrt_guards *guards, mrt_plan **out) {
   atomic_fetch_add(&n_builds, 1);
   return build(alloc, g, NULL, providers, guards, out);
 }

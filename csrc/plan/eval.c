@@ -114,8 +114,8 @@ static mrt_status *evaluate(mrt_plan *plan, int segment, const int64_t *values, 
           dim[k] < 0)
         e->guards_hold = false;
     if (!e->guards_hold) break;
-    MRT_TRY_GOTO(st, done, mrt_layout_bytes(type->dtype, info->var->layout, type->rank, dim,
-                                            &e->bytes[i]));
+    MRT_TRY_GOTO(st, done,
+                 mrt_layout_bytes(type->dtype, info->var->layout, type->rank, dim, &e->bytes[i]));
     dim += type->rank;
     if (info->kind != MRT_SLOT_PLANNED || info->root != s->slots[i]) continue;
     MRT_TRY_GOTO(st, done, retire(&p, info->first));
@@ -158,8 +158,7 @@ mrt_status *mrt_plan_eval(mrt_plan *plan, int segment, const int64_t *values, mr
   size_t n = (size_t)s->n_slots + 1, keys = (size_t)plan->n_key_symbols + 1;
   mrt_eval *e = NULL;
   char *block = NULL;
-  MRT_TRY(mrt_mem_new_zero(plan->alloc,
-                           sizeof *e + 8 * (keys + n_dims) + 2 * n * sizeof(size_t),
+  MRT_TRY(mrt_mem_new_zero(plan->alloc, sizeof *e + 8 * (keys + n_dims) + 2 * n * sizeof(size_t),
                            (void **)&block));
   e = (mrt_eval *)block;
   e->alloc = plan->alloc;

@@ -32,18 +32,18 @@ typedef enum mrt_slot_kind {
 typedef struct mrt_slot_info {
   mrt_slot_kind kind;
   const mrt_var *var;
-  int root;    /* slot that owns the bytes (itself if not an alias / in-place successor) */
-  int segment; /* PLANNED, OUTPUT: where it is evaluated */
+  int root;        /* slot that owns the bytes (itself if not an alias / in-place successor) */
+  int segment;     /* PLANNED, OUTPUT: where it is evaluated */
   int first, last; /* steps; of the root: the whole lifetime */
-  int dims;    /* PLANNED, OUTPUT, ALIAS: index of the first dim in plan->dims; else -1 */
-  int index;   /* position in its segment's slot list; -1 */
+  int dims;        /* PLANNED, OUTPUT, ALIAS: index of the first dim in plan->dims; else -1 */
+  int index;       /* position in its segment's slot list; -1 */
   bool is_graph_output;
 } mrt_slot_info;
 
 typedef struct mrt_step {
   const mrt_node *node;
   mrt_kernel *kernel;
-  int in, n_in;       /* range in plan->refs: slot numbers, -1 absent */
+  int in, n_in; /* range in plan->refs: slot numbers, -1 absent */
   int out, n_out;
   int segment;
   int release, n_release; /* range in plan->refs: DYNAMIC roots that die after this step */
@@ -71,7 +71,7 @@ typedef struct mrt_eval {
   int64_t *dims;   /* of the segment's slots, in order, rank each */
   size_t *offsets; /* of the segment's slots; SIZE_MAX where not in the block */
   size_t *bytes;
-  size_t block;    /* size of the block */
+  size_t block; /* size of the block */
   bool guards_hold;
 } mrt_eval;
 
@@ -96,29 +96,29 @@ struct mrt_plan {
   int n_guards;
   int *inputs, *outputs; /* slot numbers */
   int n_inputs, n_outputs;
-  int *captures;         /* slot numbers of captured vars */
-  int *capture_from;     /* slot of the parent plan */
+  int *captures;     /* slot numbers of captured vars */
+  int *capture_from; /* slot of the parent plan */
   int n_captures;
-  int *symbols;          /* symbols that this plan's expressions read, ascending */
+  int *symbols; /* symbols that this plan's expressions read, ascending */
   int n_key_symbols;
-  int n_symbols;         /* of the model */
-  pthread_mutex_t lock;  /* guards what follows */
+  int n_symbols;        /* of the model */
+  pthread_mutex_t lock; /* guards what follows */
   mrt_eval *cache[MRT_EVAL_CACHE];
   int n_cache, next_victim;
-  void *frames;          /* free frames, kept by exec */
+  void *frames; /* free frames, kept by exec */
   int n_frames;
-  atomic_llong n_evals;  /* evaluations done: a counter for tests and profiles */
+  atomic_llong n_evals; /* evaluations done: a counter for tests and profiles */
 };
 
 /* Graph: verified, inferred, partitioned. providers[node->provider] makes the kernels. */
-mrt_status *mrt_plan_build(const mrt_alloc *alloc, mrt_graph *g,
-                           mrt_provider *const *providers, const mrt_guards *guards,
-                           mrt_plan **out) MRT_MUST_CHECK;
+mrt_status *mrt_plan_build(const mrt_alloc *alloc, mrt_graph *g, mrt_provider *const *providers,
+                           const mrt_guards *guards, mrt_plan **out) MRT_MUST_CHECK;
 void mrt_plan_destroy(mrt_plan *plan);
 /* Counts full plan builds in this process (not evaluations). */
 int64_t mrt_plan_build_count(void);
 
-/* Evaluates a segment for the symbol values (all n_symbols; < 0 unbound), or finds it in the cache. */
+/* Evaluates a segment for the symbol values (all n_symbols; < 0 unbound), or finds it in the cache.
+ */
 mrt_status *mrt_plan_eval(mrt_plan *plan, int segment, const int64_t *values,
                           mrt_eval **out) MRT_MUST_CHECK;
 void mrt_eval_release(mrt_eval *eval);

@@ -18,7 +18,7 @@ typedef struct mrt_provider_env {
   const mrt_alloc *alloc;
   const mrt_logger *logger;
   const mrt_op_table *ops;
-  int level; /* GraphOptimizationLevel */
+  int level;                                         /* GraphOptimizationLevel */
   const char *(*config)(void *ctx, const char *key); /* session config entry or NULL */
   void *config_ctx;
 } mrt_provider_env;

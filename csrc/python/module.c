@@ -33,8 +33,7 @@ static PyObject *raise_status(module_state *state, mrt_status *st) {
 }
 
 typedef struct session {
-  PyObject_HEAD
-  mrt_session *s;
+  PyObject_HEAD mrt_session *s;
   PyObject *keep; /* bytes that the model was read from */
 } session;
 
@@ -42,12 +41,13 @@ typedef struct session {
 static const struct {
   int npy;
   mrt_dtype dtype;
-} numpy_types[] = {{NPY_FLOAT, MRT_FLOAT}, {NPY_DOUBLE, MRT_DOUBLE}, {NPY_HALF, MRT_FLOAT16},
-                   {NPY_INT8, MRT_INT8}, {NPY_INT16, MRT_INT16}, {NPY_INT32, MRT_INT32},
-                   {NPY_INT64, MRT_INT64}, {NPY_UINT8, MRT_UINT8}, {NPY_UINT16, MRT_UINT16},
-                   {NPY_UINT32, MRT_UINT32}, {NPY_UINT64, MRT_UINT64}, {NPY_BOOL, MRT_BOOL},
-                   {NPY_CFLOAT, MRT_COMPLEX64}, {NPY_CDOUBLE, MRT_COMPLEX128},
-                   {NPY_LONGLONG, MRT_INT64}, {NPY_ULONGLONG, MRT_UINT64}};
+} numpy_types[] = {
+    {NPY_FLOAT, MRT_FLOAT},      {NPY_DOUBLE, MRT_DOUBLE},      {NPY_HALF, MRT_FLOAT16},
+    {NPY_INT8, MRT_INT8},        {NPY_INT16, MRT_INT16},        {NPY_INT32, MRT_INT32},
+    {NPY_INT64, MRT_INT64},      {NPY_UINT8, MRT_UINT8},        {NPY_UINT16, MRT_UINT16},
+    {NPY_UINT32, MRT_UINT32},    {NPY_UINT64, MRT_UINT64},      {NPY_BOOL, MRT_BOOL},
+    {NPY_CFLOAT, MRT_COMPLEX64}, {NPY_CDOUBLE, MRT_COMPLEX128}, {NPY_LONGLONG, MRT_INT64},
+    {NPY_ULONGLONG, MRT_UINT64}};
 #define N_TYPES (sizeof numpy_types / sizeof *numpy_types)
 
 static void release_array(void *ctx, mrt_tensor *t) {
@@ -61,7 +61,8 @@ static void release_array(void *ctx, mrt_tensor *t) {
 static mrt_tensor *strings_from_array(module_state *state, PyArrayObject *a, const int64_t *dims) {
   mrt_tensor *t = NULL;
   PyObject *flat = PyObject_CallMethod((PyObject *)a, "ravel", NULL);
-  mrt_status *st = flat ? mrt_tensor_create(mrt_alloc_default(), MRT_STRING, PyArray_NDIM(a), dims, &t) : NULL;
+  mrt_status *st =
+      flat ? mrt_tensor_create(mrt_alloc_default(), MRT_STRING, PyArray_NDIM(a), dims, &t) : NULL;
   for (npy_intp i = 0; flat && !st && i < PyArray_SIZE(a); ++i) {
     PyObject *item = PySequence_GetItem(flat, i);
     PyObject *text = !item ? NULL : PyBytes_Check(item) ? Py_NewRef(item) : PyObject_Str(item);
@@ -96,7 +97,9 @@ static mrt_tensor *from_array(module_state *state, PyObject *obj) {
   PyArrayObject *a = (PyArrayObject *)obj;
   int rank = PyArray_NDIM(a), type = PyArray_TYPE(a);
   int64_t dims[MRT_MAX_RANK], strides[MRT_MAX_RANK];
-  if (rank > MRT_MAX_RANK) return (void *)raise_status(state, MRT_ERR(MRT_NOT_IMPLEMENTED, "rank %d; at most %d", rank, MRT_MAX_RANK));
+  if (rank > MRT_MAX_RANK)
+    return (void *)raise_status(
+        state, MRT_ERR(MRT_NOT_IMPLEMENTED, "rank %d; at most %d", rank, MRT_MAX_RANK));
   for (int i = 0; i < rank; ++i) dims[i] = PyArray_DIM(a, i);
   if (type == NPY_UNICODE || type == NPY_STRING || type == NPY_OBJECT || type == NPY_VOID)
     return strings_from_array(state, a, dims);
@@ -112,12 +115,14 @@ static mrt_tensor *from_array(module_state *state, PyObject *obj) {
     whole = whole && PyArray_STRIDE(a, i) % size == 0;
     strides[i] = PyArray_STRIDE(a, i) / size;
   }
-  PyObject *owner = whole ? Py_NewRef(obj) : PyArray_FromAny(obj, PyArray_DescrFromType(type), 0, 0, NPY_ARRAY_DEFAULT, NULL);
+  PyObject *owner =
+      whole ? Py_NewRef(obj)
+            : PyArray_FromAny(obj, PyArray_DescrFromType(type), 0, 0, NPY_ARRAY_DEFAULT, NULL);
   if (!owner) return NULL;
   mrt_tensor *t = NULL;
-  mrt_status *st = mrt_tensor_wrap(mrt_alloc_default(), numpy_types[k].dtype, rank, dims,
-                                   whole ? strides : NULL, PyArray_DATA((PyArrayObject *)owner),
-                                   MRT_HOST, release_array, owner, &t);
+  mrt_status *st =
+      mrt_tensor_wrap(mrt_alloc_default(), numpy_types[k].dtype, rank, dims, whole ? strides : NULL,
+                      PyArray_DATA((PyArrayObject *)owner), MRT_HOST, release_array, owner, &t);
   if (st) {
     Py_DECREF(owner);
     return (void *)raise_status(state, st);
@@ -137,7 +142,8 @@ static PyObject *strings_to_array(const mrt_tensor *t, npy_intp *dims) {
   int64_t n = mrt_tensor_count(t);
   for (int64_t i = 0; i < n; ++i) {
     const mrt_string *s = ((mrt_string **)t->data)[i];
-    PyObject *u = PyUnicode_DecodeUTF8(mrt_string_bytes(s), (Py_ssize_t)mrt_string_len(s), "surrogateescape");
+    PyObject *u =
+        PyUnicode_DecodeUTF8(mrt_string_bytes(s), (Py_ssize_t)mrt_string_len(s), "surrogateescape");
     if (!u) {
       Py_DECREF(out);
       return NULL;
@@ -157,8 +163,10 @@ static PyObject *to_python(mrt_value *take) {
     PyObject *list = PyList_New((Py_ssize_t)q->n);
     for (size_t i = 0; list && i < q->n; ++i) {
       PyObject *item = to_python(mrt_value_retain(q->items[i]));
-      if (!item) Py_CLEAR(list);
-      else PyList_SET_ITEM(list, (Py_ssize_t)i, item);
+      if (!item)
+        Py_CLEAR(list);
+      else
+        PyList_SET_ITEM(list, (Py_ssize_t)i, item);
     }
     mrt_value_release(take);
     return list;
@@ -182,7 +190,8 @@ static PyObject *to_python(mrt_value *take) {
   size_t k = 0;
   while (k < N_TYPES && numpy_types[k].dtype != (mrt_dtype)t->dtype) ++k;
   if (k == N_TYPES) {
-    PyErr_Format(PyExc_NotImplementedError, "numpy outputs of %s", mrt_dtype_name((mrt_dtype)t->dtype));
+    PyErr_Format(PyExc_NotImplementedError, "numpy outputs of %s",
+                 mrt_dtype_name((mrt_dtype)t->dtype));
     mrt_value_release(take);
     return NULL;
   }
@@ -204,10 +213,8 @@ static PyObject *to_python(mrt_value *take) {
 static void session_dealloc(PyObject *self) {
   PyTypeObject *type = Py_TYPE(self);
   session *o = (session *)self;
-  Py_BEGIN_ALLOW_THREADS
-  mrt_session_release(o->s);
-  Py_END_ALLOW_THREADS
-  Py_XDECREF(o->keep);
+  Py_BEGIN_ALLOW_THREADS mrt_session_release(o->s);
+  Py_END_ALLOW_THREADS Py_XDECREF(o->keep);
   type->tp_free(self);
   Py_DECREF(type);
 }
@@ -222,8 +229,8 @@ static int fill_strings(PyObject *list, const char **out, Py_ssize_t cap) {
   return (int)n;
 }
 
-/* Session(path or None, data or None, level, threads, log_level, logid, providers, config pairs as a
- * flat list, overrides as a list of (name, value), profile prefix or None, optimized path) */
+/* Session(path or None, data or None, level, threads, log_level, logid, providers, config pairs as
+ * a flat list, overrides as a list of (name, value), profile prefix or None, optimized path) */
 static PyObject *session_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
   const char *path, *logid, *profile, *optimized;
   PyObject *data, *providers, *config, *overrides;
@@ -246,20 +253,26 @@ static PyObject *session_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
   Py_buffer buffer = {0};
   if (!path && PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE) < 0) return NULL;
   module_state *state = state_of_type(type);
-  mrt_session_options o = {.level = level, .intra_op_threads = threads, .log_level = log_level,
-                           .logid = logid, .providers = names, .n_providers = n_names,
-                           .config = pairs, .n_config = n_pairs / 2, .overrides_by_name = dims,
-                           .n_overrides_by_name = n_over, .profile_prefix = profile,
+  mrt_session_options o = {.level = level,
+                           .intra_op_threads = threads,
+                           .log_level = log_level,
+                           .logid = logid,
+                           .providers = names,
+                           .n_providers = n_names,
+                           .config = pairs,
+                           .n_config = n_pairs / 2,
+                           .overrides_by_name = dims,
+                           .n_overrides_by_name = n_over,
+                           .profile_prefix = profile,
                            .optimized_path = optimized};
   mrt_source src = {.path = path};
   mrt_session *s = NULL;
   mrt_status *st = NULL;
-  Py_BEGIN_ALLOW_THREADS
-  if (!path) st = mrt_blob_from_memory(mrt_alloc_default(), buffer.buf, (size_t)buffer.len, NULL, NULL, &src.bytes);
+  Py_BEGIN_ALLOW_THREADS if (!path) st = mrt_blob_from_memory(
+      mrt_alloc_default(), buffer.buf, (size_t)buffer.len, NULL, NULL, &src.bytes);
   if (!st) st = mrt_session_create(&o, &src, &s);
   mrt_blob_release(src.bytes);
-  Py_END_ALLOW_THREADS
-  if (!path) PyBuffer_Release(&buffer);
+  Py_END_ALLOW_THREADS if (!path) PyBuffer_Release(&buffer);
   if (st) return raise_status(state, st);
   session *self = (session *)type->tp_alloc(type, 0);
   if (!self) {
@@ -290,8 +303,10 @@ static PyObject *io_tuple(const mrt_io_info *info) {
     PyObject *d = mrt_expr_is_const(t->dims[i], &v) ? PyLong_FromLongLong(v)
                   : t->dim_names && t->dim_names[i] ? PyUnicode_FromString(t->dim_names[i])
                                                     : Py_NewRef(Py_None);
-    if (!d) Py_CLEAR(shape);
-    else PyList_SET_ITEM(shape, i, d);
+    if (!d)
+      Py_CLEAR(shape);
+    else
+      PyList_SET_ITEM(shape, i, d);
   }
   PyObject *type = shape ? type_text(t) : NULL;
   if (!type) {
@@ -309,9 +324,13 @@ static PyObject *session_describe(PyObject *self, PyObject *unused) {
   PyObject *prov = PyList_New(0);
   bool ok = in && out && over && meta && prov;
   for (int k = 0; k < 3 && ok; ++k) {
-    int n = k == 0 ? mrt_session_n_inputs(s) : k == 1 ? mrt_session_n_outputs(s) : mrt_session_n_overridable(s);
+    int n = k == 0   ? mrt_session_n_inputs(s)
+            : k == 1 ? mrt_session_n_outputs(s)
+                     : mrt_session_n_overridable(s);
     for (int i = 0; i < n && ok; ++i) {
-      PyObject *t = io_tuple(k == 0 ? mrt_session_input(s, i) : k == 1 ? mrt_session_output(s, i) : mrt_session_overridable(s, i));
+      PyObject *t = io_tuple(k == 0   ? mrt_session_input(s, i)
+                             : k == 1 ? mrt_session_output(s, i)
+                                      : mrt_session_overridable(s, i));
       ok = t && PyList_Append(k == 0 ? in : k == 1 ? out : over, t) == 0;
       Py_XDECREF(t);
     }
@@ -327,11 +346,15 @@ static PyObject *session_describe(PyObject *self, PyObject *unused) {
     Py_XDECREF(v);
   }
   if (!ok) {
-    Py_XDECREF(in); Py_XDECREF(out); Py_XDECREF(over); Py_XDECREF(meta); Py_XDECREF(prov);
+    Py_XDECREF(in);
+    Py_XDECREF(out);
+    Py_XDECREF(over);
+    Py_XDECREF(meta);
+    Py_XDECREF(prov);
     return NULL;
   }
-  return Py_BuildValue("{sNsNsNsNsNsssssssssssL}", "inputs", in, "outputs", out, "overridable", over,
-                       "metadata", meta, "providers", prov, "producer_name", m->producer_name,
+  return Py_BuildValue("{sNsNsNsNsNsssssssssssL}", "inputs", in, "outputs", out, "overridable",
+                       over, "metadata", meta, "providers", prov, "producer_name", m->producer_name,
                        "graph_name", m->graph->name, "domain", m->domain, "description", m->doc,
                        "graph_description", m->graph->doc, "version", (long long)m->model_version);
 }
@@ -404,14 +427,14 @@ static PyObject *session_run(PyObject *self, PyObject *args) {
   }
   mrt_run_options options = {0};
   if (flag != Py_None) options.terminate = PyCapsule_GetPointer(flag, "macart.flag");
-  Py_BEGIN_ALLOW_THREADS
-  st = mrt_session_run(s, &options, a.n_feeds, a.feed_index, a.feeds, a.n_fetch, a.fetch_index, a.out);
-  Py_END_ALLOW_THREADS
-  if (st) goto done;
+  Py_BEGIN_ALLOW_THREADS st = mrt_session_run(s, &options, a.n_feeds, a.feed_index, a.feeds,
+                                              a.n_fetch, a.fetch_index, a.out);
+  Py_END_ALLOW_THREADS if (st) goto done;
   result = PyList_New(a.n_fetch);
   for (int i = 0; i < a.n_fetch; ++i) {
     PyObject *o = to_python(a.out[i]);
-    if (o && result) PyList_SET_ITEM(result, i, o);
+    if (o && result)
+      PyList_SET_ITEM(result, i, o);
     else {
       Py_XDECREF(o);
       Py_CLEAR(result);
@@ -431,8 +454,8 @@ static PyObject *session_end_profiling(PyObject *self, PyObject *unused) {
 static PyObject *session_stats(PyObject *self, PyObject *unused) {
   (void)unused;
   mrt_session *s = ((session *)self)->s;
-  return Py_BuildValue("{sLsK}", "plan_evals", (long long)mrt_session_plan_evals(s), "profiling_start_ns",
-                       (unsigned long long)mrt_session_profiling_start_ns(s));
+  return Py_BuildValue("{sLsK}", "plan_evals", (long long)mrt_session_plan_evals(s),
+                       "profiling_start_ns", (unsigned long long)mrt_session_profiling_start_ns(s));
 }
 
 static PyMethodDef session_methods[] = {
@@ -482,8 +505,9 @@ static PyObject *info(PyObject *m, PyObject *unused) {
   (void)m;
   (void)unused;
   const mrt_cpu *c = mrt_cpu_get();
-  return Py_BuildValue("{sssIsisLsL}", "cpu", c->name, "isa", (unsigned)c->isa, "threads", mrt_threads_count(),
-                       "live_bytes", (long long)mrt_alloc_live_bytes(), "plan_builds", (long long)mrt_plan_build_count());
+  return Py_BuildValue("{sssIsisLsL}", "cpu", c->name, "isa", (unsigned)c->isa, "threads",
+                       mrt_threads_count(), "live_bytes", (long long)mrt_alloc_live_bytes(),
+                       "plan_builds", (long long)mrt_plan_build_count());
 }
 static PyObject *operators(PyObject *m, PyObject *unused) {
   (void)m;
@@ -498,9 +522,12 @@ static PyObject *operators(PyObject *m, PyObject *unused) {
       if (v) PyList_Append(since, v);
       Py_XDECREF(v);
     }
-    PyObject *row = Py_BuildValue("(ssszN)", d->domain, d->name, d->doc ? d->doc : "", d->types, since);
-    if (!row) Py_CLEAR(list);
-    else PyList_SET_ITEM(list, (Py_ssize_t)i, row);
+    PyObject *row =
+        Py_BuildValue("(ssszN)", d->domain, d->name, d->doc ? d->doc : "", d->types, since);
+    if (!row)
+      Py_CLEAR(list);
+    else
+      PyList_SET_ITEM(list, (Py_ssize_t)i, row);
   }
   return list;
 }
@@ -537,8 +564,9 @@ static int module_clear(PyObject *m) {
   return 0;
 }
 static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, module_exec}, {0, NULL}};
-static struct PyModuleDef module_def = {PyModuleDef_HEAD_INIT, .m_name = "_core", .m_size = sizeof(module_state),
-                                        .m_methods = module_methods, .m_slots = module_slots,
-                                        .m_traverse = module_traverse, .m_clear = module_clear};
+static struct PyModuleDef module_def = {
+    PyModuleDef_HEAD_INIT,       .m_name = "_core",       .m_size = sizeof(module_state),
+    .m_methods = module_methods, .m_slots = module_slots, .m_traverse = module_traverse,
+    .m_clear = module_clear};
 PyMODINIT_FUNC PyInit__core(void);
 PyMODINIT_FUNC PyInit__core(void) { return PyModuleDef_Init(&module_def); }

@@ -123,7 +123,8 @@ uint8_t mrt_f32_to_f8(mrt_dtype kind, float f, bool saturate) {
   uint8_t nan = s.uz ? 0x80 : s.fn ? (uint8_t)(sign | 0x7f) : (uint8_t)(sign | 0x7f);
   uint8_t top = s.uz ? 0x7f : s.fn ? 0x7e : 0x7b; /* largest finite */
   uint8_t over = saturate ? (uint8_t)(sign | top)
-                          : s.fn ? nan : (uint8_t)(sign | 0x7c); /* e5m2 has an infinity */
+                 : s.fn   ? nan
+                          : (uint8_t)(sign | 0x7c); /* e5m2 has an infinity */
   if (isnan(f)) return nan;
   float a = fabsf(f);
   if (isinf(f)) return over;
@@ -259,7 +260,8 @@ void mrt_elem_set_f64(mrt_dtype dtype, void *data, int64_t i, double v) {
     case MRT_BOOL: ((uint8_t *)data)[i] = v != 0; break;
     case MRT_UINT64:
       ((uint64_t *)data)[i] = v >= 9223372036854775808.0 && v < 18446744073709551616.0
-                                  ? (uint64_t)v : (uint64_t)to_i64(v);
+                                  ? (uint64_t)v
+                                  : (uint64_t)to_i64(v);
       break;
     case MRT_UNDEFINED:
     case MRT_STRING:

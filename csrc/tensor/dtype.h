@@ -13,13 +13,13 @@ typedef enum mrt_dtype {
   MRT_DTYPE_COUNT = 27
 } mrt_dtype;
 
-bool mrt_dtype_valid(int number);           /* a number from a file */
-int mrt_dtype_bits(mrt_dtype dtype);        /* string: 64 (a pointer) */
+bool mrt_dtype_valid(int number);            /* a number from a file */
+int mrt_dtype_bits(mrt_dtype dtype);         /* string: 64 (a pointer) */
 const char *mrt_dtype_name(mrt_dtype dtype); /* "float"; "undefined" */
 const char *mrt_dtype_numpy_name(mrt_dtype dtype);
 mrt_dtype mrt_dtype_from_name(const char *name, size_t len); /* MRT_UNDEFINED if none */
-bool mrt_dtype_is_float(mrt_dtype dtype);   /* every floating kind, not complex */
-bool mrt_dtype_is_int(mrt_dtype dtype);     /* signed or unsigned integers, not bool */
+bool mrt_dtype_is_float(mrt_dtype dtype);                    /* every floating kind, not complex */
+bool mrt_dtype_is_int(mrt_dtype dtype); /* signed or unsigned integers, not bool */
 bool mrt_dtype_is_signed(mrt_dtype dtype);
 /* Bytes of n elements; false on overflow or n < 0. */
 bool mrt_dtype_bytes(mrt_dtype dtype, int64_t n, size_t *out);
@@ -28,11 +28,14 @@ bool mrt_dtype_bytes(mrt_dtype dtype, int64_t n, size_t *out);
 float mrt_f16_to_f32(uint16_t h);
 uint16_t mrt_f32_to_f16(float f);
 static inline float mrt_bf16_to_f32(uint16_t h) {
-  union { uint32_t u; float f; } v = {(uint32_t)h << 16};
+  union {
+    uint32_t u;
+    float f;
+  } v = {(uint32_t)h << 16};
   return v.f;
 }
-uint16_t mrt_f32_to_bf16(float f); /* NaN stays NaN */
-float mrt_f8_to_f32(mrt_dtype kind, uint8_t v);            /* the four float8 kinds and e8m0 */
+uint16_t mrt_f32_to_bf16(float f);              /* NaN stays NaN */
+float mrt_f8_to_f32(mrt_dtype kind, uint8_t v); /* the four float8 kinds and e8m0 */
 uint8_t mrt_f32_to_f8(mrt_dtype kind, float f, bool saturate);
 float mrt_f4_to_f32(uint8_t nibble);
 uint8_t mrt_f32_to_f4(float f);

@@ -1,40 +1,40 @@
 /* Include template over the native integer types: see each_float.h. */
-#define T int8_t
+#define T       int8_t
 #define NAME(x) x##_i8
 #include MRT_TEMPLATE
 #undef T
 #undef NAME
-#define T int16_t
+#define T       int16_t
 #define NAME(x) x##_i16
 #include MRT_TEMPLATE
 #undef T
 #undef NAME
-#define T int32_t
+#define T       int32_t
 #define NAME(x) x##_i32
 #include MRT_TEMPLATE
 #undef T
 #undef NAME
-#define T int64_t
+#define T       int64_t
 #define NAME(x) x##_i64
 #include MRT_TEMPLATE
 #undef T
 #undef NAME
-#define T uint8_t
+#define T       uint8_t
 #define NAME(x) x##_u8
 #include MRT_TEMPLATE
 #undef T
 #undef NAME
-#define T uint16_t
+#define T       uint16_t
 #define NAME(x) x##_u16
 #include MRT_TEMPLATE
 #undef T
 #undef NAME
-#define T uint32_t
+#define T       uint32_t
 #define NAME(x) x##_u32
 #include MRT_TEMPLATE
 #undef T
 #undef NAME
-#define T uint64_t
+#define T       uint64_t
 #define NAME(x) x##_u64
 #include MRT_TEMPLATE
 #undef T

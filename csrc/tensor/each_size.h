@@ -6,27 +6,27 @@ typedef struct mrt_u128 {
   uint64_t lo, hi;
 } mrt_u128;
 #endif
-#define T uint8_t
+#define T       uint8_t
 #define NAME(x) x##_1
 #include MRT_TEMPLATE
 #undef T
 #undef NAME
-#define T uint16_t
+#define T       uint16_t
 #define NAME(x) x##_2
 #include MRT_TEMPLATE
 #undef T
 #undef NAME
-#define T uint32_t
+#define T       uint32_t
 #define NAME(x) x##_4
 #include MRT_TEMPLATE
 #undef T
 #undef NAME
-#define T uint64_t
+#define T       uint64_t
 #define NAME(x) x##_8
 #include MRT_TEMPLATE
 #undef T
 #undef NAME
-#define T mrt_u128
+#define T       mrt_u128
 #define NAME(x) x##_16
 #include MRT_TEMPLATE
 #undef T

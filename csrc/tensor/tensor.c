@@ -107,11 +107,10 @@ static void copy_row(void *arg, const int64_t *offsets, int64_t out, int64_t n) 
 mrt_status *mrt_tensor_copy_into(mrt_tensor *dst, const mrt_tensor *src) {
   if (dst->dtype != src->dtype || !mrt_shape_equal(dst->rank, dst->dims, src->rank, src->dims)) {
     char a[160], b[160];
-    return MRT_ERR(MRT_INVALID_ARGUMENT, "copy from %s %s to %s %s",
-                   mrt_dtype_name((mrt_dtype)src->dtype),
-                   mrt_shape_format(a, sizeof a, src->rank, src->dims),
-                   mrt_dtype_name((mrt_dtype)dst->dtype),
-                   mrt_shape_format(b, sizeof b, dst->rank, dst->dims));
+    return MRT_ERR(
+        MRT_INVALID_ARGUMENT, "copy from %s %s to %s %s", mrt_dtype_name((mrt_dtype)src->dtype),
+        mrt_shape_format(a, sizeof a, src->rank, src->dims), mrt_dtype_name((mrt_dtype)dst->dtype),
+        mrt_shape_format(b, sizeof b, dst->rank, dst->dims));
   }
   if (!mrt_device_is_host(src->device) || !mrt_device_is_host(dst->device))
     return MRT_ERR(MRT_FAIL, "copy of device memory without its provider");

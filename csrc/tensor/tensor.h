@@ -61,9 +61,9 @@ typedef struct mrt_value {
 
 typedef struct mrt_tensor {
   mrt_value base;
-  uint8_t dtype;   /* mrt_dtype */
-  uint8_t layout;  /* mrt_layout */
-  bool strided;    /* false: contiguous, strides not filled in */
+  uint8_t dtype;  /* mrt_dtype */
+  uint8_t layout; /* mrt_layout */
+  bool strided;   /* false: contiguous, strides not filled in */
   int rank;
   int64_t dims[MRT_MAX_RANK];
   int64_t strides[MRT_MAX_RANK]; /* in elements, may be negative or 0; only if strided */
@@ -132,9 +132,9 @@ const char *mrt_shape_format(char *buf, size_t cap, int rank, const int64_t *dim
 #define MRT_BCAST_MAX 8 /* inputs */
 typedef struct mrt_bcast {
   int n_in;
-  int rank;                                      /* after merging, >= 1 */
-  int64_t dims[MRT_MAX_RANK];                    /* output */
-  int64_t strides[MRT_BCAST_MAX][MRT_MAX_RANK];  /* elements */
+  int rank;                                     /* after merging, >= 1 */
+  int64_t dims[MRT_MAX_RANK];                   /* output */
+  int64_t strides[MRT_BCAST_MAX][MRT_MAX_RANK]; /* elements */
 } mrt_bcast;
 /* MRT_INVALID_ARGUMENT when an input does not broadcast to out_dims. Inputs may be strided. */
 mrt_status *mrt_bcast_init(mrt_bcast *b, int n_in, const mrt_tensor *const *in, int out_rank,
@@ -150,9 +150,9 @@ mrt_status *mrt_broadcast_shapes(int rank_a, const int64_t *a, int rank_b, const
 /* --- strings --- */
 mrt_status *mrt_string_create(const mrt_alloc *alloc, const char *bytes, size_t len,
                               mrt_string **out) MRT_MUST_CHECK; /* len 0 gives NULL */
-mrt_string *mrt_string_retain(mrt_string *s); /* NULL stays NULL */
-void mrt_string_release(mrt_string *s);       /* strings remember nothing: they use the default
-                                                 allocator whatever `alloc` was */
+mrt_string *mrt_string_retain(mrt_string *s);                   /* NULL stays NULL */
+void mrt_string_release(mrt_string *s); /* strings remember nothing: they use the default
+                                           allocator whatever `alloc` was */
 static inline const char *mrt_string_bytes(const mrt_string *s) { return s ? s->bytes : ""; }
 static inline size_t mrt_string_len(const mrt_string *s) { return s ? s->len : 0; }
 /* After a raw move of pointers into a string tensor: takes one reference for each element. */
@@ -187,7 +187,8 @@ typedef struct mrt_sparse { /* COO */
 
 mrt_status *mrt_sequence_create(const mrt_alloc *alloc, mrt_dtype elem_dtype,
                                 mrt_sequence **out) MRT_MUST_CHECK;
-mrt_status *mrt_sequence_append(mrt_sequence *s, mrt_value *take) MRT_MUST_CHECK; /* owns it, even on failure */
+mrt_status *mrt_sequence_append(mrt_sequence *s,
+                                mrt_value *take) MRT_MUST_CHECK; /* owns it, even on failure */
 mrt_status *mrt_mapping_create(const mrt_alloc *alloc, mrt_tensor *take_keys,
                                mrt_tensor *take_values, mrt_mapping **out) MRT_MUST_CHECK;
 mrt_status *mrt_optional_create(const mrt_alloc *alloc, mrt_value *take_item,

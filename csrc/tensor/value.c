@@ -107,8 +107,7 @@ mrt_status *mrt_sequence_create(const mrt_alloc *alloc, mrt_dtype elem_dtype, mr
 }
 
 mrt_status *mrt_sequence_append(mrt_sequence *s, mrt_value *take) {
-  mrt_status *st =
-      mrt_mem_grow(s->alloc, (void **)&s->items, &s->cap, s->n + 1, sizeof *s->items);
+  mrt_status *st = mrt_mem_grow(s->alloc, (void **)&s->items, &s->cap, s->n + 1, sizeof *s->items);
   if (st) {
     mrt_value_release(take);
     return st;
@@ -143,8 +142,7 @@ mrt_status *mrt_optional_create(const mrt_alloc *alloc, mrt_value *take_item, mr
 }
 
 mrt_status *mrt_sparse_create(const mrt_alloc *alloc, int rank, const int64_t *dims,
-                              mrt_tensor *take_values, mrt_tensor *take_indices,
-                              mrt_sparse **out) {
+                              mrt_tensor *take_values, mrt_tensor *take_indices, mrt_sparse **out) {
   int64_t count;
   *out = NULL;
   mrt_status *st = mrt_shape_count(rank, dims, &count);

@@ -72,7 +72,8 @@ static void test_expr(void) {
   CHECK(mrt_expr_floordiv(t, mrt_expr_mul(t, ns, k), mrt_expr_mul(t, n, k)) == s);
   CHECK(mrt_expr_sub(t, mrt_expr_add(t, n, k), k) == n);
   CHECK(mrt_expr_max(t, mrt_expr_const(t, 0), n) == n);
-  const mrt_expr *half = mrt_expr_floordiv(t, mrt_expr_add(t, n, mrt_expr_const(t, 1)), mrt_expr_const(t, 2));
+  const mrt_expr *half =
+      mrt_expr_floordiv(t, mrt_expr_add(t, n, mrt_expr_const(t, 1)), mrt_expr_const(t, 2));
   int64_t values[2] = {7, 5}, out = 0;
   CHECK(mrt_expr_eval(half, values, 2, &out));
   CHECK_EQ_I(out, 4);

@@ -90,8 +90,9 @@ static mrt_status *kernel_create(const mrt_provider *p, const mrt_node *node, mr
   *out = NULL;
   if (row) return row->create(p, node, out);
   if (!node->def || !node->def->run)
-    return MRT_ERR(MRT_NOT_IMPLEMENTED, "Could not find an implementation for %s(%d) node with name '%s'",
-                   node->op_type, node->version, node->name);
+    return MRT_ERR(MRT_NOT_IMPLEMENTED,
+                   "Could not find an implementation for %s(%d) node with name '%s'", node->op_type,
+                   node->version, node->name);
   reference_kernel *k;
   MRT_TRY(mrt_kernel_new(p->env->alloc, sizeof *k, "reference", reference_run, NULL, &k));
   k->op_run = node->def->run;
@@ -131,8 +132,10 @@ static mrt_status *copy(const mrt_provider *p, mrt_tensor *dst, const mrt_tensor
 
 static void destroy(mrt_provider *p) { mrt_mem_free(p->env->alloc, p); }
 
-static const mrt_provider_vtbl vtbl = {.claims = claims, .fuse = fuse,
-                                       .kernel_create = kernel_create, .copy = copy,
+static const mrt_provider_vtbl vtbl = {.claims = claims,
+                                       .fuse = fuse,
+                                       .kernel_create = kernel_create,
+                                       .copy = copy,
                                        .destroy = destroy};
 
 mrt_status *mrt_cpu_provider_create(const mrt_provider_env *env, mrt_provider **out) {

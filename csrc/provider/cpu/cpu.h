@@ -31,7 +31,7 @@ void mrt_kernel_free(mrt_kernel *k); /* the plain destroy: frees the object only
 /* dtype of input/output i, MRT_UNDEFINED if unknown or absent; helpers for match functions. */
 mrt_dtype mrt_node_in_dtype(const mrt_node *node, int i);
 mrt_dtype mrt_node_out_dtype(const mrt_node *node, int i);
-int mrt_node_in_rank(const mrt_node *node, int i);            /* -1 unknown */
+int mrt_node_in_rank(const mrt_node *node, int i);                /* -1 unknown */
 const mrt_tensor *mrt_node_in_const(const mrt_node *node, int i); /* NULL if not constant */
 
 #endif

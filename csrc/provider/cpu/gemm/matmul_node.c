@@ -7,7 +7,7 @@
 
 typedef struct matmul_kernel {
   mrt_kernel k;
-  float *packed; /* NULL: B is not constant */
+  float *packed;         /* NULL: B is not constant */
   int64_t pk, pn, batch; /* shape of what was packed */
   float alpha, beta;
   bool trans_a, trans_b, gemm;
@@ -36,7 +36,8 @@ static mrt_status *read_shapes(const matmul_kernel *q, const mrt_tensor *a, cons
   s->k = a->dims[a->rank - (q->trans_a ? 2 : 1)];
   s->n = b->dims[b->rank - (q->trans_b ? 2 : 1)];
   if (s->k != kb) return MRT_ERR(MRT_INVALID_ARGUMENT, "MatMul dimension mismatch");
-  int64_t na = mrt_tensor_count(a), nb = mrt_tensor_count(b), one_a = s->m * s->k, one_b = s->k * s->n;
+  int64_t na = mrt_tensor_count(a), nb = mrt_tensor_count(b), one_a = s->m * s->k,
+          one_b = s->k * s->n;
   s->batch = 1;
   for (int i = 0; i < y->rank - 2; ++i) s->batch *= y->dims[i];
   int64_t ba = one_a ? na / one_a : s->batch, bb = one_b ? nb / one_b : s->batch;
@@ -103,12 +104,22 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
   void *scratch = NULL;
   size_t bytes = mrt_gemm_scratch_size(&c->par, s.m, s.n, s.k, q->trans_a);
   if (bytes) MRT_TRY(mrt_scratch(c, bytes, &scratch));
-  mrt_gemm g = {.m = s.m, .n = s.n, .k = s.k, .a = a->data, .lda = q->trans_a ? s.m : s.k,
-                .a_trans = q->trans_a, .b = packed, .c = y->data, .ldc = s.n, .epi = &e};
-  mrt_gemm_batch batch = {.batch = s.batch, .a = s.sa, .b = s.sb ? (int64_t)panel : 0,
-                          .c = s.m * s.n};
-  if (s.batch == 1) mrt_gemm_run(&c->par, &g, scratch);
-  else mrt_gemm_run_batch(&c->par, &g, &batch, scratch);
+  mrt_gemm g = {.m = s.m,
+                .n = s.n,
+                .k = s.k,
+                .a = a->data,
+                .lda = q->trans_a ? s.m : s.k,
+                .a_trans = q->trans_a,
+                .b = packed,
+                .c = y->data,
+                .ldc = s.n,
+                .epi = &e};
+  mrt_gemm_batch batch = {
+      .batch = s.batch, .a = s.sa, .b = s.sb ? (int64_t)panel : 0, .c = s.m * s.n};
+  if (s.batch == 1)
+    mrt_gemm_run(&c->par, &g, scratch);
+  else
+    mrt_gemm_run_batch(&c->par, &g, &batch, scratch);
   return NULL;
 }
 

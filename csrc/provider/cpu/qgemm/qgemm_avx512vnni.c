@@ -145,11 +145,11 @@ INLINE void tile(const mrt_qtile *t, const int rows, const int nv, const int pha
     tile(t, rows, 1, rows < 3 ? 4 : rows < 8 ? 2 : 1);  \
   }
 TILE(1)
-TILE(2) TILE(3) TILE(4) TILE(5) TILE(6) TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12) TILE(13)
-    TILE(14)
+TILE(2)
+TILE(3) TILE(4) TILE(5) TILE(6) TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14)
 
-        static void quantize(const float *x, int64_t n, float inv, int32_t zero, bool is_signed,
-                             uint8_t *y) {
+    static void quantize(const float *x, int64_t n, float inv, int32_t zero, bool is_signed,
+                         uint8_t *y) {
   const __m512 lo = _mm512_set1_ps((float)((is_signed ? -128 : 0) - zero));
   const __m512 hi = _mm512_set1_ps((float)((is_signed ? 127 : 255) - zero)),
                vinv = _mm512_set1_ps(inv);
