@@ -1,4 +1,5 @@
 /* Cast and CastLike: every number type to every other; strings to and from numbers. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -43,37 +44,72 @@ typedef struct job {
   const mrt_tensor *x;
   mrt_tensor *y;
   bool saturate;
+  mrt_round round; /* to float8e8m0 only */
 } job;
 static bool is_f8(mrt_dtype d) { return d >= MRT_FLOAT8E4M3FN && d <= MRT_FLOAT8E5M2FNUZ; }
 static void convert(void *arg, int64_t begin, int64_t end) {
   const job *j = arg;
   mrt_dtype from = (mrt_dtype)j->x->dtype, to = (mrt_dtype)j->y->dtype;
-  float block[256];
   bool exact_int =
       (mrt_dtype_is_int(from) || from == MRT_BOOL) && (mrt_dtype_is_int(to) || to == MRT_BOOL);
-  bool small = mrt_dtype_bits(to) < 8; /* neighbours share bytes: one thread only, see run */
-  (void)small;
+  uint8_t *bytes = j->y->data;
   if (exact_int) {
     for (int64_t i = begin; i < end; ++i)
       mrt_elem_set_i64(to, j->y->data, i, mrt_elem_get_i64(from, j->x->data, i));
   } else if (to == MRT_FLOAT) {
     mrt_convert_to_f32(from, j->x->data, begin, end - begin, (float *)j->y->data + begin);
-  } else if (is_f8(to) || to == MRT_FLOAT8E8M0) {
+  } else if (is_f8(to)) {
     for (int64_t i = begin; i < end; ++i)
-      ((uint8_t *)j->y->data)[i] =
-          mrt_f32_to_f8(to, (float)mrt_elem_get_f64(from, j->x->data, i), j->saturate);
+      bytes[i] = mrt_f32_to_f8(to, (float)mrt_elem_get_f64(from, j->x->data, i), j->saturate);
+  } else if (to == MRT_FLOAT8E8M0) {
+    for (int64_t i = begin; i < end; ++i)
+      bytes[i] =
+          mrt_f32_to_e8m0((float)mrt_elem_get_f64(from, j->x->data, i), j->round, j->saturate);
   } else if (from == MRT_FLOAT && (to == MRT_FLOAT16 || to == MRT_BFLOAT16)) {
     mrt_convert_from_f32(to, j->y->data, begin, end - begin, (const float *)j->x->data + begin);
   } else {
-    (void)block;
     for (int64_t i = begin; i < end; ++i)
       mrt_elem_set_f64(to, j->y->data, i, mrt_elem_get_f64(from, j->x->data, i));
   }
 }
 
+/* The whole text must be one number that the type can hold. */
+static mrt_status *from_string(const mrt_string *text, mrt_dtype to, void *data, int64_t i) {
+  const char *s = mrt_string_bytes(text);
+  char *end = NULL;
+  errno = 0;
+  if (to == MRT_UINT64) {
+    mrt_elem_set_i64(to, data, i, (int64_t)strtoull(s, &end, 10));
+  } else if (mrt_dtype_is_int(to)) {
+    long long v = strtoll(s, &end, 10);
+    mrt_elem_set_i64(to, data, i, v);
+    if (mrt_elem_get_i64(to, data, i) != v) errno = ERANGE;
+  } else {
+    mrt_elem_set_f64(to, data, i, strtod(s, &end));
+    errno = 0; /* infinity and denormal numbers are values */
+  }
+  if (end == s || end != s + mrt_string_len(text))
+    return MRT_ERR(MRT_INVALID_ARGUMENT, "Cast: '%.40s' is not a number", s);
+  if (errno == ERANGE)
+    return MRT_ERR(MRT_INVALID_ARGUMENT, "Cast: '%.40s' is out of range for %s", s,
+                   mrt_dtype_name(to));
+  return NULL;
+}
+
+static mrt_status *read_round(const mrt_node *node, mrt_round *out) {
+  const char *mode = mrt_node_str(node, "round_mode");
+  *out = strcmp(mode, "down") == 0      ? MRT_ROUND_DOWN
+         : strcmp(mode, "nearest") == 0 ? MRT_ROUND_NEAREST
+                                        : MRT_ROUND_UP;
+  return *out != MRT_ROUND_UP || !*mode || strcmp(mode, "up") == 0
+             ? NULL
+             : MRT_ERR(MRT_INVALID_ARGUMENT, "round_mode '%.20s' is not up, down or nearest", mode);
+}
+
 static mrt_status *run(mrt_kctx *c) {
-  job j = {mrt_in(c, 0), mrt_out(c, 0), mrt_node_int(c->node, "saturate") != 0};
+  job j = {mrt_in(c, 0), mrt_out(c, 0), mrt_node_int(c->node, "saturate") != 0, MRT_ROUND_UP};
   if (!j.y) return NULL;
+  MRT_TRY(read_round(c->node, &j.round));
   int64_t n = mrt_tensor_count(j.x);
   mrt_dtype from = (mrt_dtype)j.x->dtype, to = (mrt_dtype)j.y->dtype;
   if (from == to) return mrt_tensor_copy_into(j.y, j.x);
@@ -83,22 +119,14 @@ static mrt_status *run(mrt_kctx *c) {
     for (int64_t i = 0; i < n; ++i) MRT_TRY(to_string(j.x, i, &((mrt_string **)j.y->data)[i]));
     return NULL;
   }
+  if (mrt_dtype_bits(to) < 8) memset(j.y->data, 0, j.y->bytes);
   if (from == MRT_STRING) {
-    for (int64_t i = 0; i < n; ++i) {
-      const char *s = mrt_string_bytes(((mrt_string **)j.x->data)[i]);
-      char *end;
-      bool is_int = mrt_dtype_is_int(to);
-      long long v = is_int ? strtoll(s, &end, 10) : 0;
-      if (is_int)
-        mrt_elem_set_i64(to, j.y->data, i, v);
-      else
-        mrt_elem_set_f64(to, j.y->data, i, strtod(s, &end));
-      if (end == s) return MRT_ERR(MRT_INVALID_ARGUMENT, "Cast: '%.40s' is not a number", s);
-    }
+    for (int64_t i = 0; i < n; ++i)
+      MRT_TRY(from_string(((mrt_string **)j.x->data)[i], to, j.y->data, i));
     return NULL;
   }
-  if (mrt_dtype_bits(to) < 8)
-    memset(j.y->data, 0, j.y->bytes), convert(&j, 0, n);
+  if (mrt_dtype_bits(to) < 8) /* neighbours share bytes: one thread only */
+    convert(&j, 0, n);
   else
     mrt_par_range(&c->par, n, 0.5, convert, &j);
   return NULL;

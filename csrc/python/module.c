@@ -8,6 +8,7 @@
 #include "base/threads.h"
 #include "exec/session.h"
 #include "plan/plan.h"
+#include "python/ml_types.h"
 
 typedef struct module_state {
   PyObject *raise; /* macart._errors.make(code, name, class, message) -> exception */
@@ -105,12 +106,14 @@ static mrt_tensor *from_array(module_state *state, PyObject *obj) {
     return strings_from_array(state, a, dims);
   size_t k = 0;
   while (k < N_TYPES && numpy_types[k].npy != type) ++k;
-  if (k == N_TYPES) {
+  mrt_dtype dtype = k < N_TYPES ? numpy_types[k].dtype : mrt_ml_dtype((PyObject *)PyArray_DESCR(a));
+  if (!dtype) {
     PyErr_Format(PyExc_RuntimeError, "Numpy_type %d can't be converted to MLDataType.", type);
     return NULL;
   }
   npy_intp size = PyArray_ITEMSIZE(a);
-  bool whole = PyArray_ISALIGNED(a) && PyArray_ISNOTSWAPPED(a);
+  bool narrow = mrt_dtype_bits(dtype) < 8;
+  bool whole = !narrow && PyArray_ISALIGNED(a) && PyArray_ISNOTSWAPPED(a);
   for (int i = 0; i < rank; ++i) {
     whole = whole && PyArray_STRIDE(a, i) % size == 0;
     strides[i] = PyArray_STRIDE(a, i) / size;
@@ -120,13 +123,13 @@ static mrt_tensor *from_array(module_state *state, PyObject *obj) {
             : PyArray_FromAny(obj, PyArray_DescrFromType(type), 0, 0, NPY_ARRAY_DEFAULT, NULL);
   if (!owner) return NULL;
   mrt_tensor *t = NULL;
+  void *data = PyArray_DATA((PyArrayObject *)owner);
   mrt_status *st =
-      mrt_tensor_wrap(mrt_alloc_default(), numpy_types[k].dtype, rank, dims, whole ? strides : NULL,
-                      PyArray_DATA((PyArrayObject *)owner), MRT_HOST, release_array, owner, &t);
-  if (st) {
-    Py_DECREF(owner);
-    return (void *)raise_status(state, st);
-  }
+      narrow ? mrt_ml_pack(dtype, rank, dims, data, &t)
+             : mrt_tensor_wrap(mrt_alloc_default(), dtype, rank, dims, whole ? strides : NULL, data,
+                               MRT_HOST, release_array, owner, &t);
+  if (st || narrow) Py_DECREF(owner);
+  if (st) return (void *)raise_status(state, st);
   t->base.flags |= MRT_VALUE_READONLY;
   return t;
 }
@@ -190,10 +193,9 @@ static PyObject *to_python(mrt_value *take) {
   size_t k = 0;
   while (k < N_TYPES && numpy_types[k].dtype != (mrt_dtype)t->dtype) ++k;
   if (k == N_TYPES) {
-    PyErr_Format(PyExc_NotImplementedError, "numpy outputs of %s",
-                 mrt_dtype_name((mrt_dtype)t->dtype));
+    PyObject *out = mrt_ml_array(t);
     mrt_value_release(take);
-    return NULL;
+    return out;
   }
   PyObject *a = PyArray_SimpleNewFromData(t->rank, dims, numpy_types[k].npy, t->data);
   PyObject *capsule = a ? PyCapsule_New(take, "macart.value", capsule_free) : NULL;

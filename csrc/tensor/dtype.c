@@ -107,17 +107,20 @@ float mrt_f8_to_f32(mrt_dtype kind, uint8_t v) {
   return sign ? -f : f;
 }
 
+uint8_t mrt_f32_to_e8m0(float f, mrt_round round, bool saturate) {
+  uint32_t u = bits_of(f), e = u >> 23 & 255, m = u & 0x7fffff;
+  bool up = false;
+  if (e == 255) return 255; /* NaN; infinities too, this format has none */
+  if (round == MRT_ROUND_UP)
+    up = m != 0;
+  else if (round == MRT_ROUND_NEAREST) /* halves go up, but to 2^-126 only from above the half */
+    up = e ? m >= 0x400000 : m > 0x400000;
+  if (up && !(saturate && e == 254)) ++e;
+  return (uint8_t)e;
+}
+
 uint8_t mrt_f32_to_f8(mrt_dtype kind, float f, bool saturate) {
-  if (kind == MRT_FLOAT8E8M0) {
-    if (isnan(f)) return 255;
-    if (!(f > 0)) return 0;
-    if (isinf(f)) return saturate ? 254 : 255;
-    int e;
-    float m = frexpf(f, &e); /* f = m * 2^e, m in [0.5, 1): round half up */
-    e += m >= 0.75f ? 0 : -1;
-    e += 127;
-    return (uint8_t)(e < 0 ? 0 : e > 254 ? 254 : e);
-  }
+  if (kind == MRT_FLOAT8E8M0) return mrt_f32_to_e8m0(f, MRT_ROUND_UP, saturate);
   small s = small_kind(kind);
   uint8_t sign = signbit(f) ? 0x80 : 0;
   uint8_t nan = s.uz ? 0x80 : s.fn ? (uint8_t)(sign | 0x7f) : (uint8_t)(sign | 0x7f);
@@ -150,9 +153,9 @@ static const float f4_values[8] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
 float mrt_f4_to_f32(uint8_t n) { return n & 8 ? -f4_values[n & 7] : f4_values[n & 7]; }
 uint8_t mrt_f32_to_f4(float f) {
   uint8_t sign = signbit(f) ? 8 : 0;
-  if (isnan(f)) return 7; /* no NaN in this format: the largest value */
+  if (isnan(f)) return 8 ^ sign; /* no NaN in this format: ONNX's data has a zero */
   float a = fabsf(f);
-  if (a >= 5) return sign | 7;
+  if (a > 5) return sign | 7; /* the tie at 5 goes to 4 below */
   int best = 0;
   for (int i = 1; i < 8; ++i) {
     float d = fabsf(a - f4_values[i]), b = fabsf(a - f4_values[best]);

@@ -37,6 +37,9 @@ static inline float mrt_bf16_to_f32(uint16_t h) {
 uint16_t mrt_f32_to_bf16(float f);              /* NaN stays NaN */
 float mrt_f8_to_f32(mrt_dtype kind, uint8_t v); /* the four float8 kinds and e8m0 */
 uint8_t mrt_f32_to_f8(mrt_dtype kind, float f, bool saturate);
+/* The sign is dropped: the format has none. */
+typedef enum mrt_round { MRT_ROUND_UP, MRT_ROUND_DOWN, MRT_ROUND_NEAREST } mrt_round;
+uint8_t mrt_f32_to_e8m0(float f, mrt_round round, bool saturate);
 float mrt_f4_to_f32(uint8_t nibble);
 uint8_t mrt_f32_to_f4(float f);
 
