@@ -125,6 +125,15 @@ static mrt_status *make_providers(mrt_session *s, const mrt_session_options *o) 
   return NULL;
 }
 
+/* One message a line: a logger cuts long ones. */
+static void log_lines(const mrt_logger *log, const char *text) {
+  for (const char *end; *text; text = end + (*end == '\n')) {
+    end = strchr(text, '\n');
+    if (!end) end = text + strlen(text);
+    MRT_LOG(log, MRT_INFO, "%.*s", (int)(end - text), text);
+  }
+}
+
 static mrt_status *optimize(mrt_session *s) {
   mrt_pass_ctx ctx = {.model = s->model,
                       .ops = s->ops,
@@ -153,7 +162,7 @@ static mrt_status *optimize(mrt_session *s) {
     mrt_str_init(&text, s->alloc);
     st = mrt_model_print(s->model, &text);
     const mrt_logger loud = {0, "ir"};
-    if (!st) MRT_LOG(&loud, MRT_INFO, "%.1900s", mrt_str_cstr(&text));
+    if (!st) log_lines(&loud, mrt_str_cstr(&text));
     mrt_str_deinit(&text);
   }
   if (!st)

@@ -400,6 +400,13 @@ void mrt_expr_bounds(const mrt_expr *e, int64_t *lo, int64_t *hi) {
   *hi = hi_ok ? h : INT64_MAX;
 }
 
+/* max(a, min(a, x)) and min(a, max(a, x)) are a. */
+static bool absorbs(const mrt_expr *a, const mrt_expr *b, bool max) {
+  const mono *m = b->n == 1 && b->t[0].coef == 1 ? b->t[0].m : NULL;
+  if (!m || m->n != 1 || m->p[0].n != 1 || m->p[0].atom->op != (max ? MIN : MAX)) return false;
+  return m->p[0].atom->a == a || m->p[0].atom->b == a;
+}
+
 static const mrt_expr *min_max(mrt_symtab *t, const mrt_expr *a, const mrt_expr *b, bool max) {
   int64_t lo, hi;
   const mrt_expr *d = mrt_expr_sub(t, a, b);
@@ -407,6 +414,8 @@ static const mrt_expr *min_max(mrt_symtab *t, const mrt_expr *a, const mrt_expr 
   mrt_expr_bounds(d, &lo, &hi);
   if (lo >= 0) return max ? a : b;
   if (hi <= 0) return max ? b : a;
+  if (absorbs(a, b, max)) return a;
+  if (absorbs(b, a, max)) return b;
   if (a->id > b->id) { /* commutative: one order */
     const mrt_expr *s = a;
     a = b;

@@ -170,22 +170,42 @@ static const mrt_expr *fold_div(mrt_symtab *t, const mrt_expr *a, const mrt_expr
   mrt_expr_bounds(b, &l2, &h2);
   return a && b && lo >= 0 && l2 >= 0 ? mrt_expr_floordiv(t, a, b) : NULL;
 }
+static mrt_status *fold_pairs(mrt_infer *c, fold_fn fold, const mrt_expr *const *a, int na,
+                              const mrt_expr *const *b, int nb) {
+  const mrt_expr *out[64];
+  int n = na > nb ? na : nb;
+  if (n > 64 || (na != nb && na != 1 && nb != 1) || !na || !nb) return NULL;
+  for (int i = 0; i < n; ++i) out[i] = fold(c->sym, a[na == 1 ? 0 : i], b[nb == 1 ? 0 : i]);
+  return mrt_infer_out_elems(c, 0, n, out);
+}
 static mrt_status *infer_fold(mrt_infer *c, fold_fn fold) {
   int na, nb;
   MRT_TRY(mrt_infer_elementwise(c));
   if (mrt_infer_dtype(c, 0) != MRT_INT64 && mrt_infer_dtype(c, 0) != MRT_INT32) return NULL;
   if (mrt_infer_rank(c, 0) > 1 || mrt_infer_rank(c, 1) > 1) return NULL;
   const mrt_expr *const *a = mrt_infer_ints(c, 0, &na), *const *b = mrt_infer_ints(c, 1, &nb);
-  const mrt_expr *out[64];
-  int n = na > nb ? na : nb;
-  if (!a || !b || n > 64 || (na != nb && na != 1 && nb != 1) || !na || !nb) return NULL;
-  for (int i = 0; i < n; ++i) out[i] = fold(c->sym, a[na == 1 ? 0 : i], b[nb == 1 ? 0 : i]);
-  return mrt_infer_out_elems(c, 0, n, out);
+  return a && b ? fold_pairs(c, fold, a, na, b, nb) : NULL;
 }
 static mrt_status *infer_add(mrt_infer *c) { return infer_fold(c, mrt_expr_add); }
 static mrt_status *infer_sub(mrt_infer *c) { return infer_fold(c, mrt_expr_sub); }
 static mrt_status *infer_mul(mrt_infer *c) { return infer_fold(c, mrt_expr_mul); }
 static mrt_status *infer_div(mrt_infer *c) { return infer_fold(c, fold_div); }
+
+/* Shape tensors compared: exporters ask which entries of a target shape are -1. */
+static const mrt_expr *fold_equal(mrt_symtab *t, const mrt_expr *a, const mrt_expr *b) {
+  int64_t lo, hi;
+  const mrt_expr *d = mrt_expr_sub(t, a, b);
+  if (!d) return NULL;
+  mrt_expr_bounds(d, &lo, &hi);
+  return lo == 0 && hi == 0 ? mrt_expr_const(t, 1) : lo > 0 || hi < 0 ? mrt_expr_const(t, 0) : NULL;
+}
+static mrt_status *infer_equal(mrt_infer *c) {
+  int na, nb;
+  MRT_TRY(mrt_infer_compare(c));
+  if (mrt_infer_rank(c, 0) > 1 || mrt_infer_rank(c, 1) > 1) return NULL;
+  const mrt_expr *const *a = mrt_infer_ints(c, 0, &na), *const *b = mrt_infer_ints(c, 1, &nb);
+  return a && b ? fold_pairs(c, fold_equal, a, na, b, nb) : NULL;
+}
 
 /* Before opset 7: `broadcast` with `axis`, where the second shape is a slice of the first one. The
  * second operand is given trailing dims of 1 to say the same. */
@@ -242,7 +262,7 @@ static const mrt_op_version logic[] = {{1, legacy_broadcast}, {7}, {0}};
 static const mrt_op_version or_equal[] = {{12}, {16}, {0}};
 static const mrt_op_version many[] = {{1, drop_legacy}, {6}, {8}, {12}, {13}, {0}};
 #define PAIR .domain = "", .in = "A:T, B:T", .out = "C:T", .inplace = {{1, 0}, {2, 0}}
-#define TEST .domain = "", .in = "A:T, B:T", .out = "C:bool", .infer = mrt_infer_compare
+#define TEST .domain = "", .in = "A:T, B:T", .out = "C:bool"
 #define MANY                                                                  \
   .domain = "", .in = "data:T*", .out = "out:T", .flags = MRT_OP_ELEMENTWISE, \
   .infer = mrt_infer_elementwise, .versions = many
@@ -268,28 +288,56 @@ MRT_OP(Equal) = {TEST,
                  .name = "Equal",
                  .doc = "a == b",
                  .versions = compare,
+                 .infer = infer_equal,
                  .run = equal_run};
-MRT_OP(Greater) = {
-    TEST, NUM, .name = "Greater", .doc = "a > b", .versions = compare, .run = greater_run};
-MRT_OP(Less) = {TEST, NUM, .name = "Less", .doc = "a < b", .versions = compare, .run = less_run};
+MRT_OP(Greater) = {TEST,
+                   NUM,
+                   .name = "Greater",
+                   .doc = "a > b",
+                   .versions = compare,
+                   .infer = mrt_infer_compare,
+                   .run = greater_run};
+MRT_OP(Less) = {TEST,
+                NUM,
+                .name = "Less",
+                .doc = "a < b",
+                .versions = compare,
+                .infer = mrt_infer_compare,
+                .run = less_run};
 MRT_OP(GreaterOrEqual) = {TEST,
                           NUM,
                           .name = "GreaterOrEqual",
                           .doc = "a >= b",
                           .versions = or_equal,
+                          .infer = mrt_infer_compare,
                           .run = greater_equal_run};
-MRT_OP(LessOrEqual) = {
-    TEST, NUM, .name = "LessOrEqual", .doc = "a <= b", .versions = or_equal, .run = less_equal_run};
-MRT_OP(And) = {
-    TEST,          .types = "T=bool", .name = "And", .doc = "logical and", .versions = logic,
-    .run = and_run};
-MRT_OP(Or) = {TEST,         .types = "T=bool", .name = "Or", .doc = "logical or", .versions = logic,
+MRT_OP(LessOrEqual) = {TEST,
+                       NUM,
+                       .name = "LessOrEqual",
+                       .doc = "a <= b",
+                       .versions = or_equal,
+                       .infer = mrt_infer_compare,
+                       .run = less_equal_run};
+MRT_OP(And) = {TEST,
+               .types = "T=bool",
+               .name = "And",
+               .doc = "logical and",
+               .versions = logic,
+               .infer = mrt_infer_compare,
+               .run = and_run};
+MRT_OP(Or) = {TEST,
+              .types = "T=bool",
+              .name = "Or",
+              .doc = "logical or",
+              .versions = logic,
+              .infer = mrt_infer_compare,
               .run = or_run};
 MRT_OP(Xor) = {TEST,
                .types = "T=bool",
                .name = "Xor",
                .doc = "logical exclusive or",
                .versions = logic,
+               .infer = mrt_infer_compare,
                .run = xor_run};
 MRT_OP(Min) = {MANY, .types = "T=" MRT_T_NUMERIC, .name = "Min", .doc = "element-wise minimum",
                .run = min_run};

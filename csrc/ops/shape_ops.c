@@ -282,6 +282,13 @@ static mrt_status *expand_infer(mrt_infer *c) {
   const mrt_expr *const *s = mrt_infer_ints(c, 1, &n);
   const mrt_expr *dims[MRT_MAX_RANK];
   int64_t x, y;
+  if (rank >= 0 && !s && mrt_infer_rank(c, 1) == 1) { /* the rank at least */
+    int64_t len;
+    if (mrt_expr_is_const(mrt_infer_dim(c, 1, 0), &len) && len <= MRT_MAX_RANK) {
+      for (int i = 0; i < MRT_MAX_RANK; ++i) dims[i] = NULL;
+      return mrt_infer_out(c, 0, mrt_infer_dtype(c, 0), (int)len > rank ? (int)len : rank, dims);
+    }
+  }
   if (rank < 0 || !s || n > MRT_MAX_RANK)
     return mrt_infer_out(c, 0, mrt_infer_dtype(c, 0), -1, NULL);
   int r = n > rank ? n : rank;
