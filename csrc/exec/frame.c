@@ -5,12 +5,21 @@
 
 #define MAX_POOLED 8 /* free frames kept per plan */
 
+static void destroy_streams(mrt_frame *f) {
+  for (int i = 0; i < f->plan->n_providers && f->streams; ++i) {
+    const mrt_provider *p = f->plan->providers[i];
+    if (f->streams[i]) p->v->stream_destroy(p, f->streams[i]);
+  }
+  mrt_mem_free(f->plan->alloc, f->streams);
+  f->streams = NULL;
+}
+
 static void destroy(mrt_frame *f) {
   const mrt_alloc *a = f->plan->alloc;
-  for (int i = 0; i < f->plan->n_segments; ++i) {
-    if (f->evals) mrt_eval_release(f->evals[i]);
-    if (f->blocks) mrt_mem_free(a, f->blocks[i].data);
-  }
+  for (int i = 0; i < f->plan->n_segments && f->evals; ++i) mrt_eval_release(f->evals[i]);
+  for (int i = 0; i < f->plan->n_segments * f->plan->n_memories && f->blocks; ++i)
+    mrt_frame_block_free(f, i);
+  destroy_streams(f);
   for (size_t i = 0; i < f->n_scratch; ++i) mrt_mem_free(a, f->scratch[i]);
   mrt_mem_free(a, f->scratch);
   mrt_mem_free(a, f->scratch_size);
@@ -22,6 +31,40 @@ static void destroy(mrt_frame *f) {
   mrt_mem_free(a, f->blocks);
   mrt_mem_free(a, f->symbols);
   mrt_mem_free(a, f);
+}
+
+/* Block i lies in memory i % n_memories. */
+void mrt_frame_block_free(mrt_frame *f, int i) {
+  int memory = i % f->plan->n_memories;
+  if (!memory) {
+    mrt_mem_free(f->plan->alloc, f->blocks[i].data);
+  } else if (f->blocks[i].data) {
+    const mrt_provider *p = f->plan->providers[memory - 1];
+    p->v->mem_free(p, f->blocks[i].data);
+  }
+  f->blocks[i] = (struct mrt_block){0};
+}
+
+mrt_status *mrt_frame_block_new(mrt_frame *f, int i, size_t bytes) {
+  int memory = i % f->plan->n_memories;
+  struct mrt_block *b = &f->blocks[i];
+  mrt_frame_block_free(f, i);
+  if (!memory) {
+    MRT_TRY(mrt_mem_new_aligned(f->plan->alloc, bytes, MRT_ALIGN, &b->data));
+  } else if (bytes) {
+    const mrt_provider *p = f->plan->providers[memory - 1];
+    MRT_TRY_CTX(p->v->mem_alloc(p, bytes, &b->data), "%s", p->name);
+  }
+  b->size = bytes;
+  return NULL;
+}
+
+mrt_status *mrt_frame_tensor(const mrt_frame *f, int slot, mrt_dtype dtype, int rank,
+                             const int64_t *dims, mrt_tensor **out) {
+  const mrt_plan *p = f->plan;
+  int at = mrt_provider_of_device(p->providers, p->n_providers, p->slots[slot].var->device);
+  return at < 0 ? mrt_tensor_create(p->alloc, dtype, rank, dims, out)
+                : mrt_provider_tensor(p->providers[at], dtype, rank, dims, out);
 }
 
 static mrt_status *new_array(const mrt_plan *p, int n, size_t size, void *out) {
@@ -60,7 +103,8 @@ static mrt_status *create(mrt_plan *p, mrt_frame **out) {
   MRT_TRY_GOTO(st, fail, new_array(p, p->n_refs, sizeof *f->ptrs, &f->ptrs));
   MRT_TRY_GOTO(st, fail, new_array(p, p->n_steps, sizeof *f->steps, &f->steps));
   MRT_TRY_GOTO(st, fail, new_array(p, p->n_segments, sizeof *f->evals, &f->evals));
-  MRT_TRY_GOTO(st, fail, new_array(p, p->n_segments, sizeof *f->blocks, &f->blocks));
+  MRT_TRY_GOTO(st, fail,
+               new_array(p, p->n_segments * p->n_memories, sizeof *f->blocks, &f->blocks));
   MRT_TRY_GOTO(st, fail, new_array(p, p->n_symbols, sizeof *f->symbols, &f->symbols));
   wire(f);
   *out = f;
@@ -80,6 +124,37 @@ mrt_status *mrt_frame_acquire(mrt_plan *p, mrt_frame **out) {
   pthread_mutex_unlock(&p->lock);
   *out = f;
   return f ? NULL : create(p, out);
+}
+
+mrt_status *mrt_frame_streams(mrt_frame *f, void ***out) {
+  const mrt_plan *p = f->plan;
+  bool any = false;
+  for (int i = 0; i < p->n_providers; ++i) any = any || p->providers[i]->v->stream_create;
+  *out = f->streams;
+  if (!any || f->streams) return NULL;
+  MRT_TRY(new_array(p, p->n_providers, sizeof *f->streams, &f->streams));
+  for (int i = 0; i < p->n_providers; ++i) {
+    const mrt_provider *q = p->providers[i];
+    mrt_status *st = q->v->stream_create ? q->v->stream_create(q, &f->streams[i]) : NULL;
+    if (!st) continue;
+    destroy_streams(f);
+    return mrt_status_wrap(st, "%s", q->name);
+  }
+  *out = f->streams;
+  return NULL;
+}
+
+mrt_status *mrt_frame_sync(mrt_frame *f) {
+  mrt_status *st = NULL;
+  for (int i = 0; i < f->plan->n_providers && f->streams; ++i) {
+    const mrt_provider *p = f->plan->providers[i];
+    mrt_status *s = f->streams[i] ? p->v->stream_sync(p, f->streams[i]) : NULL;
+    if (st)
+      mrt_status_free(s);
+    else
+      st = mrt_status_wrap(s, "%s", p->name);
+  }
+  return st;
 }
 
 static void drop_values(mrt_frame *f) {

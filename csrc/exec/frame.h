@@ -12,6 +12,7 @@ typedef struct mrt_run { /* shared by the frames of one run */
   mrt_par par;
   const atomic_int *terminate;
   mrt_trace *trace;
+  void **streams; /* [n_providers], of the root frame; NULL: no provider has queues */
 } mrt_run;
 
 typedef struct mrt_step_ctx {
@@ -33,7 +34,8 @@ struct mrt_frame {
   struct mrt_block {
     void *data;
     size_t size;
-  } * blocks;       /* [n_segments] */
+  } * blocks;       /* [n_segments * n_memories] */
+  void **streams;   /* [n_providers]; made for root frames when a provider has queues */
   int64_t *symbols; /* [n_symbols]; -1 unbound */
   bool concrete;    /* this run does not trust the plan's sizes */
   void **scratch;   /* growing blocks; [0] is reused, all are freed back to one at step end */
@@ -42,6 +44,10 @@ struct mrt_frame {
 };
 
 mrt_status *mrt_frame_acquire(mrt_plan *plan, mrt_frame **out) MRT_MUST_CHECK; /* pooled */
+/* The queues of this frame as root of a run, made on first use; *out NULL when there are none. */
+mrt_status *mrt_frame_streams(mrt_frame *f, void ***out) MRT_MUST_CHECK;
+/* Waits for all of them; the first error. */
+mrt_status *mrt_frame_sync(mrt_frame *f) MRT_MUST_CHECK;
 void mrt_frame_recycle(mrt_frame *f);    /* drops what the run left, gives it back to the pool */
 void mrt_frames_destroy(mrt_plan *plan); /* all pooled frames, children too */
 mrt_status *mrt_frame_scratch(mrt_frame *f, size_t bytes, void **out) MRT_MUST_CHECK;
@@ -51,6 +57,13 @@ void mrt_frame_scratch_reset(mrt_frame *f);
  * (entries whose want[] is 0 stay NULL; want NULL: all). */
 mrt_status *mrt_frame_run(mrt_frame *f, const mrt_run *run, mrt_frame *parent, mrt_value *const *in,
                           const uint8_t *want, mrt_value **out) MRT_MUST_CHECK;
+
+/* Block i = segment * n_memories + memory; new: replaces what was there. */
+mrt_status *mrt_frame_block_new(mrt_frame *f, int i, size_t bytes) MRT_MUST_CHECK;
+void mrt_frame_block_free(mrt_frame *f, int i);
+/* A tensor in the memory where the slot's value lives. */
+mrt_status *mrt_frame_tensor(const mrt_frame *f, int slot, mrt_dtype dtype, int rank,
+                             const int64_t *dims, mrt_tensor **out) MRT_MUST_CHECK;
 
 /* Concrete inference before a step: allocates its outputs. */
 mrt_status *mrt_frame_concrete(mrt_frame *f, int step) MRT_MUST_CHECK;

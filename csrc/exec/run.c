@@ -30,6 +30,16 @@ static bool matches(mrt_frame *f, const mrt_value *v, const mrt_type *type) {
 
 /* ---- segments ---- */
 
+/* Also gives memory back after a peak. */
+static mrt_status *size_blocks(mrt_frame *f, int segment, const mrt_eval *e) {
+  for (int m = 0; m < f->plan->n_memories; ++m) {
+    int i = segment * f->plan->n_memories + m;
+    size_t have = f->blocks[i].size, need = e->blocks[m];
+    if (have < need || have / 4 > need + (1 << 20)) MRT_TRY(mrt_frame_block_new(f, i, need));
+  }
+  return NULL;
+}
+
 static mrt_status *bind_segment(mrt_frame *f, int segment) {
   mrt_plan *p = f->plan;
   mrt_eval *e = f->evals[segment];
@@ -42,18 +52,12 @@ static mrt_status *bind_segment(mrt_frame *f, int segment) {
     f->concrete = true;
     return NULL;
   }
-  struct mrt_block *b = &f->blocks[segment];
-  if (b->size < e->block || b->size / 4 > e->block + (1 << 20)) { /* also gives back after a peak */
-    mrt_mem_free(p->alloc, b->data);
-    *b = (struct mrt_block){0};
-    mrt_status *st = mrt_mem_new_aligned(p->alloc, e->block, MRT_ALIGN, &b->data);
-    if (st) {
-      mrt_eval_release(e);
-      mrt_eval_release(f->evals[segment]);
-      f->evals[segment] = NULL;
-      return st;
-    }
-    b->size = e->block;
+  mrt_status *st = size_blocks(f, segment, e);
+  if (st) {
+    mrt_eval_release(e);
+    mrt_eval_release(f->evals[segment]);
+    f->evals[segment] = NULL;
+    return st;
   }
   mrt_eval_release(f->evals[segment]);
   f->evals[segment] = e;
@@ -65,7 +69,8 @@ static mrt_status *bind_segment(mrt_frame *f, int segment) {
     mrt_slot *slot = &f->slots[s->slots[i]];
     if (info->kind == MRT_SLOT_PLANNED) {
       size_t offset = e->offsets[p->slots[info->root].index];
-      mrt_tensor_init_view(&slot->tensor, type->dtype, type->rank, dims, (char *)b->data + offset,
+      char *block = f->blocks[segment * p->n_memories + info->memory].data;
+      mrt_tensor_init_view(&slot->tensor, type->dtype, type->rank, dims, block + offset,
                            e->bytes[i], info->var->device);
       slot->tensor.layout = (uint8_t)info->var->layout;
       slot->value = &slot->tensor.base;
@@ -98,7 +103,7 @@ static mrt_status *ctx_alloc_output(mrt_kctx *c, int i, mrt_dtype dtype, int ran
   mrt_tensor *t = NULL;
   *out = NULL;
   if (i >= c->n_out || !c->out[i]) return MRT_ERR(MRT_FAIL, "output %d is not wanted", i);
-  MRT_TRY(mrt_tensor_create(c->alloc, dtype, rank, dims, &t));
+  MRT_TRY(mrt_frame_tensor(f, slot_number(f, c->out[i]), dtype, rank, dims, &t));
   set_owned(f, slot_number(f, c->out[i]), &t->base);
   *out = t;
   return NULL;
@@ -144,7 +149,7 @@ static mrt_status *prepare_outputs(mrt_frame *f, int i) {
     if (slot < 0 || p->slots[slot].kind != MRT_SLOT_OUTPUT) continue;
     const mrt_tensor *shape = &f->slots[slot].tensor;
     mrt_tensor *t = NULL;
-    MRT_TRY(mrt_tensor_create(p->alloc, shape->dtype, shape->rank, shape->dims, &t));
+    MRT_TRY(mrt_frame_tensor(f, slot, (mrt_dtype)shape->dtype, shape->rank, shape->dims, &t));
     set_owned(f, slot, &t->base);
   }
   return NULL;
@@ -178,6 +183,7 @@ static mrt_status *run_step(mrt_frame *f, int i) {
   }
   MRT_TRY(prepare_outputs(f, i));
   ctx->c.par = f->run->par;
+  if (f->run->streams) ctx->c.stream = f->run->streams[s->node->provider];
   mrt_status *st = s->kernel->run(s->kernel, &ctx->c);
   if (f->n_scratch) mrt_frame_scratch_reset(f);
   if (st) return st;
@@ -193,9 +199,9 @@ static mrt_status *traced_step(mrt_frame *f, int i) {
   mrt_trace_escape(name, sizeof name - 16, s->node->name);
   strcat(name, "_kernel_time");
   snprintf(args, sizeof args,
-           "\"op_name\" : \"%s\",\"provider\" : \"CPUExecutionProvider\",\"node_index\" : \"%d\","
+           "\"op_name\" : \"%s\",\"provider\" : \"%s\",\"node_index\" : \"%d\","
            "\"kernel\" : \"%s\"",
-           op, i, s->kernel->name);
+           op, f->plan->providers[s->node->provider]->name, i, s->kernel->name);
   mrt_trace_event(f->run->trace, "Node", name, begin, mrt_now_ns(), args);
   return st;
 }
@@ -240,8 +246,11 @@ static mrt_status *take_outputs(mrt_frame *f, const uint8_t *want, mrt_value **o
       f->owned[slot] = 0;
       f->slots[slot].value = NULL;
     } else if (mrt_value_tensor(v)) {
+      const mrt_tensor *from = mrt_value_tensor(v);
+      int at = mrt_provider_of_device(p->providers, p->n_providers, from->device);
+      mrt_provider *on = at < 0 ? NULL : p->providers[at];
       mrt_tensor *t = NULL;
-      MRT_TRY(mrt_tensor_copy(p->alloc, mrt_value_tensor(v), &t));
+      MRT_TRY(mrt_provider_transfer(p->alloc, on, on, from, &t));
       out[i] = &t->base;
     } else {
       MRT_TRY(mrt_value_keep(p->alloc, v, &out[i]));
@@ -270,8 +279,16 @@ mrt_status *mrt_frame_run(mrt_frame *f, const mrt_run *run, mrt_frame *parent, m
     f->slots[slot].value = in[i];
     if (!matches(f, in[i], p->slots[slot].var->type)) f->concrete = true;
   }
-  MRT_TRY(run_steps(f));
-  mrt_status *st = take_outputs(f, want, out);
+  mrt_status *st = run_steps(f);
+  if (!parent && run->streams) { /* errors of queued work may come only now */
+    mrt_status *late = mrt_frame_sync(f);
+    if (st)
+      mrt_status_free(late);
+    else
+      st = late;
+  }
+  if (st) return st;
+  st = take_outputs(f, want, out);
   if (st)
     for (int i = 0; i < p->n_outputs; ++i) {
       mrt_value_release(out[i]);

@@ -153,6 +153,7 @@ static mrt_status *optimize(mrt_session *s) {
       MRT_TRY(mrt_partition(s->model->graph, s->providers, s->n_providers));
     }
   }
+  MRT_TRY(mrt_place(s->model->graph, s->providers, s->n_providers, s->ops));
   mrt_guards guards = {.alloc = s->alloc};
   mrt_status *st = mrt_infer_graph(s->model, s->model->graph, &guards);
   const char *print =
@@ -166,8 +167,8 @@ static mrt_status *optimize(mrt_session *s) {
     mrt_str_deinit(&text);
   }
   if (!st)
-    st = mrt_plan_build(s->alloc, s->model->graph, s->providers, guards.n ? &guards : NULL,
-                        &s->plan);
+    st = mrt_plan_build(s->alloc, s->model->graph, s->providers, s->n_providers,
+                        guards.n ? &guards : NULL, &s->plan);
   mrt_mem_free(s->alloc, guards.items);
   return st;
 }
@@ -251,10 +252,10 @@ void mrt_session_release(mrt_session *s) {
   if (!s || atomic_fetch_sub(&s->refs, 1) != 1) return;
   mrt_frames_destroy(s->plan);
   mrt_plan_destroy(s->plan);
-  for (int i = 0; i < s->n_providers; ++i) s->providers[i]->v->destroy(s->providers[i]);
   mrt_map_deinit(&s->input_names);
   mrt_map_deinit(&s->output_names);
   mrt_model_destroy(s->model);
+  for (int i = 0; i < s->n_providers; ++i) mrt_provider_release(s->providers[i]);
   mrt_trace_destroy(s->trace);
   mrt_arena_destroy(s->arena);
   mrt_mem_free(s->alloc, s);

@@ -39,6 +39,8 @@ typedef struct mrt_session_options {
 
 typedef struct mrt_run_options {
   const atomic_int *terminate; /* nonzero: stop with FAIL "Exiting due to terminate flag ..." */
+  bool
+      keep_device; /* results stay in the memory where they were made; else they come to the host */
 } mrt_run_options;
 
 mrt_status *mrt_session_create(const mrt_session_options *options, const mrt_source *source,
@@ -69,8 +71,8 @@ const char *mrt_session_provider(const mrt_session *s, int i);
 /* feeds[n_feeds] are borrowed values for inputs feed_index[]; missing inputs that have an
  * initializer use it. fetch_index[n_fetch] asks for outputs; out[n_fetch] receives owned
  * references: buffers of their own, never aliases of feeds, weights or each other. out[k] may come
- * in holding a tensor (a bound output): results are copied into it when shape and type agree.
- * Thread safe. */
+ * in holding a tensor (a bound output, on any device of the session): results are copied into it
+ * when shape and type agree. Feeds may lie on any device of the session too. Thread safe. */
 mrt_status *mrt_session_run(mrt_session *s, const mrt_run_options *options, int n_feeds,
                             const int *feed_index, mrt_value *const *feeds, int n_fetch,
                             const int *fetch_index, mrt_value **out) MRT_MUST_CHECK;

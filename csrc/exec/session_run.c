@@ -46,12 +46,41 @@ static mrt_status *check_feed(const mrt_io_info *in, const mrt_value *v) {
   return NULL;
 }
 
-/* A bound output gets the result in its own memory. */
-static mrt_status *deliver(mrt_value **slot, mrt_value *result) {
+static mrt_provider *provider_of(const mrt_session *s, const mrt_tensor *t) {
+  int i = mrt_provider_of_device(s->providers, s->n_providers, t->device);
+  return i < 0 ? NULL : s->providers[i];
+}
+
+/* dst and src may lie on any device of the session; same shape and type. */
+static mrt_status *copy_across(const mrt_session *s, mrt_tensor *dst, const mrt_tensor *src) {
+  mrt_provider *from = provider_of(s, src), *to = provider_of(s, dst);
+  if (!from && !to) return mrt_tensor_copy_into(dst, src);
+  if (!from || !to || from == to) {
+    mrt_provider *p = from ? from : to;
+    MRT_TRY(p->v->copy(p, dst, src, NULL));
+    return p->v->stream_sync ? p->v->stream_sync(p, NULL) : NULL;
+  }
+  mrt_tensor *host = NULL;
+  MRT_TRY(mrt_provider_transfer(s->alloc, from, NULL, src, &host));
+  mrt_status *st = copy_across(s, dst, host);
+  mrt_tensor_release(host);
+  return st;
+}
+
+/* A bound output gets the result in its own memory; an unbound one comes to the host. */
+static mrt_status *deliver(mrt_session *s, bool keep_device, mrt_value **slot, mrt_value *result) {
   mrt_tensor *bound = mrt_value_tensor(*slot), *t = mrt_value_tensor(result);
   if (!bound) {
-    *slot = result;
-    return NULL;
+    mrt_provider *p = t && !keep_device ? provider_of(s, t) : NULL;
+    if (!p) {
+      *slot = result;
+      return NULL;
+    }
+    mrt_tensor *host = NULL;
+    mrt_status *st = mrt_provider_transfer(s->alloc, p, NULL, t, &host);
+    mrt_value_release(result);
+    if (!st) *slot = &host->base;
+    return st;
   }
   char a[160], b[160];
   mrt_status *st = NULL;
@@ -62,7 +91,7 @@ static mrt_status *deliver(mrt_value **slot, mrt_value *result) {
                 mrt_shape_format(a, sizeof a, bound->rank, bound->dims),
                 mrt_shape_format(b, sizeof b, t ? t->rank : 0, t ? t->dims : NULL));
   else
-    st = mrt_tensor_copy_into(bound, t);
+    st = copy_across(s, bound, t);
   mrt_value_release(result);
   return st;
 }
@@ -73,23 +102,47 @@ typedef struct call {
   uint8_t *want;
 } call;
 
+/* The feed as the plan reads it: contiguous, in the memory of input `index`. *kept: a copy made for
+ * that, NULL when the feed is read in place. */
+static mrt_status *localize(mrt_session *s, int index, const mrt_tensor *t, mrt_tensor **kept) {
+  bool host = mrt_device_is_host(t->device);
+  mrt_device home = s->model->graph->inputs[index]->device;
+  mrt_provider *from = host ? NULL : provider_of(s, t);
+  bool move = host ? !mrt_device_is_host(home) : !mrt_device_same(home, t->device);
+  if (!host && !from)
+    return MRT_ERR(MRT_NOT_IMPLEMENTED, "input %s lives on a device without a provider",
+                   s->inputs[index].name);
+  if (t->strided && !host)
+    return MRT_ERR(MRT_NOT_IMPLEMENTED, "input %s: strided memory of a device",
+                   s->inputs[index].name);
+  mrt_tensor *plain = NULL;
+  if (t->strided) MRT_TRY(mrt_tensor_copy(s->alloc, t, &plain));
+  if (!move) {
+    *kept = plain;
+    return NULL;
+  }
+  int to = mrt_provider_of_device(s->providers, s->n_providers, home);
+  mrt_status *st = mrt_provider_transfer(s->alloc, from, to < 0 ? NULL : s->providers[to],
+                                         plain ? plain : t, kept);
+  mrt_tensor_release(plain);
+  return mrt_status_wrap(st, "input %s", s->inputs[index].name);
+}
+
 static mrt_status *gather_feeds(mrt_session *s, int n, const int *index, mrt_value *const *feeds,
                                 call *c) {
   int total = s->n_required + s->n_overridable;
-  for (int i = 0; i < s->n_overridable; ++i) c->in[s->n_required + i] = &s->defaults[i]->base;
   for (int i = 0; i < n; ++i) {
     if (index[i] < 0 || index[i] >= total)
       return MRT_ERR(MRT_INVALID_ARGUMENT, "Invalid input name");
-    const mrt_io_info *info = &s->inputs[index[i]];
-    MRT_TRY(check_feed(info, feeds[i]));
+    MRT_TRY(check_feed(&s->inputs[index[i]], feeds[i]));
     c->in[index[i]] = feeds[i];
-    const mrt_tensor *t = mrt_value_tensor(feeds[i]);
-    if (t && !mrt_device_is_host(t->device))
-      return MRT_ERR(MRT_NOT_IMPLEMENTED, "input %s lives on a device without a provider",
-                     info->name);
-    if (!t || !t->strided) continue;
-    MRT_TRY(mrt_tensor_copy(s->alloc, t, &c->compact[index[i]]));
-    c->in[index[i]] = &c->compact[index[i]]->base;
+  }
+  for (int i = 0; i < s->n_overridable; ++i)
+    if (!c->in[s->n_required + i]) c->in[s->n_required + i] = &s->defaults[i]->base;
+  for (int i = 0; i < total; ++i) {
+    const mrt_tensor *t = mrt_value_tensor(c->in[i]);
+    if (t) MRT_TRY(localize(s, i, t, &c->compact[i]));
+    if (c->compact[i]) c->in[i] = &c->compact[i]->base;
   }
   for (int i = 0; i < s->n_required; ++i)
     if (!c->in[i] && s->inputs[i].required)
@@ -103,6 +156,13 @@ static mrt_status *run(mrt_session *s, const mrt_run_options *options, call *c) 
   r.par = (mrt_par){.threads = s->threads, .cancel = r.terminate};
   mrt_frame *f;
   MRT_TRY(mrt_frame_acquire(s->plan, &f));
+  if (s->plan->n_memories > 1) {
+    mrt_status *st = mrt_frame_streams(f, &r.streams);
+    if (st) {
+      mrt_frame_recycle(f);
+      return st;
+    }
+  }
   mrt_threads_run_begin(&r.par);
   uint64_t begin = s->trace ? mrt_now_ns() : 0;
   mrt_status *st = mrt_frame_run(f, &r, NULL, c->in, c->want, c->result);
@@ -146,7 +206,7 @@ mrt_status *mrt_session_run(mrt_session *s, const mrt_run_options *options, int 
         mrt_value_retain(v);
       v = copy ? &copy->base : v;
     }
-    if (!st) st = deliver(&out[i], v);
+    if (!st) st = deliver(s, options && options->keep_device, &out[i], v);
   }
   for (size_t i = 0; i < n_out; ++i) mrt_value_release(c.result[i]);
   for (size_t i = 0; i < n_in; ++i) mrt_tensor_release(c.compact[i]);

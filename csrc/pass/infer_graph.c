@@ -104,7 +104,7 @@ static mrt_status *infer_node(driver *d, mrt_node *node) {
     n_elems[i] = -1;
     if (!v) continue;
     in_types[i] = v->type;
-    consts[i] = v->constant;
+    consts[i] = v->constant && mrt_device_is_host(v->constant->device) ? v->constant : NULL;
     elems[i] = v->elems;
     n_elems[i] = v->elems ? v->n_elems : -1;
   }

@@ -61,6 +61,7 @@ static mrt_status *add_dims(builder *b, mrt_slot_info *s) {
   mrt_plan *p = b->plan;
   const mrt_type *t = s->var->type;
   s->dims = p->n_dims;
+  s->memory = 1 + mrt_provider_of_device(p->providers, p->n_providers, s->var->device);
   MRT_TRY(mrt_mem_grow(p->alloc, (void **)&p->dims, &b->cap_dims, (size_t)(p->n_dims + t->rank + 1),
                        sizeof *p->dims));
   for (int i = 0; i < t->rank; ++i) p->dims[p->n_dims++] = t->dims[i];
@@ -161,7 +162,8 @@ static mrt_status *make_outputs(builder *b, mrt_step *s, const mrt_node *node) {
     MRT_TRY(add_dims(b, slot));
     int from = node->n_in > 0 && node->in[0].var ? slot_of(b, node->in[0].var) : -1;
     if (i == 0 && (node->def->flags & MRT_OP_VIEW) && slot->kind == MRT_SLOT_PLANNED && from >= 0 &&
-        v->layout == MRT_LAYOUT_PLAIN && node->in[0].var->layout == MRT_LAYOUT_PLAIN) {
+        v->layout == MRT_LAYOUT_PLAIN && node->in[0].var->layout == MRT_LAYOUT_PLAIN &&
+        mrt_device_same(v->device, node->in[0].var->device)) {
       slot->kind = MRT_SLOT_ALIAS;
       slot->root = find_root(p, from);
       s->alias = true;
@@ -171,7 +173,8 @@ static mrt_status *make_outputs(builder *b, mrt_step *s, const mrt_node *node) {
 }
 
 static mrt_status *build(const mrt_alloc *alloc, mrt_graph *g, builder *parent,
-                         mrt_provider *const *providers, const mrt_guards *guards, mrt_plan **out);
+                         mrt_provider *const *providers, int n_providers, const mrt_guards *guards,
+                         mrt_plan **out);
 
 static mrt_status *make_children(builder *b, mrt_step *s, const mrt_node *node) {
   mrt_graph *subs[64];
@@ -184,7 +187,8 @@ static mrt_status *make_children(builder *b, mrt_step *s, const mrt_node *node) 
     int n_caps;
     MRT_TRY(mrt_graph_captures(subs[i], &caps, &n_caps));
     for (int k = 0; k < n_caps; ++k) use(b, slot_of(b, caps[k]));
-    MRT_TRY(build(b->plan->alloc, subs[i], b, b->providers, b->guards, &s->children[i]));
+    MRT_TRY(build(b->plan->alloc, subs[i], b, b->providers, b->plan->n_providers, b->guards,
+                  &s->children[i]));
     s->children[i]->parent = b->plan;
     s->n_children = i + 1;
   }
@@ -206,7 +210,10 @@ static mrt_status *make_step(builder *b, mrt_node *node) {
   MRT_TRY(make_outputs(b, s, node));
   MRT_TRY(make_children(b, s, node));
   const mrt_provider *provider = b->providers[node->provider];
-  MRT_TRY(provider->v->kernel_create(provider, node, &s->kernel));
+  if (node->def && (node->def->flags & MRT_OP_TRANSFER))
+    MRT_TRY(mrt_copy_kernel_create(provider, &s->kernel));
+  else
+    MRT_TRY(provider->v->kernel_create(provider, node, &s->kernel));
   bool news = false;
   if (s->check)
     for (int i = 0; i < node->n_out; ++i)
@@ -218,7 +225,7 @@ static mrt_status *make_step(builder *b, mrt_node *node) {
 static bool same_bytes(const mrt_slot_info *a, const mrt_slot_info *b) {
   const mrt_type *x = a->var->type, *y = b->var->type;
   if (x->rank != y->rank || mrt_dtype_bits(x->dtype) != mrt_dtype_bits(y->dtype) ||
-      a->var->layout != b->var->layout)
+      a->var->layout != b->var->layout || !mrt_device_same(a->var->device, b->var->device))
     return false;
   for (int i = 0; i < x->rank; ++i)
     if (x->dims[i] != y->dims[i]) return false;
@@ -364,7 +371,8 @@ static mrt_status *fill(builder *b) {
 }
 
 static mrt_status *build(const mrt_alloc *alloc, mrt_graph *g, builder *parent,
-                         mrt_provider *const *providers, const mrt_guards *guards, mrt_plan **out) {
+                         mrt_provider *const *providers, int n_providers, const mrt_guards *guards,
+                         mrt_plan **out) {
   mrt_plan *p = NULL;
   *out = NULL;
   if (parent && parent->depth > 64)
@@ -372,6 +380,11 @@ static mrt_status *build(const mrt_alloc *alloc, mrt_graph *g, builder *parent,
   MRT_TRY(mrt_mem_new_zero(alloc, sizeof *p, (void **)&p));
   p->alloc = alloc;
   p->graph = g;
+  p->providers = providers;
+  p->n_providers = n_providers;
+  p->n_memories = 1;
+  for (int i = 0; i < n_providers; ++i)
+    if (mrt_provider_has_memory(providers[i])) p->n_memories = n_providers + 1;
   pthread_mutex_init(&p->lock, NULL);
   builder b = {.plan = p,
                .parent = parent,
@@ -391,9 +404,9 @@ static mrt_status *build(const mrt_alloc *alloc, mrt_graph *g, builder *parent,
 }
 
 mrt_status *mrt_plan_build(const mrt_alloc *alloc, mrt_graph *g, mrt_provider *const *providers,
-                           const mrt_guards *guards, mrt_plan **out) {
+                           int n_providers, const mrt_guards *guards, mrt_plan **out) {
   atomic_fetch_add(&n_builds, 1);
-  return build(alloc, g, NULL, providers, guards, out);
+  return build(alloc, g, NULL, providers, n_providers, guards, out);
 }
 
 void mrt_plan_destroy(mrt_plan *p) {

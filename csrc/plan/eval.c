@@ -97,27 +97,34 @@ static bool guard_holds(const mrt_guard *g, const int64_t *values, int n) {
   return (a == b || a == 1 || b == 1) && a != 0 && b != 0;
 }
 
-static mrt_status *evaluate(mrt_plan *plan, int segment, const int64_t *values, mrt_eval *e) {
-  const mrt_segment *s = &plan->segments[segment];
-  packer p = {.alloc = plan->alloc};
-  mrt_status *st = NULL;
+/* Dims and bytes of the segment's slots; false in guards_hold where the symbols do not fit. */
+static mrt_status *measure(mrt_plan *plan, const mrt_segment *s, const int64_t *values,
+                           mrt_eval *e) {
   int64_t *dim = e->dims;
-  e->guards_hold = true;
-  for (int i = 0; i < s->n_guards && e->guards_hold; ++i)
-    e->guards_hold = guard_holds(&plan->guards[s->guards[i]], values, plan->n_symbols);
-  for (int i = 0; i < s->n_slots && e->guards_hold; ++i) {
+  for (int i = 0; i < s->n_slots; ++i) {
     const mrt_slot_info *info = &plan->slots[s->slots[i]];
     const mrt_type *type = info->var->type;
     e->offsets[i] = SIZE_MAX;
     for (int k = 0; k < type->rank; ++k)
       if (!mrt_expr_eval(plan->dims[info->dims + k], values, plan->n_symbols, &dim[k]) ||
-          dim[k] < 0)
+          dim[k] < 0) {
         e->guards_hold = false;
-    if (!e->guards_hold) break;
-    MRT_TRY_GOTO(st, done,
-                 mrt_layout_bytes(type->dtype, info->var->layout, type->rank, dim, &e->bytes[i]));
+        return NULL;
+      }
+    MRT_TRY(mrt_layout_bytes(type->dtype, info->var->layout, type->rank, dim, &e->bytes[i]));
     dim += type->rank;
-    if (info->kind != MRT_SLOT_PLANNED || info->root != s->slots[i]) continue;
+  }
+  return NULL;
+}
+
+/* Offsets within the block of one memory. */
+static mrt_status *pack(mrt_plan *plan, const mrt_segment *s, int memory, mrt_eval *e) {
+  packer p = {.alloc = plan->alloc};
+  mrt_status *st = NULL;
+  for (int i = 0; i < s->n_slots; ++i) {
+    const mrt_slot_info *info = &plan->slots[s->slots[i]];
+    if (info->kind != MRT_SLOT_PLANNED || info->root != s->slots[i] || info->memory != memory)
+      continue;
     MRT_TRY_GOTO(st, done, retire(&p, info->first));
     size_t size = (e->bytes[i] + MRT_ALIGN - 1) & ~(size_t)(MRT_ALIGN - 1);
     if (size < e->bytes[i]) {
@@ -126,11 +133,21 @@ static mrt_status *evaluate(mrt_plan *plan, int segment, const int64_t *values, 
     }
     MRT_TRY_GOTO(st, done, place(&p, size ? size : MRT_ALIGN, info->last, &e->offsets[i]));
   }
-  e->block = p.top;
+  e->blocks[memory] = p.top;
 done:
   mrt_mem_free(plan->alloc, p.holes);
   mrt_mem_free(plan->alloc, p.heap);
   return st;
+}
+
+static mrt_status *evaluate(mrt_plan *plan, int segment, const int64_t *values, mrt_eval *e) {
+  const mrt_segment *s = &plan->segments[segment];
+  e->guards_hold = true;
+  for (int i = 0; i < s->n_guards && e->guards_hold; ++i)
+    e->guards_hold = guard_holds(&plan->guards[s->guards[i]], values, plan->n_symbols);
+  if (e->guards_hold) MRT_TRY(measure(plan, s, values, e));
+  for (int m = 0; m < plan->n_memories && e->guards_hold; ++m) MRT_TRY(pack(plan, s, m, e));
+  return NULL;
 }
 
 static mrt_eval *find_cached(mrt_plan *plan, int segment, const int64_t *values) {
@@ -158,7 +175,9 @@ mrt_status *mrt_plan_eval(mrt_plan *plan, int segment, const int64_t *values, mr
   size_t n = (size_t)s->n_slots + 1, keys = (size_t)plan->n_key_symbols + 1;
   mrt_eval *e = NULL;
   char *block = NULL;
-  MRT_TRY(mrt_mem_new_zero(plan->alloc, sizeof *e + 8 * (keys + n_dims) + 2 * n * sizeof(size_t),
+  size_t memories = (size_t)plan->n_memories;
+  MRT_TRY(mrt_mem_new_zero(plan->alloc,
+                           sizeof *e + 8 * (keys + n_dims) + (2 * n + memories) * sizeof(size_t),
                            (void **)&block));
   e = (mrt_eval *)block;
   e->alloc = plan->alloc;
@@ -167,6 +186,7 @@ mrt_status *mrt_plan_eval(mrt_plan *plan, int segment, const int64_t *values, mr
   e->dims = e->key + keys;
   e->offsets = (size_t *)(e->dims + n_dims);
   e->bytes = e->offsets + n;
+  e->blocks = e->bytes + n;
   for (int k = 0; k < plan->n_key_symbols; ++k) e->key[k] = values[plan->symbols[k]];
   atomic_store(&e->refs, 1);
   atomic_fetch_add(&plan->n_evals, 1);

@@ -37,6 +37,7 @@ typedef struct mrt_slot_info {
   int first, last; /* steps; of the root: the whole lifetime */
   int dims;        /* PLANNED, OUTPUT, ALIAS: index of the first dim in plan->dims; else -1 */
   int index;       /* position in its segment's slot list; -1 */
+  int memory;      /* 0: host; k + 1: memory of provider k */
   bool is_graph_output;
 } mrt_slot_info;
 
@@ -71,7 +72,7 @@ typedef struct mrt_eval {
   int64_t *dims;   /* of the segment's slots, in order, rank each */
   size_t *offsets; /* of the segment's slots; SIZE_MAX where not in the block */
   size_t *bytes;
-  size_t block; /* size of the block */
+  size_t *blocks; /* [n_memories]: size of the block in each memory */
   bool guards_hold;
 } mrt_eval;
 
@@ -82,6 +83,8 @@ struct mrt_plan {
   mrt_arena *arena;
   mrt_graph *graph;
   mrt_plan *parent;
+  mrt_provider *const *providers; /* the session's; outlive the plan */
+  int n_providers, n_memories;    /* memories: 1 when all providers work in host memory */
   mrt_slot_info *slots;
   int n_slots;
   mrt_step *steps;
@@ -112,7 +115,8 @@ struct mrt_plan {
 
 /* Graph: verified, inferred, partitioned. providers[node->provider] makes the kernels. */
 mrt_status *mrt_plan_build(const mrt_alloc *alloc, mrt_graph *g, mrt_provider *const *providers,
-                           const mrt_guards *guards, mrt_plan **out) MRT_MUST_CHECK;
+                           int n_providers, const mrt_guards *guards,
+                           mrt_plan **out) MRT_MUST_CHECK;
 void mrt_plan_destroy(mrt_plan *plan);
 /* Counts full plan builds in this process (not evaluations). */
 int64_t mrt_plan_build_count(void);
@@ -127,5 +131,10 @@ void mrt_eval_release(mrt_eval *eval);
  * once as MRT_NOT_IMPLEMENTED. Subgraphs too. */
 mrt_status *mrt_partition(mrt_graph *g, mrt_provider *const *providers,
                           int n_providers) MRT_MUST_CHECK;
+
+/* Gives every value a home and puts macart.Copy nodes where a consumer reads it elsewhere. After
+ * partition and fusion, before the last inference. */
+mrt_status *mrt_place(mrt_graph *g, mrt_provider *const *providers, int n_providers,
+                      const mrt_op_table *ops) MRT_MUST_CHECK;
 
 #endif

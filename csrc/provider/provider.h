@@ -31,13 +31,19 @@ struct mrt_kernel {
   bool strided_inputs; /* reads strides; else the engine hands contiguous tensors */
 };
 
+#define MRT_OPERANDS_MAX 64 /* operands past this number are never in host_operands */
+
 typedef struct mrt_provider_vtbl {
   /* Can it run this node (types known as far as inference went)? why: appended reason if not. */
   bool (*claims)(const mrt_provider *p, const mrt_node *node, mrt_str *why);
   /* Rewrites nodes whose provider field is `index`; NULL: nothing to fuse. */
   mrt_status *(*fuse)(const mrt_provider *p, mrt_model *model, int index, int *fired);
   mrt_status *(*kernel_create)(const mrt_provider *p, const mrt_node *node, mrt_kernel **out);
-  /* Device memory; NULL: host memory from env->alloc. */
+  /* Operands of a claimed node that stay in host memory (a shape that a kernel reads at launch):
+   * bit k is input (output) k. NULL: none. Constants among them are not copied to the device. */
+  uint64_t (*host_operands)(const mrt_provider *p, const mrt_node *node, bool outputs);
+  /* Device memory; NULL: the provider works in host memory. mem_free and destroy may be called
+   * after the session is gone (a result outlives it): they use p->alloc, not p->env. */
   mrt_status *(*mem_alloc)(const mrt_provider *p, size_t bytes, void **out);
   void (*mem_free)(const mrt_provider *p, void *ptr);
   /* Contiguous copy, either side host or this device; ordered on the stream. */
@@ -52,8 +58,28 @@ struct mrt_provider {
   const mrt_provider_vtbl *v;
   const char *name; /* "CPUExecutionProvider" */
   mrt_device device;
-  const mrt_provider_env *env;
+  const mrt_provider_env *env; /* gone with the session */
+  const mrt_alloc *alloc;
+  atomic_int refs;
 };
+/* Fills the common part of a provider's object; one reference. */
+void mrt_provider_init(mrt_provider *p, const mrt_provider_vtbl *v, const char *name,
+                       mrt_device device, const mrt_provider_env *env);
+void mrt_provider_release(mrt_provider *p); /* NULL is fine */
+static inline bool mrt_provider_has_memory(const mrt_provider *p) { return p->v->mem_alloc; }
+
+/* A contiguous tensor in the provider's memory (host memory if it has none of its own); keeps the
+ * provider alive. Strings have no device form: MRT_NOT_IMPLEMENTED. */
+mrt_status *mrt_provider_tensor(mrt_provider *p, mrt_dtype dtype, int rank, const int64_t *dims,
+                                mrt_tensor **out) MRT_MUST_CHECK;
+/* A copy of src (contiguous) in host memory (to NULL) or in the memory of `to`, through the
+ * provider that owns the device side; complete on return. */
+mrt_status *mrt_provider_transfer(const mrt_alloc *alloc, mrt_provider *from, mrt_provider *to,
+                                  const mrt_tensor *src, mrt_tensor **out) MRT_MUST_CHECK;
+/* Which of providers[n] owns the memory of that device; -1: host, or nobody. */
+int mrt_provider_of_device(mrt_provider *const *providers, int n, mrt_device device);
+/* The kernel of a macart.Copy node whose device side is p's. */
+mrt_status *mrt_copy_kernel_create(const mrt_provider *p, mrt_kernel **out) MRT_MUST_CHECK;
 
 /* Rows of providers that this build has, best first; NULL ends. */
 typedef struct mrt_provider_row {
@@ -65,5 +91,8 @@ const mrt_provider_row *mrt_provider_rows(void);
 const mrt_provider_row *mrt_provider_find(const char *name);
 
 mrt_status *mrt_cpu_provider_create(const mrt_provider_env *env, mrt_provider **out) MRT_MUST_CHECK;
+/* provider/test: memory that the host may not touch; proves partition, copies and subgraphs. */
+mrt_status *mrt_test_provider_create(const mrt_provider_env *env,
+                                     mrt_provider **out) MRT_MUST_CHECK;
 
 #endif

@@ -130,7 +130,7 @@ static mrt_status *copy(const mrt_provider *p, mrt_tensor *dst, const mrt_tensor
   return mrt_tensor_copy_into(dst, src);
 }
 
-static void destroy(mrt_provider *p) { mrt_mem_free(p->env->alloc, p); }
+static void destroy(mrt_provider *p) { mrt_mem_free(p->alloc, p); }
 
 static const mrt_provider_vtbl vtbl = {.claims = claims,
                                        .fuse = fuse,
@@ -142,19 +142,7 @@ mrt_status *mrt_cpu_provider_create(const mrt_provider_env *env, mrt_provider **
   mrt_provider *p = NULL;
   *out = NULL;
   MRT_TRY(mrt_mem_new_zero(env->alloc, sizeof *p, (void **)&p));
-  p->v = &vtbl;
-  p->name = "CPUExecutionProvider";
-  p->device = MRT_HOST;
-  p->env = env;
+  mrt_provider_init(p, &vtbl, "CPUExecutionProvider", MRT_HOST, env);
   *out = p;
-  return NULL;
-}
-
-static const mrt_provider_row rows[] = {{"CPUExecutionProvider", mrt_cpu_provider_create, true},
-                                        {NULL, NULL, false}};
-const mrt_provider_row *mrt_provider_rows(void) { return rows; }
-const mrt_provider_row *mrt_provider_find(const char *name) {
-  for (const mrt_provider_row *r = rows; r->name; ++r)
-    if (strcmp(r->name, name) == 0) return r;
   return NULL;
 }
