@@ -62,7 +62,10 @@ mrt_status *mrt_frame_block_new(mrt_frame *f, int i, size_t bytes) {
 mrt_status *mrt_frame_tensor(const mrt_frame *f, int slot, mrt_dtype dtype, int rank,
                              const int64_t *dims, mrt_tensor **out) {
   const mrt_plan *p = f->plan;
-  int at = mrt_provider_of_device(p->providers, p->n_providers, p->slots[slot].var->device);
+  const mrt_var *v = p->slots[slot].var;
+  if (v->layout != MRT_LAYOUT_PLAIN) /* the host provider alone assigns layouts */
+    return mrt_tensor_create_in(p->alloc, dtype, v->layout, rank, dims, out);
+  int at = mrt_provider_of_device(p->providers, p->n_providers, v->device);
   return at < 0 ? mrt_tensor_create(p->alloc, dtype, rank, dims, out)
                 : mrt_provider_tensor(p->providers[at], dtype, rank, dims, out);
 }

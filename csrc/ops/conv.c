@@ -30,7 +30,7 @@ static mrt_status *read_conv(mrt_infer *c, mrt_window *w, bool *known) {
   *known = true;
   return mrt_window_read(c->node, rank - 2, kernel, w);
 }
-static mrt_status *conv_infer(mrt_infer *c) {
+mrt_status *mrt_conv_infer(mrt_infer *c) {
   const mrt_expr *dims[MRT_MAX_RANK], *unused;
   int64_t group = mrt_node_int(c->node, "group");
   mrt_window w;
@@ -172,7 +172,7 @@ MRT_OP(Conv) = {ROW,
                 .attrs =
                     "auto_pad:string=NOTSET dilations:ints group:int=1 kernel_shape:ints pads:ints "
                     "strides:ints",
-                .infer = conv_infer,
+                .infer = mrt_conv_infer,
                 .run = conv_run};
 MRT_OP(ConvTranspose) = {ROW,
                          .name = "ConvTranspose",

@@ -28,4 +28,7 @@ void mrt_window_inside(int64_t at, int64_t stride, int64_t in, int64_t out, int6
 /* Tap number -> offsets (tap * dilation - padding) per dim. */
 void mrt_window_tap(const mrt_window *w, int64_t tap, int64_t *offset);
 
+/* Shape inference of Conv, and of what is fused of it: reads inputs X and W. */
+mrt_status *mrt_conv_infer(mrt_infer *c);
+
 #endif

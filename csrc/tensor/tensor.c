@@ -46,6 +46,25 @@ mrt_status *mrt_tensor_create(const mrt_alloc *alloc, mrt_dtype dtype, int rank,
   return st;
 }
 
+mrt_status *mrt_tensor_create_in(const mrt_alloc *alloc, mrt_dtype dtype, mrt_layout layout,
+                                 int rank, const int64_t *dims, mrt_tensor **out) {
+  size_t bytes;
+  void *data = NULL;
+  *out = NULL;
+  if (layout == MRT_LAYOUT_PLAIN) return mrt_tensor_create(alloc, dtype, rank, dims, out);
+  MRT_TRY(mrt_layout_bytes(dtype, layout, rank, dims, &bytes));
+  MRT_TRY(mrt_mem_new_aligned(alloc, bytes, MRT_ALIGN, &data));
+  mrt_status *st =
+      mrt_tensor_wrap(alloc, dtype, rank, dims, NULL, data, MRT_HOST, release_own, NULL, out);
+  if (st) {
+    mrt_mem_free(alloc, data);
+    return st;
+  }
+  (*out)->bytes = bytes;
+  (*out)->layout = (uint8_t)layout;
+  return NULL;
+}
+
 mrt_status *mrt_tensor_wrap(const mrt_alloc *alloc, mrt_dtype dtype, int rank, const int64_t *dims,
                             const int64_t *strides, void *data, mrt_device device,
                             void (*release)(void *ctx, mrt_tensor *tensor), void *ctx,

@@ -94,6 +94,9 @@ static inline mrt_tensor *mrt_value_tensor(const mrt_value *v) { /* NULL if not 
 /* Own host memory, 64-byte aligned, uninitialised (strings: all empty). */
 mrt_status *mrt_tensor_create(const mrt_alloc *alloc, mrt_dtype dtype, int rank,
                               const int64_t *dims, mrt_tensor **out) MRT_MUST_CHECK;
+/* The same for a layout: `bytes` and the memory are those of mrt_layout_bytes. */
+mrt_status *mrt_tensor_create_in(const mrt_alloc *alloc, mrt_dtype dtype, mrt_layout layout,
+                                 int rank, const int64_t *dims, mrt_tensor **out) MRT_MUST_CHECK;
 /* Over foreign memory. strides NULL: contiguous. release may be NULL. On failure release is not
  * called. */
 mrt_status *mrt_tensor_wrap(const mrt_alloc *alloc, mrt_dtype dtype, int rank, const int64_t *dims,

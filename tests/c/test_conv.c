@@ -237,13 +237,16 @@ static void test_pool(void) {
   const mrt_par all = {.threads = 0};
   for (int64_t c = 1; c < 40; c += 5)
     for (int64_t area = 1; area < 60; area += 7) {
-      guarded gx, gin, gout;
+      const int64_t padded = mrt_c16_blocks(c) * 16;
+      guarded gx, gin, gout, gout16;
       float *x = guarded_floats(&gx, 2 * c * area, 0),
             *in = guarded_floats(&gin, mrt_c16_size(2, c, 1, area), 0);
-      float *out = guarded_floats(&gout, 2 * c, 4);
+      float *out = guarded_floats(&gout, 2 * c, 4), *out16 = guarded_floats(&gout16, 2 * padded, 0);
       blocked(x, 2, c, area, in);
       for (int kind = 0; kind < 2; ++kind) {
-        mrt_pool_global(&all, (mrt_pool_kind)kind, 2, c, 1, area, in, out);
+        mrt_pool_global(&all, (mrt_pool_kind)kind, 2, c, 1, area, in, out, false);
+        mrt_pool_global(&all, (mrt_pool_kind)kind, 2, c, 1, area, in, out16, true);
+        for (int64_t i = 0; i < 2 * c; ++i) CHECK(out[i] == out16[i / c * padded + i % c]);
         for (int64_t i = 0; i < 2 * c; ++i) {
           double top = -INFINITY, sum = 0;
           for (int64_t k = 0; k < area; ++k)
@@ -251,7 +254,8 @@ static void test_pool(void) {
           CHECK(fabs(out[i] - (kind ? sum / (double)area : top)) < 1e-5);
         }
       }
-      CHECK(guarded_done(&gx) && guarded_done(&gin) && guarded_done(&gout));
+      CHECK(guarded_done(&gx) && guarded_done(&gin) && guarded_done(&gout) &&
+            guarded_done(&gout16));
     }
 }
 

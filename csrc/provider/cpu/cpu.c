@@ -59,6 +59,14 @@ const mrt_tensor *mrt_node_in_const(const mrt_node *node, int i) {
   return i < node->n_in && node->in[i].var ? node->in[i].var->constant : NULL;
 }
 
+bool mrt_node_is_plain(const mrt_node *node) {
+  for (int i = 0; i < node->n_in; ++i)
+    if (node->in[i].var && node->in[i].var->layout != MRT_LAYOUT_PLAIN) return false;
+  for (int i = 0; i < node->n_out; ++i)
+    if (node->out[i] && node->out[i]->layout != MRT_LAYOUT_PLAIN) return false;
+  return true;
+}
+
 /* --- the reference kernel as a kernel object --- */
 typedef struct reference_kernel {
   mrt_kernel k;
@@ -70,8 +78,9 @@ static mrt_status *reference_run(const mrt_kernel *k, mrt_kctx *c) {
 }
 
 static const mrt_cpu_kernel *find_row(const mrt_provider *p, const mrt_node *node) {
+  const bool plain = mrt_node_is_plain(node);
   for (int i = 0; kernels[i]; ++i)
-    if (strcmp(kernels[i]->op, node->op_type) == 0 &&
+    if ((plain || kernels[i]->layouts) && strcmp(kernels[i]->op, node->op_type) == 0 &&
         strcmp(kernels[i]->domain, node->domain) == 0 &&
         (!kernels[i]->match || kernels[i]->match(p, node)))
       return kernels[i];
@@ -79,7 +88,7 @@ static const mrt_cpu_kernel *find_row(const mrt_provider *p, const mrt_node *nod
 }
 
 static bool claims(const mrt_provider *p, const mrt_node *node, mrt_str *why) {
-  if (node->def && node->def->run) return true;
+  if (node->def && node->def->run && mrt_node_is_plain(node)) return true;
   if (find_row(p, node)) return true;
   mrt_str_addf(why, "no kernel");
   return false;
@@ -89,7 +98,7 @@ static mrt_status *kernel_create(const mrt_provider *p, const mrt_node *node, mr
   const mrt_cpu_kernel *row = find_row(p, node);
   *out = NULL;
   if (row) return row->create(p, node, out);
-  if (!node->def || !node->def->run)
+  if (!node->def || !node->def->run || !mrt_node_is_plain(node))
     return MRT_ERR(MRT_NOT_IMPLEMENTED,
                    "Could not find an implementation for %s(%d) node with name '%s'", node->op_type,
                    node->version, node->name);

@@ -10,6 +10,9 @@ typedef struct mrt_cpu_kernel {
   /* Does this row serve the node? NULL: always. Types may be unknown (var->type NULL). */
   bool (*match)(const mrt_provider *p, const mrt_node *node);
   mrt_status *(*create)(const mrt_provider *p, const mrt_node *node, mrt_kernel **out);
+  /* Reads var->layout of its inputs and outputs. Rows without it, and reference kernels, are not
+   * asked for nodes that touch a value in another layout than MRT_LAYOUT_PLAIN. */
+  bool layouts;
 } mrt_cpu_kernel;
 #define MRT_CPU_KERNEL(id) const mrt_cpu_kernel mrt_cpu_kernel_##id
 
@@ -28,6 +31,8 @@ mrt_status *mrt_kernel_new(const mrt_alloc *alloc, size_t size, const char *name
                            void (*destroy)(mrt_kernel *), void *out) MRT_MUST_CHECK;
 void mrt_kernel_free(mrt_kernel *k); /* the plain destroy: frees the object only */
 
+/* All inputs and outputs of the node are in the plain layout. */
+bool mrt_node_is_plain(const mrt_node *node);
 /* dtype of input/output i, MRT_UNDEFINED if unknown or absent; helpers for match functions. */
 mrt_dtype mrt_node_in_dtype(const mrt_node *node, int i);
 mrt_dtype mrt_node_out_dtype(const mrt_node *node, int i);

@@ -79,8 +79,9 @@ typedef struct mrt_pool {
  */
 void mrt_pool_run(const mrt_par *par, const mrt_pool *p, int64_t n, int64_t c, int64_t h, int64_t w,
                   const float *in, int64_t oh, int64_t ow, float *out);
-/* Mean or maximum over h x w of c16 into plain [n][c] (also c16 of 1x1 when c % 16 == 0). */
+/* Mean or maximum over h x w of c16 into plain [n][c], or into c16 of 1x1 (spare lanes hold what
+ * the input's gave). */
 void mrt_pool_global(const mrt_par *par, mrt_pool_kind kind, int64_t n, int64_t c, int64_t h,
-                     int64_t w, const float *in, float *out_nc);
+                     int64_t w, const float *in, float *out, bool out_c16);
 
 #endif

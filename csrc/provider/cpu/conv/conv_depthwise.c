@@ -209,7 +209,7 @@ typedef struct global_job {
   const float *in;
   float *out;
   int64_t n, c, area, units, chunks;
-  bool is_max;
+  bool is_max, out_c16;
 } global_job;
 
 static void global_chunk(void *arg, int64_t chunk, int worker) {
@@ -221,14 +221,15 @@ static void global_chunk(void *arg, int64_t chunk, int worker) {
     float y[16];
     (j->is_max ? kern->reduce_max : kern->reduce_sum)(j->in + u * j->area * 16, j->area, y);
     const int64_t c0 = u % blocks * 16;
-    for (int64_t l = 0; l < 16 && c0 + l < j->c; ++l)
-      j->out[u / blocks * j->c + c0 + l] = j->is_max ? y[l] : y[l] / (float)j->area;
+    float *out = j->out + (j->out_c16 ? u * 16 : u / blocks * j->c + c0);
+    for (int64_t l = 0; l < 16 && (j->out_c16 || c0 + l < j->c); ++l)
+      out[l] = j->is_max ? y[l] : y[l] / (float)j->area;
   }
 }
 
 void mrt_pool_global(const mrt_par *par, mrt_pool_kind kind, int64_t n, int64_t c, int64_t h,
-                     int64_t w, const float *in, float *out_nc) {
-  global_job j = {in, out_nc, n, c, h * w, n * mrt_c16_blocks(c), 1, kind == MRT_POOL_MAX};
+                     int64_t w, const float *in, float *out, bool out_c16) {
+  global_job j = {in, out, n, c, h * w, n * mrt_c16_blocks(c), 1, kind == MRT_POOL_MAX, out_c16};
   j.chunks = mrt_par_chunks(j.units, (double)j.units * (double)(h * w) * 1.5);
   if (j.units > 0) mrt_par_run(par, j.chunks, global_chunk, &j);
 }

@@ -1,0 +1,299 @@
+/* Conv and macart.Conv as kernels. Constant weights are packed once. Inputs and outputs are plain
+ * or c16, as the layout pass decided; plain ones are reordered here, except that up to 16 channels
+ * are read in place. Groups that do not fill channel blocks are run one after the other between
+ * reordered slices of plain tensors. */
+#include <string.h>
+
+#include "provider/cpu/conv/conv_node.h"
+
+typedef struct conv_kernel {
+  mrt_kernel k;
+  mrt_conv p;
+  int64_t loop; /* see mrt_conv_node_read */
+  float *packed;
+  size_t piece; /* bytes of one group's packed weights */
+  mrt_act act;
+  mrt_window win; /* as the node says */
+  bool in_c16, out_c16;
+} conv_kernel;
+
+/* ---- the node's constants ---- */
+
+/* Dims of the weights, from the constant or its type; false if not known. */
+static bool weight_dims(const mrt_node *node, int rank, int64_t *dims) {
+  const mrt_type *t = node->in[1].var->type;
+  if (!t || t->rank != rank) return false;
+  for (int i = 0; i < rank; ++i)
+    if (!mrt_expr_is_const(t->dims[i], &dims[i])) return false;
+  return true;
+}
+
+static void set_geometry(mrt_conv *p, const mrt_window *w) {
+  const int x = w->n - 1;
+  p->kw = w->kernel[x], p->stride_w = w->stride[x], p->dil_w = w->dilation[x];
+  p->pad_left = w->begin[x], p->pad_right = w->end[x];
+  p->kh = p->stride_h = p->dil_h = 1;
+  p->pad_top = p->pad_bottom = 0;
+  if (w->n == 1) return;
+  p->kh = w->kernel[0], p->stride_h = w->stride[0], p->dil_h = w->dilation[0];
+  p->pad_top = w->begin[0], p->pad_bottom = w->end[0];
+}
+
+static bool read_all(const mrt_node *node, mrt_conv *p, int64_t *loop, mrt_window *w) {
+  int64_t dims[4];
+  const int rank = mrt_node_in_rank(node, 0);
+  if (node->n_in < 2 || (rank != 3 && rank != 4) || mrt_node_in_dtype(node, 0) != MRT_FLOAT ||
+      mrt_node_in_dtype(node, 1) != MRT_FLOAT || !weight_dims(node, rank, dims))
+    return false;
+  mrt_status *st = mrt_window_read(node, rank - 2, dims + 2, w);
+  const int64_t groups = mrt_node_int(node, "group");
+  bool ok = !st && groups >= 1 && dims[0] > 0 && dims[1] > 0 && dims[0] % groups == 0;
+  mrt_status_free(st);
+  for (int i = 0; i < rank - 2 && ok; ++i) /* padding that cuts off is for the reference kernel */
+    ok = w->kernel[i] == dims[i + 2] && w->begin[i] >= 0 && w->end[i] >= 0;
+  if (!ok || dims[1] > INT32_MAX / groups) return false;
+  *p = (mrt_conv){.cin = dims[1] * groups, .cout = dims[0], .groups = groups};
+  set_geometry(p, w);
+  if (p->kh * p->kw > MRT_POOL_MAX_TAPS || p->cin / groups > INT32_MAX / (p->kh * p->kw))
+    return false;
+  *loop = 1;
+  st = mrt_conv_check(p);
+  if (st) { /* groups that do not fill blocks */
+    mrt_status_free(st);
+    *loop = groups;
+    p->cin /= groups, p->cout /= groups, p->groups = 1;
+  }
+  return true;
+}
+
+bool mrt_conv_node_read(const mrt_node *node, mrt_conv *p, int64_t *loop) {
+  mrt_window w;
+  return read_all(node, p, loop, &w);
+}
+
+static const struct act_row {
+  const char *name;
+  mrt_ew_op op;
+} act_rows[] = {
+    {"", MRT_EW_COPY},           {"Relu", MRT_EW_RELU},
+    {"Clip", MRT_EW_CLIP},       {"LeakyRelu", MRT_EW_LEAKY_RELU},
+    {"Sigmoid", MRT_EW_SIGMOID}, {"Tanh", MRT_EW_TANH},
+    {"Silu", MRT_EW_SILU},       {"HardSigmoid", MRT_EW_HARD_SIGMOID},
+    {"Elu", MRT_EW_ELU},         {"HardSwish", MRT_EW_HARD_SWISH},
+    {"Mish", MRT_EW_MISH},       {"Gelu", MRT_EW_GELU},
+};
+
+bool mrt_conv_node_act(const mrt_node *node, mrt_act *act) {
+  *act = (mrt_act){0};
+  if (strcmp(node->domain, "macart") != 0) return true;
+  const char *name = mrt_node_str(node, "activation");
+  int n;
+  const float *p = mrt_node_floats(node, "activation_params", &n);
+  for (size_t i = 0; i < sizeof act_rows / sizeof *act_rows; ++i) {
+    if (strcmp(act_rows[i].name, name) != 0) continue;
+    act->op = act_rows[i].op;
+    if (mrt_ew_op_params(act->op) > n) return false;
+    for (int k = 0; k < mrt_ew_op_params(act->op); ++k) act->p[k] = p[k];
+    return true;
+  }
+  return false;
+}
+
+/* ---- a run ---- */
+
+typedef struct conv_call {
+  const conv_kernel *q;
+  mrt_kctx *c;
+  mrt_conv p; /* with this run's padding */
+  mrt_planes in, out;
+  const float *x, *bias, *residual;
+  float *y;
+  const float *packed;
+} conv_call;
+
+/* Floats of a c16 copy; checked, and addressable by the tiles' 32-bit offsets. */
+static mrt_status *c16_scratch(mrt_kctx *c, const mrt_planes *s, int64_t channels, float **out) {
+  const int64_t dims[4] = {s->n, channels, s->h, s->w};
+  size_t bytes;
+  MRT_TRY(mrt_layout_bytes(MRT_FLOAT, MRT_LAYOUT_C16, 4, dims, &bytes));
+  return mrt_scratch(c, bytes, (void **)out);
+}
+
+static mrt_status *check_call(const conv_call *v) {
+  const conv_kernel *q = v->q;
+  int64_t floats;
+  if (v->in.c != q->p.cin * q->loop)
+    return MRT_ERR(MRT_INVALID_ARGUMENT, "X has %lld channels, W is for %lld", (long long)v->in.c,
+                   (long long)(q->p.cin * q->loop));
+  const int64_t h = v->in.h + v->p.pad_top + v->p.pad_bottom,
+                w = v->in.w + v->p.pad_left + v->p.pad_right;
+  if (!mrt_i64_mul(h, w + 1, &floats) ||
+      !mrt_i64_mul(floats, mrt_c16_blocks(v->in.c) * 16, &floats) || floats > INT32_MAX)
+    return MRT_ERR(MRT_NOT_IMPLEMENTED, "Conv over an image of more than 2^31 values");
+  const mrt_tensor *b = mrt_in(v->c, 2);
+  if (b && mrt_tensor_count(b) != v->out.c)
+    return MRT_ERR(MRT_INVALID_ARGUMENT, "bias has %lld elements for %lld channels",
+                   (long long)mrt_tensor_count(b), (long long)v->out.c);
+  return NULL;
+}
+
+/* Packed weights: those of the kernel, or packed now. */
+static mrt_status *get_weights(conv_call *v) {
+  const conv_kernel *q = v->q;
+  const mrt_tensor *w = mrt_in(v->c, 1);
+  float *dst;
+  size_t bytes;
+  v->packed = q->packed;
+  if (q->packed) return NULL;
+  if (!mrt_size_mul(q->piece, (size_t)q->loop, &bytes)) return mrt_status_oom();
+  MRT_TRY(mrt_scratch(v->c, bytes, (void **)&dst));
+  const int64_t one = mrt_tensor_count(w) / q->loop;
+  for (int64_t g = 0; g < q->loop; ++g)
+    mrt_conv_pack(&v->c->par, &q->p, (const float *)w->data + g * one,
+                  dst + (size_t)g * (q->piece / sizeof(float)));
+  v->packed = dst;
+  return NULL;
+}
+
+static mrt_status *run_all(const conv_call *v) {
+  const conv_kernel *q = v->q;
+  const mrt_par *par = &v->c->par;
+  const mrt_planes *i = &v->in, *o = &v->out;
+  mrt_conv_args a = {.n = i->n,
+                     .h = i->h,
+                     .w = i->w,
+                     .input = v->x,
+                     .weights = v->packed,
+                     .bias = v->bias,
+                     .residual = v->residual,
+                     .act = q->act,
+                     .output = v->y};
+  float *tmp;
+  void *scratch;
+  if (!q->in_c16 && !v->p.input_nchw) {
+    MRT_TRY(c16_scratch(v->c, i, i->c, &tmp));
+    mrt_c16_from_nchw(par, v->x, i->n, i->c, i->h, i->w, tmp);
+    a.input = tmp;
+  }
+  if (!q->out_c16) {
+    MRT_TRY(c16_scratch(v->c, o, o->c, &a.output));
+    if (v->residual) {
+      mrt_c16_from_nchw(par, v->residual, o->n, o->c, o->h, o->w, a.output);
+      a.residual = a.output;
+    }
+  }
+  MRT_TRY(mrt_scratch(v->c, mrt_conv_scratch_size(par, &v->p, i->h, i->w), &scratch));
+  mrt_conv_run(par, &v->p, &a, scratch);
+  if (!q->out_c16) mrt_c16_to_nchw(par, a.output, o->n, o->c, o->h, o->w, v->y);
+  return NULL;
+}
+
+/* Group by group, image by image, between plain slices. */
+static mrt_status *run_groups(const conv_call *v) {
+  const conv_kernel *q = v->q;
+  const mrt_par *par = &v->c->par;
+  const mrt_planes *i = &v->in, *o = &v->out;
+  const int64_t ci = v->p.cin, co = v->p.cout, in_area = i->h * i->w, out_area = o->h * o->w;
+  float *x = NULL, *y;
+  void *scratch;
+  const mrt_planes xi = {1, ci, i->h, i->w}, yo = {1, co, o->h, o->w};
+  if (!v->p.input_nchw) MRT_TRY(c16_scratch(v->c, &xi, ci, &x));
+  MRT_TRY(c16_scratch(v->c, &yo, co, &y));
+  MRT_TRY(mrt_scratch(v->c, mrt_conv_scratch_size(par, &v->p, i->h, i->w), &scratch));
+  for (int64_t u = 0; u < i->n * q->loop; ++u) {
+    const int64_t g = u % q->loop;
+    const float *src = v->x + u * ci * in_area;
+    mrt_conv_args a = {.n = 1,
+                       .h = i->h,
+                       .w = i->w,
+                       .input = x ? x : src,
+                       .weights = v->packed + (size_t)g * (q->piece / sizeof(float)),
+                       .bias = v->bias ? v->bias + g * co : NULL,
+                       .act = q->act,
+                       .output = y};
+    if (x) mrt_c16_from_nchw(par, src, 1, ci, i->h, i->w, x);
+    if (v->residual) {
+      mrt_c16_from_nchw(par, v->residual + u * co * out_area, 1, co, o->h, o->w, y);
+      a.residual = y;
+    }
+    mrt_conv_run(par, &v->p, &a, scratch);
+    mrt_c16_to_nchw(par, y, 1, co, o->h, o->w, v->y + u * co * out_area);
+    if (mrt_cancelled(par)) return NULL;
+  }
+  return NULL;
+}
+
+static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
+  const conv_kernel *q = (const conv_kernel *)k;
+  const mrt_tensor *x = mrt_in(c, 0), *b = mrt_in(c, 2), *r = mrt_in(c, 3);
+  mrt_tensor *y = mrt_out(c, 0);
+  if (!y || !mrt_tensor_count(y)) return NULL;
+  conv_call v = {.q = q, .c = c, .p = q->p, .in = mrt_planes_of(x), .out = mrt_planes_of(y)};
+  if (q->win.same) {
+    mrt_window w = q->win;
+    mrt_window_resolve_same(&w, x->dims + 2, y->dims + 2);
+    set_geometry(&v.p, &w);
+  }
+  v.x = x->data, v.y = y->data, v.bias = b ? b->data : NULL;
+  if (r && !mrt_shape_equal(r->rank, r->dims, y->rank, y->dims))
+    return MRT_ERR(MRT_INVALID_ARGUMENT, "the residual's shape is not that of the output");
+  v.residual = r ? r->data : NULL;
+  MRT_TRY(check_call(&v));
+  MRT_TRY(get_weights(&v));
+  return q->loop > 1 ? run_groups(&v) : run_all(&v);
+}
+
+/* ---- creation ---- */
+
+static bool match(const mrt_provider *p, const mrt_node *node) {
+  (void)p;
+  mrt_conv conv;
+  mrt_act act;
+  int64_t loop;
+  return mrt_conv_node_read(node, &conv, &loop) && mrt_conv_node_act(node, &act) &&
+         (loop == 1 || mrt_node_is_plain(node));
+}
+
+static void destroy(mrt_kernel *k) {
+  mrt_mem_free(k->alloc, ((conv_kernel *)k)->packed);
+  mrt_kernel_free(k);
+}
+
+static mrt_status *pack(conv_kernel *q, const mrt_tensor *w) {
+  const mrt_par par = {0};
+  size_t bytes;
+  if (!mrt_size_mul(q->piece, (size_t)q->loop, &bytes)) return mrt_status_oom();
+  MRT_TRY(mrt_mem_new_aligned(q->k.alloc, bytes, MRT_ALIGN, (void **)&q->packed));
+  const int64_t one = mrt_tensor_count(w) / q->loop;
+  for (int64_t g = 0; g < q->loop; ++g)
+    mrt_conv_pack(&par, &q->p, (const float *)w->data + g * one,
+                  q->packed + (size_t)g * (q->piece / sizeof(float)));
+  return NULL;
+}
+
+static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kernel **out) {
+  conv_kernel *q;
+  const mrt_tensor *w = mrt_node_in_const(node, 1);
+  *out = NULL;
+  MRT_TRY(mrt_kernel_new(p->env->alloc, sizeof *q, "conv_f32", run, destroy, &q));
+  if (!read_all(node, &q->p, &q->loop, &q->win) || !mrt_conv_node_act(node, &q->act)) {
+    destroy(&q->k);
+    return MRT_ERR(MRT_FAIL, "not a convolution of this kernel");
+  }
+  q->in_c16 = mrt_is_c16(node->in[0].var);
+  q->out_c16 = mrt_is_c16(node->out[0]);
+  q->p.input_nchw = !q->in_c16 && q->p.cin <= 16 && q->p.groups == 1;
+  q->piece = mrt_conv_packed_size(&q->p);
+  mrt_status *st = w && !w->strided ? pack(q, w) : NULL;
+  if (st) {
+    destroy(&q->k);
+    return st;
+  }
+  *out = &q->k;
+  return NULL;
+}
+
+MRT_CPU_KERNEL(conv_f32) = {
+    .domain = "", .op = "Conv", .match = match, .create = create, .layouts = true};
+MRT_CPU_KERNEL(fused_conv_f32) = {
+    .domain = "macart", .op = "Conv", .match = match, .create = create, .layouts = true};

@@ -1,0 +1,27 @@
+/* What the nodes of the convolution family share: reading a node's constants into mrt_conv, and
+ * which values a layout may be given to. */
+#ifndef MRT_PROVIDER_CPU_CONV_NODE_H
+#define MRT_PROVIDER_CPU_CONV_NODE_H
+
+#include "ops/window.h"
+#include "provider/cpu/conv/conv.h"
+#include "provider/cpu/cpu.h"
+
+/* A value seen as [n][c][h][w]; rank 3 has h = 1. */
+typedef struct mrt_planes {
+  int64_t n, c, h, w;
+} mrt_planes;
+static inline mrt_planes mrt_planes_of(const mrt_tensor *t) {
+  const int64_t h = t->rank == 4 ? t->dims[2] : 1;
+  return (mrt_planes){t->dims[0], t->dims[1], h, t->dims[t->rank - 1]};
+}
+static inline bool mrt_is_c16(const mrt_var *v) { return v && v->layout == MRT_LAYOUT_C16; }
+
+/* Conv and macart.Conv of float32 with a window of one or two dims and weights of known shape: the
+ * kernel of this folder runs it. *p: all but the padding of auto_pad SAME. *loop: groups that are
+ * done one after the other, in the plain layout only (1: the rest); *p is one of them then. */
+bool mrt_conv_node_read(const mrt_node *node, mrt_conv *p, int64_t *loop);
+/* The activation of a macart.Conv node; {0} for other nodes. false: unknown name. */
+bool mrt_conv_node_act(const mrt_node *node, mrt_act *act);
+
+#endif

@@ -1,0 +1,124 @@
+"""Convolutions and pools over layouts, groups, padding and shapes, against onnxruntime."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from compare import relative_error
+from onnx import TensorProto, helper, numpy_helper
+
+import engine
+
+pytestmark = pytest.mark.quick
+
+
+def model(
+    nodes: list[onnx.NodeProto],
+    inputs: dict[str, list[int | str]],
+    weights: dict[str, np.ndarray],
+    outputs: int = 1,
+) -> bytes:
+    """A model whose outputs are y0, y1, ... of the nodes."""
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(k, TensorProto.FLOAT, v) for k, v in inputs.items()],
+        [helper.make_tensor_value_info(f"y{i}", TensorProto.FLOAT, None) for i in range(outputs)],
+        [numpy_helper.from_array(v, k) for k, v in weights.items()],
+    )
+    opset = [helper.make_opsetid("", 18)]
+    return helper.make_model(graph, opset_imports=opset, ir_version=9).SerializeToString()
+
+
+def check(data: bytes, feeds: dict[str, np.ndarray], bound: float = 1e-5) -> None:
+    """macart, optimized and not, against onnxruntime without optimizations."""
+    want = engine.make_session(onnxruntime, data, False).run(None, feeds)
+    for optimize in (True, False):
+        for threads in (1, 2):
+            session = engine.make_session(engine.load_engine(), data, optimize, threads)
+            for got, expected in zip(session.run(None, feeds), want, strict=True):
+                assert got.shape == expected.shape
+                assert relative_error(got, expected) <= bound
+
+
+def rand(seed: int, *shape: int) -> np.ndarray:
+    """Reproducible normal numbers."""
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+CHANNELS = [(1, 3, 8), (1, 32, 40), (2, 8, 12), (32, 32, 32), (4, 64, 128), (8, 8, 24), (3, 48, 33)]
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize(("groups", "cin", "cout"), CHANNELS)
+def test_conv2d(groups: int, cin: int, cout: int, dynamic: bool) -> None:
+    """Groups of every kind, one- and two-sided padding, strides, dilations, SAME."""
+    options = [
+        {"pads": [1, 1, 1, 1]},
+        {"strides": [2, 2], "pads": [0, 1, 2, 1]},
+        {"dilations": [2, 1]},
+        {"auto_pad": "SAME_UPPER", "strides": [2, 1]},
+        {"auto_pad": "SAME_LOWER", "strides": [1, 3]},
+    ]
+    weights = {"w": rand(1, cout, cin // groups, 3, 3), "b": rand(2, cout)}
+    for kind, bias in itertools.product(options, (True, False)):
+        names = ["x", "w", "b"] if bias else ["x", "w"]
+        node = helper.make_node("Conv", names, ["y0"], group=groups, **kind)
+        shape: list[int | str] = ["n", cin, "h", "w0"] if dynamic else [2, cin, 11, 14]
+        used = {k: v for k, v in weights.items() if k in names}
+        check(model([node], {"x": shape}, used), {"x": rand(3, 2, cin, 11, 14)})
+
+
+@pytest.mark.parametrize(("groups", "cin", "cout"), CHANNELS)
+def test_conv1d_and_weights_at_run_time(groups: int, cin: int, cout: int) -> None:
+    """One spatial dim; weights that are inputs."""
+    w = rand(4, cout, cin // groups, 5)
+    node = helper.make_node("Conv", ["x", "w"], ["y0"], group=groups, pads=[2, 1], strides=[2])
+    x = rand(5, 2, cin, 37)
+    check(model([node], {"x": ["n", cin, "t"]}, {"w": w}), {"x": x})
+    data = model([node], {"x": ["n", cin, "t"], "w": list(w.shape)}, {})
+    check(data, {"x": x, "w": w})
+
+
+def test_non_finite_values_stay_in_their_group() -> None:
+    """Infinity in one group's input reaches no other group."""
+    w, x = np.abs(rand(6, 16, 4, 3, 3)), rand(7, 1, 16, 8, 8)
+    x[0, 5, 3, 3] = np.inf
+    node = helper.make_node("Conv", ["x", "w"], ["y0"], group=4, pads=[1, 1, 1, 1])
+    session = engine.make_session(
+        engine.load_engine(), model([node], {"x": list(x.shape)}, {"w": w})
+    )
+    y = session.run(None, {"x": x})[0]
+    assert np.isfinite(y[:, :4]).all() and np.isfinite(y[:, 8:]).all()
+    assert np.isinf(y[0, 4:8, 2:5, 2:5]).all()
+    assert np.isfinite(y[0, 4:8, 6:]).all()
+
+
+@pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
+@pytest.mark.parametrize("spatial", [1, 2])
+def test_pools(op: str, spatial: int) -> None:
+    """Windows at borders, ceil_mode, counted padding, SAME."""
+    options: list[dict[str, object]] = [
+        {"kernel_shape": [3] * spatial, "pads": [1] * (2 * spatial), "strides": [2] * spatial},
+        {"kernel_shape": [2] * spatial, "strides": [2] * spatial, "ceil_mode": 1},
+        {"kernel_shape": [3] * spatial, "auto_pad": "SAME_UPPER", "strides": [2] * spatial},
+    ]
+    if op == "AveragePool":
+        options.append(options[0] | {"count_include_pad": 1})
+    x = rand(8, 2, 21, *(13, 16)[:spatial])
+    for kind in options:
+        node = helper.make_node(op, ["x"], ["y0"], **kind)
+        check(model([node], {"x": ["n", 21, *"hw"[:spatial]]}, {}), {"x": x})
+
+
+@pytest.mark.parametrize("op", ["GlobalAveragePool", "GlobalMaxPool"])
+def test_global_pools(op: str) -> None:
+    """Channels that do and do not fill blocks."""
+    for channels in (3, 16, 40):
+        node = helper.make_node(op, ["x"], ["y0"])
+        x = rand(9, 2, channels, 7, 9)
+        check(model([node], {"x": ["n", channels, "h", "w"]}, {}), {"x": x})
