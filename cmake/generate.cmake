@@ -1,5 +1,6 @@
 # What the build writes into <build>/gen, and never into the tree:
 #   gen/op_table.def, cpu_kernels.def, passes.def, cpu_fusions.def   by tools/gen_registry.py
+#   gen/NAME.pb-c.c, NAME.pb-c.h                                     by protoc-c, per .proto file
 # Sets MRT_GEN_SOURCES (C to compile) and MRT_GEN_STAMPS (what must be made before any C is compiled).
 
 set(mrt_gen "${PROJECT_BINARY_DIR}/gen")
@@ -26,3 +27,19 @@ add_custom_command(
   VERBATIM)
 set(MRT_GEN_STAMPS "${mrt_registry_stamp}")
 set(MRT_GEN_SOURCES)
+
+# ---- messages ------------------------------------------------------------------------------------
+file(GLOB mrt_protos CONFIGURE_DEPENDS csrc/load/*.proto)
+foreach(proto ${mrt_protos})
+  get_filename_component(name "${proto}" NAME_WE)
+  set(made "${mrt_gen}/${name}.pb-c.c" "${mrt_gen}/${name}.pb-c.h")
+  add_custom_command(
+    OUTPUT ${made}
+    COMMAND "${MRT_PROTOC_C}" "--proto_path=${PROJECT_SOURCE_DIR}/csrc/load" "--c_out=${mrt_gen}"
+            "${proto}"
+    DEPENDS "${proto}"
+    COMMENT "protoc-c ${name}.proto"
+    VERBATIM)
+  set_source_files_properties(${made} PROPERTIES COMPILE_OPTIONS "-w") # not ours to mend
+  list(APPEND MRT_GEN_SOURCES ${made})
+endforeach()

@@ -72,7 +72,7 @@ static mrt_status *fill(mrt_blob *b, int fd, const char *path, mrt_file_mode mod
 mrt_status *mrt_blob_from_file(const mrt_alloc *alloc, const char *path, mrt_file_mode mode,
                                mrt_blob **out) {
   *out = NULL;
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not block here */
   if (fd < 0)
     return errno == ENOENT || errno == ENOTDIR
                ? MRT_ERR(MRT_NO_SUCHFILE, "%s failed. File doesn't exist", path)

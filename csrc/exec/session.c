@@ -186,19 +186,26 @@ static mrt_status *start_profile(mrt_session *s, const char *prefix) {
   return mrt_trace_create(s->alloc, &s->trace);
 }
 
+/* Mapped files must not change while the session lives; this reads them instead. */
+#define COPY_KEY "session.macart.copy_model_files"
+
 static mrt_status *load(mrt_session *s, const mrt_source *source) {
+  const char *copy = config_value(s, COPY_KEY);
+  bool read = copy && strcmp(copy, "1") == 0;
+  mrt_file_mode external = read ? MRT_FILE_READ : MRT_FILE_MAP;
   if (!source->path) {
-    mrt_status *st = mrt_onnx_load(s->alloc, source->bytes, "", &s->model);
+    mrt_status *st = mrt_onnx_load(s->alloc, source->bytes, "", external, &s->model);
     if (st && mrt_status_code(st) == MRT_INVALID_PROTOBUF)
       st = mrt_status_wrap(st, "Failed to load model because protobuf parsing failed.");
     return st;
   }
   mrt_blob *blob = NULL;
-  mrt_status *st = mrt_blob_from_file(s->alloc, source->path, MRT_FILE_AUTO, &blob);
+  mrt_status *st =
+      mrt_blob_from_file(s->alloc, source->path, read ? MRT_FILE_READ : MRT_FILE_AUTO, &blob);
   if (st)
     return mrt_status_wrap(st, "Load model from %s failed:Load model %s", source->path,
                            source->path);
-  st = mrt_onnx_load(s->alloc, blob, source->path, &s->model);
+  st = mrt_onnx_load(s->alloc, blob, source->path, external, &s->model);
   mrt_blob_release(blob);
   return mrt_status_wrap(st, "Load model from %s failed", source->path);
 }

@@ -6,8 +6,9 @@
 #include "base/file.h"
 #include "ir/ir.h"
 
-/* path: of the model file ("" when it came from memory), for external data and messages. */
+/* path: of the model file ("" when it came from memory), for external data and messages.
+ * external: how files of external data are read (MRT_FILE_READ copies, MRT_FILE_MAP does not). */
 mrt_status *mrt_onnx_load(const mrt_alloc *alloc, mrt_blob *bytes, const char *path,
-                          mrt_model **out) MRT_MUST_CHECK;
+                          mrt_file_mode external, mrt_model **out) MRT_MUST_CHECK;
 
 #endif

@@ -1,216 +1,133 @@
-/* AttributeProto and TypeProto. Field numbers: onnx.proto. */
+/* AttributeProto to attribute. The kind that a file states must be the kind that it gives: later
+ * code then need not ask whether an attribute of kind GRAPH has a graph. */
 #include <string.h>
 
 #include "load/onnx_internal.h"
 
 mrt_status *mrt_model_own(mrt_model *m, mrt_value *take); /* ir/model.c */
 
-static mrt_status *dim(mrt_onnx *l, mrt_wire w, const mrt_expr **out, const char **name) {
-  mrt_field f;
-  int more;
-  *out = NULL;
-  *name = NULL;
-  while ((more = mrt_wire_next(&w, &f)) > 0) {
-    if (f.number == 1 && f.type == 0 && (int64_t)f.value >= 0) {
-      *out = mrt_expr_const(l->model->sym, (int64_t)f.value);
-    } else if (f.number == 2 && f.type == 2 && mrt_wire_size(f.bytes)) {
-      MRT_TRY(mrt_onnx_string(l, f.bytes, name));
-      *out = mrt_expr_symbol(l->model->sym, *name);
-    }
-  }
-  return more < 0 ? mrt_onnx_malformed() : NULL;
+/* IR version 1 and 2 files may leave the type out. */
+static mrt_attr_kind guess(const Onnx__AttributeProto *p) {
+  return p->g               ? MRT_ATTR_GRAPH
+         : p->t             ? MRT_ATTR_TENSOR
+         : p->sparse_tensor ? MRT_ATTR_SPARSE
+         : p->tp            ? MRT_ATTR_TYPE
+         : p->n_ints        ? MRT_ATTR_INTS
+         : p->n_floats      ? MRT_ATTR_FLOATS
+         : p->n_strings     ? MRT_ATTR_STRINGS
+         : p->n_tensors     ? MRT_ATTR_TENSORS
+         : p->n_graphs      ? MRT_ATTR_GRAPHS
+         : p->has_s         ? MRT_ATTR_STRING
+         : p->has_f         ? MRT_ATTR_FLOAT
+                            : MRT_ATTR_INT;
 }
 
-static mrt_status *shape(mrt_onnx *l, mrt_wire w, mrt_type *t) {
-  const mrt_expr *dims[MRT_MAX_RANK];
-  const char *names[MRT_MAX_RANK];
-  mrt_field f;
-  int more, rank = 0;
-  while ((more = mrt_wire_next(&w, &f)) > 0) {
-    if (f.number != 1 || f.type != 2) continue;
-    if (rank == MRT_MAX_RANK) return MRT_ERR(MRT_NOT_IMPLEMENTED, "rank above %d", MRT_MAX_RANK);
-    MRT_TRY(dim(l, f.bytes, &dims[rank], &names[rank]));
-    ++rank;
-  }
-  if (more < 0) return mrt_onnx_malformed();
-  t->rank = rank;
-  t->dims = mrt_arena_memdup(l->model->arena, dims, (size_t)rank * sizeof *dims);
-  t->dim_names = mrt_arena_memdup(l->model->arena, names, (size_t)rank * sizeof *names);
-  return t->dims && t->dim_names ? NULL : mrt_status_oom();
+static mrt_status *bytes(mrt_onnx *l, const ProtobufCBinaryData *b, const char **out, size_t *len) {
+  *len = b->len;
+  *out = mrt_arena_strndup(l->model->arena, (const char *)b->data, b->len);
+  return *out ? NULL : mrt_status_oom();
 }
 
-static mrt_status *tensor_type(mrt_onnx *l, mrt_wire w, mrt_type *t) {
-  mrt_field f;
-  int more;
-  t->rank = -1;
-  while ((more = mrt_wire_next(&w, &f)) > 0) {
-    if (f.number == 1 && f.type == 0) {
-      if (f.value && !mrt_dtype_valid((int)(f.value & 0xffff)))
-        return MRT_ERR(MRT_INVALID_PROTOBUF, "unknown element type %llu",
-                       (unsigned long long)f.value);
-      t->dtype = (mrt_dtype)f.value;
-    } else if (f.number == 2 && f.type == 2) {
-      MRT_TRY(shape(l, f.bytes, t));
-    }
-  }
-  return more < 0 ? mrt_onnx_malformed() : NULL;
-}
-
-static mrt_status *nested(mrt_onnx *l, mrt_wire w, mrt_type *t) {
-  mrt_field f;
-  int more;
-  while ((more = mrt_wire_next(&w, &f)) > 0) {
-    if (t->kind == MRT_KIND_MAP && f.number == 1) {
-      t->key_dtype = mrt_dtype_valid((int)f.value) ? (mrt_dtype)f.value : MRT_UNDEFINED;
-    } else if (f.type == 2) {
-      const mrt_type *elem;
-      MRT_TRY(mrt_onnx_type(l, f.bytes, &elem));
-      t->elem = elem;
-      if (t->kind == MRT_KIND_MAP && elem) t->dtype = elem->dtype;
-    }
-  }
-  return more < 0 ? mrt_onnx_malformed() : NULL;
-}
-
-mrt_status *mrt_onnx_type(mrt_onnx *l, mrt_wire w, const mrt_type **out) {
-  mrt_field f;
-  int more;
-  *out = NULL;
-  mrt_type *t = mrt_arena_alloc(l->model->arena, sizeof *t);
-  if (!t) return mrt_status_oom();
-  if (++l->depth > 100) return MRT_ERR(MRT_INVALID_PROTOBUF, "messages nested too deep");
-  t->rank = -1;
-  mrt_status *st = NULL;
-  while (!st && (more = mrt_wire_next(&w, &f)) != 0) {
-    if (more < 0) {
-      st = mrt_onnx_malformed();
-    } else if (f.type == 2 && (f.number == 1 || f.number == 8)) {
-      t->kind = f.number == 1 ? MRT_KIND_TENSOR : MRT_KIND_SPARSE;
-      st = tensor_type(l, f.bytes, t);
-    } else if (f.type == 2 && (f.number == 4 || f.number == 5 || f.number == 9)) {
-      t->kind = f.number == 4   ? MRT_KIND_SEQUENCE
-                : f.number == 5 ? MRT_KIND_MAP
-                                : MRT_KIND_OPTIONAL;
-      st = nested(l, f.bytes, t);
-    }
-  }
-  --l->depth;
-  if (!st && t->kind != MRT_KIND_NONE) *out = t;
-  return st;
-}
-
-/* Repeated numbers, packed or not. */
-typedef struct numbers {
-  int64_t *i;
-  float *f;
-  size_t n, cap_i, cap_f;
-} numbers;
-
-static mrt_status *add_number(mrt_onnx *l, numbers *x, bool is_float, uint64_t v) {
-  if (is_float) {
-    MRT_TRY(mrt_mem_grow(l->alloc, (void **)&x->f, &x->cap_f, x->n + 1, sizeof *x->f));
-    uint32_t bits = (uint32_t)v;
-    memcpy(&x->f[x->n++], &bits, 4);
-  } else {
-    MRT_TRY(mrt_mem_grow(l->alloc, (void **)&x->i, &x->cap_i, x->n + 1, sizeof *x->i));
-    x->i[x->n++] = (int64_t)v;
-  }
+static mrt_status *strings(mrt_onnx *l, const Onnx__AttributeProto *p, mrt_attr *a) {
+  const char **s = mrt_arena_alloc(l->model->arena, (p->n_strings + 1) * sizeof *s);
+  size_t *lens = mrt_arena_alloc(l->model->arena, (p->n_strings + 1) * sizeof *lens);
+  if (!s || !lens) return mrt_status_oom();
+  for (size_t i = 0; i < p->n_strings; ++i) MRT_TRY(bytes(l, &p->strings[i], &s[i], &lens[i]));
+  a->n = p->n_strings;
+  a->strings = s;
+  a->string_lens = lens;
   return NULL;
 }
 
-static mrt_status *add_numbers(mrt_onnx *l, numbers *x, const mrt_field *f) {
-  bool is_float = f->number == 7;
-  mrt_wire b = f->bytes;
-  uint64_t v;
-  if (f->type != 2) return add_number(l, x, is_float, f->value);
-  while (b.p < b.end) {
-    if (is_float) {
-      uint32_t bits;
-      if (mrt_wire_size(b) < 4) return mrt_onnx_malformed();
-      memcpy(&bits, b.p, 4);
-      b.p += 4;
-      v = bits;
-    } else if (!mrt_wire_varint(&b, &v)) {
-      return mrt_onnx_malformed();
-    }
-    MRT_TRY(add_number(l, x, is_float, v));
+static mrt_status *tensors(mrt_onnx *l, const Onnx__AttributeProto *p, mrt_attr *a) {
+  mrt_tensor **all = mrt_arena_alloc(l->model->arena, (p->n_tensors + 1) * sizeof *all);
+  if (!all) return mrt_status_oom();
+  for (size_t i = 0; i < p->n_tensors; ++i) {
+    MRT_TRY(mrt_onnx_tensor(l, p->tensors[i], &all[i]));
+    MRT_TRY(mrt_model_own(l->model, &all[i]->base));
   }
+  a->n = p->n_tensors;
+  a->tensors = all;
   return NULL;
 }
 
-static mrt_status *read_field(mrt_onnx *l, const mrt_field *f, mrt_node *node, mrt_attr *a,
-                              numbers *x, const char **strings, size_t *lens, size_t cap) {
-  mrt_graph *g;
-  mrt_tensor *t;
-  switch (f->number) {
-    case 1: return mrt_onnx_string(l, f->bytes, &a->name);
-    case 2: {
-      uint32_t bits = (uint32_t)f->value;
-      memcpy(&a->f, &bits, 4);
-      return NULL;
-    }
-    case 3: a->i = (int64_t)f->value; return NULL;
-    case 4: a->n = mrt_wire_size(f->bytes); return mrt_onnx_string(l, f->bytes, &a->s);
-    case 5:
-      MRT_TRY(mrt_onnx_tensor(l, f->bytes, NULL, &t));
-      a->tensor = t;
-      return mrt_model_own(l->model, &t->base);
-    case 6:
-      MRT_TRY(mrt_onnx_graph(l, f->bytes, node->graph, &g));
-      g->owner = node;
-      a->graph = g;
-      return NULL;
-    case 7:
-    case 8: return add_numbers(l, x, f);
-    case 9:
-      if (a->n == cap) return mrt_onnx_malformed();
-      lens[a->n] = mrt_wire_size(f->bytes);
-      return mrt_onnx_string(l, f->bytes, &strings[a->n++]);
-    case 14: return mrt_onnx_type(l, f->bytes, &a->type);
-    case 20: a->kind = (mrt_attr_kind)f->value; return NULL;
-    default: return NULL;
+static mrt_status *subgraph(mrt_onnx *l, const Onnx__GraphProto *p, mrt_node *node,
+                            mrt_graph **out) {
+  if (!node) return MRT_ERR(MRT_NOT_IMPLEMENTED, "a graph as default of a function's attribute");
+  MRT_TRY(mrt_onnx_graph(l, p, node->graph, out));
+  (*out)->owner = node;
+  return NULL;
+}
+
+static mrt_status *graphs(mrt_onnx *l, const Onnx__AttributeProto *p, mrt_node *node, mrt_attr *a) {
+  mrt_graph **all = mrt_arena_alloc(l->model->arena, (p->n_graphs + 1) * sizeof *all);
+  if (!all) return mrt_status_oom();
+  for (size_t i = 0; i < p->n_graphs; ++i) MRT_TRY(subgraph(l, p->graphs[i], node, &all[i]));
+  a->n = p->n_graphs;
+  a->graphs = all;
+  return NULL;
+}
+
+static mrt_status *no_value(const Onnx__AttributeProto *p, const char *kind) {
+  return MRT_ERR(MRT_INVALID_GRAPH,
+                 "This is an invalid model. The attribute '%s' is of type %s but has no such value",
+                 mrt_onnx_str(p->name), kind);
+}
+
+static mrt_status *value(mrt_onnx *l, const Onnx__AttributeProto *p, mrt_node *node, mrt_attr *a) {
+  mrt_arena *arena = l->model->arena;
+  switch ((int)a->kind) {
+    case MRT_ATTR_FLOAT: a->f = p->f; return NULL;
+    case MRT_ATTR_INT: a->i = p->i; return NULL;
+    case MRT_ATTR_STRING: return bytes(l, &p->s, &a->s, &a->n);
+    case MRT_ATTR_TENSOR:
+      if (!p->t) return no_value(p, "TENSOR");
+      MRT_TRY(mrt_onnx_tensor(l, p->t, &a->tensor));
+      return mrt_model_own(l->model, &a->tensor->base);
+    case MRT_ATTR_GRAPH: return p->g ? subgraph(l, p->g, node, &a->graph) : no_value(p, "GRAPH");
+    case MRT_ATTR_FLOATS:
+      a->n = p->n_floats;
+      a->floats = mrt_arena_memdup(arena, p->floats, a->n * sizeof *a->floats);
+      return a->floats ? NULL : mrt_status_oom();
+    case MRT_ATTR_INTS:
+      a->n = p->n_ints;
+      a->ints = mrt_arena_memdup(arena, p->ints, a->n * sizeof *a->ints);
+      return a->ints ? NULL : mrt_status_oom();
+    case MRT_ATTR_STRINGS: return strings(l, p, a);
+    case MRT_ATTR_TENSORS: return tensors(l, p, a);
+    case MRT_ATTR_GRAPHS: return graphs(l, p, node, a);
+    case MRT_ATTR_SPARSE:
+      if (!p->sparse_tensor) return no_value(p, "SPARSE_TENSOR");
+      MRT_TRY(mrt_onnx_sparse(l, p->sparse_tensor, &a->sparse));
+      return mrt_model_own(l->model, &a->sparse->base);
+    case MRT_ATTR_TYPE:
+      MRT_TRY(mrt_onnx_type(l, p->tp, &a->type));
+      return a->type ? NULL : no_value(p, "TYPE_PROTO");
+    default:
+      return MRT_ERR(MRT_NOT_IMPLEMENTED, "attribute type %d (AttributeProto.type)", (int)a->kind);
   }
 }
 
-mrt_status *mrt_onnx_attr(mrt_onnx *l, mrt_wire w, mrt_node *node) {
-  mrt_attr a = {.name = ""};
-  numbers x = {0};
-  mrt_field f;
-  mrt_wire first = w;
-  size_t n_strings = 0;
-  int more;
-  bool ints = false, floats = false;
-  mrt_status *st = NULL;
-  while ((more = mrt_wire_next(&first, &f)) > 0) n_strings += f.number == 9 && f.type == 2;
-  if (more < 0) return mrt_onnx_malformed();
-  const char **strings = mrt_arena_alloc(l->model->arena, (n_strings + 1) * sizeof *strings);
-  size_t *lens = mrt_arena_alloc(l->model->arena, (n_strings + 1) * sizeof *lens);
-  if (!strings || !lens) return mrt_status_oom();
-  while (!st && mrt_wire_next(&w, &f) > 0) {
-    bool bytes =
-        f.number == 1 || (f.number >= 4 && f.number <= 6) || f.number == 9 || f.number == 14;
-    if (bytes && f.type != 2) st = mrt_onnx_malformed();
-    floats = floats || f.number == 7;
-    ints = ints || f.number == 8;
-    if (!st) st = read_field(l, &f, node, &a, &x, strings, lens, n_strings);
+mrt_status *mrt_onnx_attr_value(mrt_onnx *l, const Onnx__AttributeProto *p, mrt_node *node,
+                                mrt_attr *out) {
+  *out = (mrt_attr){.kind = p->has_type && p->type ? (mrt_attr_kind)p->type : guess(p)};
+  MRT_TRY(mrt_onnx_keep(l, p->name, &out->name));
+  if (p->ref_attr_name && *p->ref_attr_name) { /* in a function: the caller's attribute */
+    if (!l->opsets)
+      return MRT_ERR(MRT_INVALID_GRAPH,
+                     "This is an invalid model. A reference to attribute '%s' "
+                     "outside of a function",
+                     p->ref_attr_name);
+    out->i = out->kind;
+    out->kind = MRT_ATTR_REF;
+    return mrt_onnx_keep(l, p->ref_attr_name, &out->s);
   }
-  if (!st && !a.kind) /* IR version 1 and 2 files may leave the type out */
-    a.kind = a.graph     ? MRT_ATTR_GRAPH
-             : a.tensor  ? MRT_ATTR_TENSOR
-             : ints      ? MRT_ATTR_INTS
-             : floats    ? MRT_ATTR_FLOATS
-             : n_strings ? MRT_ATTR_STRINGS
-             : a.s       ? MRT_ATTR_STRING
-             : a.f != 0  ? MRT_ATTR_FLOAT
-                         : MRT_ATTR_INT;
-  if (a.kind == MRT_ATTR_INTS || a.kind == MRT_ATTR_FLOATS) a.n = x.n;
-  a.ints = x.i;
-  a.floats = x.f;
-  a.strings = strings;
-  a.string_lens = lens;
-  if (a.kind == MRT_ATTR_STRING && !a.s) a.s = "";
+  return value(l, p, node, out);
+}
+
+mrt_status *mrt_onnx_attr(mrt_onnx *l, const Onnx__AttributeProto *p, mrt_node *node) {
+  mrt_attr a;
+  mrt_status *st = mrt_onnx_attr_value(l, p, node, &a);
   if (!st) st = mrt_node_set_attr(node, &a);
-  mrt_mem_free(l->alloc, x.i);
-  mrt_mem_free(l->alloc, x.f);
-  return mrt_status_wrap(st, "attribute '%s'", a.name);
+  return mrt_status_wrap(st, "attribute '%s'", mrt_onnx_str(p->name));
 }

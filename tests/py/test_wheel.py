@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -27,6 +28,8 @@ x = np.arange(6, dtype=np.float32).reshape(2, 3) - 2
 print(sorted(packages))
 print(session.run(None, {"x": x})[0].tolist())
 print(ort.__file__)
+with open("/proc/self/maps") as maps:
+    print(sorted({line.split()[-1] for line in maps if "protobuf-c" in line}))
 """
 
 
@@ -64,6 +67,7 @@ def test_wheel_runs_beside_numpy_alone(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     assert [n for n in names if n.startswith("macart/_core") and n.endswith(".so")], names
+    assert [n for n in names if n.startswith("macart.libs/libprotobuf-c")], names
 
     graph = helper.make_graph(
         [helper.make_node("Relu", ["x"], ["y"])],
@@ -80,7 +84,10 @@ def test_wheel_runs_beside_numpy_alone(tmp_path: Path) -> None:
     python = venv / "bin" / "python"
     call(python, "-m", "pip", "--disable-pip-version-check", "-q", "install",
          f"numpy=={np.__version__}", wheel)  # fmt: skip
-    packages, result, place = call(python, "-c", SCRIPT, path).splitlines()
+    packages, result, place, libraries = call(python, "-c", SCRIPT, path).splitlines()
     assert packages == "['macart', 'numpy']"
     assert result == "[[0.0, 0.0, 0.0], [1.0, 2.0, 3.0]]"
     assert Path(place).is_relative_to(venv)
+    # The library of the wheel is the one in use, whatever the machine has.
+    (library,) = ast.literal_eval(libraries)
+    assert Path(library).is_relative_to(venv), library
