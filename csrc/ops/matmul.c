@@ -1,28 +1,66 @@
 /* MatMul, Gemm, Pow, Clip. The float product walks rows of B, so that the inner loop is contiguous
  * and vectorises; every row of the result is made by one thread in one order. */
-#include "ops/common.h"
+#include "ops/matmul.h"
 
-static mrt_status *matmul_infer(mrt_infer *c) {
-  int ra = mrt_infer_rank(c, 0), rb = mrt_infer_rank(c, 1), k = 0;
+mrt_status *mrt_infer_matmul(mrt_infer *c, int ia, int ib, mrt_dtype dtype) {
+  int ra = mrt_infer_rank(c, ia), rb = mrt_infer_rank(c, ib), k = 0;
   const mrt_expr *dims[MRT_MAX_RANK], *unused;
-  if (ra < 0 || rb < 0) return mrt_infer_out(c, 0, mrt_infer_dtype(c, 0), -1, NULL);
+  if (ra < 0 || rb < 0) return mrt_infer_out(c, 0, dtype, -1, NULL);
   if (!ra || !rb) return MRT_ERR(MRT_FAIL, "Input tensors of wrong rank (0).");
-  mrt_status *st = mrt_infer_same_dim(c, mrt_infer_dim(c, 0, ra - 1),
-                                      mrt_infer_dim(c, 1, rb > 1 ? rb - 2 : 0), "k", &unused);
+  mrt_status *st = mrt_infer_same_dim(c, mrt_infer_dim(c, ia, ra - 1),
+                                      mrt_infer_dim(c, ib, rb > 1 ? rb - 2 : 0), "k", &unused);
   if (st) return mrt_status_wrap(st, "Incompatible dimensions for matrix multiplication");
   int ba = ra > 2 ? ra - 2 : 0, bb = rb > 2 ? rb - 2 : 0, n = ba > bb ? ba : bb;
   for (int i = 0; i < n; ++i) {
-    const mrt_expr *x = i < n - ba ? NULL : mrt_infer_dim(c, 0, i - (n - ba)),
-                   *y = i < n - bb ? NULL : mrt_infer_dim(c, 1, i - (n - bb));
+    const mrt_expr *x = i < n - ba ? NULL : mrt_infer_dim(c, ia, i - (n - ba)),
+                   *y = i < n - bb ? NULL : mrt_infer_dim(c, ib, i - (n - bb));
     int64_t v;
     bool use_y = i < n - ba || (i >= n - bb && mrt_expr_is_const(x, &v) && v == 1);
     dims[k++] = use_y ? y : x;
     if (!use_y && i >= n - bb && !(mrt_expr_is_const(y, &v) && v == 1))
       MRT_TRY(mrt_infer_same_dim(c, x, y, "batch dims of MatMul", &dims[k - 1]));
   }
-  if (ra > 1) dims[k++] = mrt_infer_dim(c, 0, ra - 2);
-  if (rb > 1) dims[k++] = mrt_infer_dim(c, 1, rb - 1);
-  return mrt_infer_out(c, 0, mrt_infer_dtype(c, 0), k, dims);
+  if (ra > 1) dims[k++] = mrt_infer_dim(c, ia, ra - 2);
+  if (rb > 1) dims[k++] = mrt_infer_dim(c, ib, rb - 1);
+  return mrt_infer_out(c, 0, dtype, k, dims);
+}
+
+static mrt_status *matmul_infer(mrt_infer *c) {
+  return mrt_infer_matmul(c, 0, 1, mrt_infer_dtype(c, 0));
+}
+
+mrt_status *mrt_matmul_read(mrt_kctx *c, const mrt_tensor *a, const mrt_tensor *b,
+                            const mrt_tensor *y, mrt_matmul_dims *d) {
+  if (!a->rank || !b->rank) return MRT_ERR(MRT_INVALID_ARGUMENT, "MatMul of a scalar");
+  d->m = a->rank > 1 ? a->dims[a->rank - 2] : 1;
+  d->k = a->dims[a->rank - 1];
+  d->n = b->rank > 1 ? b->dims[b->rank - 1] : 1;
+  if (d->k != (b->rank > 1 ? b->dims[b->rank - 2] : b->dims[0]))
+    return MRT_ERR(MRT_INVALID_ARGUMENT, "MatMul dimension mismatch");
+  int ba = a->rank > 2 ? a->rank - 2 : 0, bb = b->rank > 2 ? b->rank - 2 : 0,
+      nb = ba > bb ? ba : bb;
+  int64_t *off;
+  d->batches = mrt_dims_product(y->dims, 0, nb);
+  MRT_TRY(mrt_scratch(c, (size_t)d->batches * 16 + 16, (void **)&off));
+  for (int64_t i = 0; i < d->batches; ++i) { /* broadcast batch dims */
+    int64_t ia = 0, ib = 0, rest = i, sa = d->m * d->k, sb = d->k * d->n;
+    for (int q = nb - 1; q >= 0; --q) {
+      int64_t at = rest % y->dims[q], da = q < nb - ba ? 1 : a->dims[q - (nb - ba)],
+              db = q < nb - bb ? 1 : b->dims[q - (nb - bb)];
+      rest /= y->dims[q];
+      if ((da != 1 && da != y->dims[q]) || (db != 1 && db != y->dims[q]))
+        return MRT_ERR(MRT_INVALID_ARGUMENT, "MatMul: batch dims do not broadcast");
+      ia += da == 1 ? 0 : at * sa;
+      ib += db == 1 ? 0 : at * sb;
+      sa *= da;
+      sb *= db;
+    }
+    off[i] = ia;
+    off[d->batches + i] = ib;
+  }
+  d->a_off = off;
+  d->b_off = off + d->batches;
+  return NULL;
 }
 
 typedef struct product {
@@ -82,39 +120,24 @@ static void some_rows(void *arg, int64_t begin, int64_t end) {
 static mrt_status *matmul_run(mrt_kctx *c) {
   const mrt_tensor *a = mrt_in(c, 0), *b = mrt_in(c, 1);
   mrt_tensor *y = mrt_out(c, 0);
+  mrt_matmul_dims d;
   if (!y) return NULL;
-  product p = {.a = a->data, .b = b->data, .y = y->data, .t = (mrt_dtype)a->dtype, .alpha = 1};
-  p.m = a->rank > 1 ? a->dims[a->rank - 2] : 1;
-  p.k = a->dims[a->rank - 1];
-  p.n = b->rank > 1 ? b->dims[b->rank - 1] : 1;
-  p.sa_row = p.k;
-  p.sa_col = p.sb_col = 1;
-  p.sb_row = p.n;
-  if (p.k != (b->rank > 1 ? b->dims[b->rank - 2] : b->dims[0]))
-    return MRT_ERR(MRT_INVALID_ARGUMENT, "MatMul dimension mismatch");
-  int ba = a->rank > 2 ? a->rank - 2 : 0, bb = b->rank > 2 ? b->rank - 2 : 0,
-      nb = ba > bb ? ba : bb;
-  int64_t batches = mrt_dims_product(y->dims, 0, nb), *off;
-  MRT_TRY(mrt_scratch(c, (size_t)batches * 16 + 16, (void **)&off));
-  for (int64_t i = 0; i < batches; ++i) { /* broadcast batch dims */
-    int64_t ia = 0, ib = 0, rest = i, sa = p.m * p.k, sb = p.k * p.n;
-    for (int d = nb - 1; d >= 0; --d) {
-      int64_t at = rest % y->dims[d], da = d < nb - ba ? 1 : a->dims[d - (nb - ba)],
-              db = d < nb - bb ? 1 : b->dims[d - (nb - bb)];
-      rest /= y->dims[d];
-      if ((da != 1 && da != y->dims[d]) || (db != 1 && db != y->dims[d]))
-        return MRT_ERR(MRT_INVALID_ARGUMENT, "MatMul: batch dims do not broadcast");
-      ia += da == 1 ? 0 : at * sa;
-      ib += db == 1 ? 0 : at * sb;
-      sa *= da;
-      sb *= db;
-    }
-    off[i] = ia;
-    off[batches + i] = ib;
-  }
-  p.a_off = off;
-  p.b_off = off + batches;
-  mrt_par_range(&c->par, batches * p.m, (double)p.n * (double)p.k * 0.15, some_rows, &p);
+  MRT_TRY(mrt_matmul_read(c, a, b, y, &d));
+  product p = {.a = a->data,
+               .b = b->data,
+               .y = y->data,
+               .t = (mrt_dtype)a->dtype,
+               .m = d.m,
+               .n = d.n,
+               .k = d.k,
+               .sa_row = d.k,
+               .sa_col = 1,
+               .sb_row = d.n,
+               .sb_col = 1,
+               .a_off = d.a_off,
+               .b_off = d.b_off,
+               .alpha = 1};
+  mrt_par_range(&c->par, d.batches * d.m, (double)d.n * (double)d.k * 0.15, some_rows, &p);
   return NULL;
 }
 
