@@ -98,7 +98,7 @@ static void test_arrays(void) {
       mrt_dequantize_u8(&all, gq.data, n, 0.1f, zero, s, y);
       for (int i = 0; i < n; ++i) {
         const int q = s ? (int8_t)gq.data[i] : gq.data[i];
-        const float v = isnan(x[i]) ? -1e9f : x[i] * (1.0f / 0.1f);
+        const float v = isnan(x[i]) ? -1e9f : x[i] / 0.1f;
         const float want =
             fminf(fmaxf(rintf(fminf(v, 1e6f)) + (float)zero, s ? -128 : 0), s ? 127 : 255);
         CHECK_EQ_I(q, (int)want);

@@ -130,3 +130,182 @@ def test_strings_that_are_numbers() -> None:
     text = np.array(["1", "-2.5e3", "inf", "-INF", "NaN", "0.1"], object)
     (y,) = run_nodes([node], {"x": text}, {"y": TensorProto.FLOAT})
     np.testing.assert_array_equal(y, np.array([1, -2500, np.inf, -np.inf, np.nan, 0.1], "f4"))
+
+
+# ---------------------------------------------------------------- against onnxruntime
+
+
+def both(
+    nodes: list[onnx.NodeProto],
+    feeds: dict[str, np.ndarray],
+    outputs: dict[str, int],
+    opset: int = 21,
+    constants: dict[str, np.ndarray] | None = None,
+) -> tuple[list[Any], list[Any]]:
+    """Results of the engine and of onnxruntime."""
+    ours = run_nodes(nodes, feeds, outputs, opset, None, constants)
+    theirs = run_nodes(nodes, feeds, outputs, opset, "onnxruntime", constants)
+    return ours, theirs
+
+
+INTEGER_KINDS = [np.uint8, np.int8, np.uint16, np.int16]
+
+
+@pytest.mark.parametrize("dtype", INTEGER_KINDS)
+@pytest.mark.parametrize("shape", ["tensor", "axis0", "axis2", "axis-1", "blocked"])
+def test_quantize_and_back(dtype: type, shape: str) -> None:
+    """Equal to onnxruntime: numbers that are rounded, saturated, infinite; all kinds of scales."""
+    rng = np.random.default_rng(2)
+    x = (rng.standard_normal((6, 5, 70)) * 40).astype(np.float32)
+    x.ravel()[:4] = [np.inf, -np.inf, 1e30, 2.5]
+    attributes: dict[str, int] = {}
+    dims: tuple[int, ...] = ()
+    if shape.startswith("axis"):
+        attributes["axis"] = axis = int(shape[4:])
+        dims = (x.shape[axis],)
+    elif shape == "blocked":
+        attributes = {"axis": 2, "block_size": 35}
+        dims = (6, 5, 2)
+    info = np.iinfo(dtype)
+    scale = rng.uniform(0.1, 1, dims).astype(np.float32)
+    zero = rng.integers(info.min, int(info.max) + 1, dims).astype(dtype)
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], **attributes),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"], **attributes),
+    ]
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    outputs = {"q": kind, "y": TensorProto.FLOAT}
+    for constants in ({}, {"s": scale, "z": zero}):
+        feeds = {"x": x} if constants else {"x": x, "s": scale, "z": zero}
+        ours, theirs = both(nodes, feeds, outputs, 21, constants)
+        np.testing.assert_array_equal(ours[0], theirs[0])
+        np.testing.assert_array_equal(ours[1], theirs[1])
+
+
+def test_scales_that_do_not_fit_are_refused() -> None:
+    """A per-axis scale of the wrong length."""
+    node = helper.make_node("QuantizeLinear", ["x", "s"], ["y"], axis=0)
+    feeds = {"x": np.zeros((3, 2), "f4"), "s": np.ones(2, "f4")}
+    with pytest.raises(Exception, match="scale of rank 1 with 2 elements for 3 along axis 0"):
+        run_nodes([node], feeds, {"y": TensorProto.UINT8})
+
+
+@pytest.mark.parametrize("x", [[0, 0], [1, 3], [-5, -1], [-1.5, 7.25], []], ids=str)
+def test_dynamic_quantize(x: list[float]) -> None:
+    """Ranges on either side of zero, and none at all."""
+    node = helper.make_node("DynamicQuantizeLinear", ["x"], ["y", "s", "z"])
+    outputs = {"y": TensorProto.UINT8, "s": TensorProto.FLOAT, "z": TensorProto.UINT8}
+    ours, theirs = both([node], {"x": np.array(x, "f4")}, outputs)
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+SIGNS = [(np.uint8, np.int8), (np.uint8, np.uint8), (np.int8, np.int8), (np.int8, np.uint8)]
+SHAPES = [((1, 33), (33, 40)), ((17, 64), (64, 31)), ((2, 3, 5, 20), (20, 7)),
+          ((2, 3, 5, 20), (2, 3, 20, 7)), ((3, 1, 4, 9), (2, 9, 5)), ((70,), (70, 3))]  # fmt: skip
+
+
+def bytes_of(rng: np.random.Generator, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    """Random bytes."""
+    info = np.iinfo(dtype)
+    return rng.integers(info.min, info.max + 1, shape).astype(dtype)
+
+
+@pytest.mark.parametrize("constant", [False, True], ids=["fed", "constant"])
+@pytest.mark.parametrize("kinds", SIGNS, ids=lambda k: f"{k[0].__name__}x{k[1].__name__}")
+@pytest.mark.parametrize("shapes", SHAPES, ids=str)
+def test_matmul_integer(shapes: Any, kinds: Any, constant: bool) -> None:
+    """Exact, with one zero point, one per column, one per row."""
+    rng = np.random.default_rng(3)
+    a, b = bytes_of(rng, shapes[0], kinds[0]), bytes_of(rng, shapes[1], kinds[1])
+    for per_column in (False, True):
+        az, bz = bytes_of(rng, (), kinds[0]), bytes_of(rng, (), kinds[1])
+        if per_column:
+            bz = bytes_of(rng, shapes[1][-1:], kinds[1])
+        node = helper.make_node("MatMulInteger", ["a", "b", "az", "bz"], ["y"])
+        fed = {"a": a, "az": az} if constant else {"a": a, "b": b, "az": az, "bz": bz}
+        constants = {"b": b, "bz": bz} if constant else {}
+        (y,) = run_nodes([node], fed, {"y": TensorProto.INT32}, 21, None, constants)
+        want = np.matmul(a.astype(np.int64) - az, b.astype(np.int64) - bz)
+        np.testing.assert_array_equal(y, want)
+    if a.ndim == 2:
+        az = bytes_of(rng, (a.shape[0],), kinds[0])
+        node = helper.make_node("MatMulInteger", ["a", "b", "az"], ["y"])
+        (y,) = run_nodes([node], {"a": a, "b": b, "az": az}, {"y": TensorProto.INT32})
+        np.testing.assert_array_equal(y, (a.astype(np.int64) - az[:, None]) @ b.astype(np.int64))
+
+
+@pytest.mark.parametrize("kinds", SIGNS[:3], ids=lambda k: f"{k[0].__name__}x{k[1].__name__}")
+@pytest.mark.parametrize("shapes", SHAPES[:4], ids=str)
+@pytest.mark.parametrize("per_column", [False, True])
+def test_qlinear_matmul(shapes: Any, kinds: Any, per_column: bool) -> None:
+    """Equal to onnxruntime, bit for bit."""
+    rng = np.random.default_rng(4)
+    columns = shapes[1][-1:] if per_column else ()
+    if per_column and len(shapes[1]) > 2:
+        pytest.skip("one scale per column needs one matrix")
+    constants = {
+        "b": bytes_of(rng, shapes[1], kinds[1]),
+        "as": np.float32(0.013), "az": bytes_of(rng, (), kinds[0]),
+        "bs": rng.uniform(0.001, 0.02, columns).astype(np.float32),
+        "bz": np.zeros(columns, kinds[1]) if per_column else bytes_of(rng, (), kinds[1]),
+        "ys": np.float32(0.71), "yz": bytes_of(rng, (), kinds[0]),
+    }  # fmt: skip
+    names = ["a", "as", "az", "b", "bs", "bz", "ys", "yz"]
+    node = helper.make_node("QLinearMatMul", names, ["y"])
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(kinds[0]))
+    feeds = {"a": bytes_of(rng, shapes[0], kinds[0])}
+    ours, theirs = both([node], feeds, {"y": kind}, 21, constants)
+    np.testing.assert_array_equal(ours[0], theirs[0])
+
+
+@pytest.mark.parametrize("trans_b", [0, 1])
+@pytest.mark.parametrize("quantised", [False, True])
+def test_qgemm(trans_b: int, quantised: bool) -> None:
+    """com.microsoft.QGemm with an int32 bias, to float and to bytes."""
+    rng = np.random.default_rng(5)
+    n, k = 20, 37
+    constants = {
+        "as": np.float32(0.02), "az": np.uint8(120), "ys": np.float32(0.5), "yz": np.uint8(9),
+        "b": bytes_of(rng, (n, k) if trans_b else (k, n), np.int8),
+        "bs": rng.uniform(0.001, 0.02, n).astype(np.float32), "bz": np.zeros(n, np.int8),
+        "c": rng.integers(-9999, 9999, n).astype(np.int32),
+    }  # fmt: skip
+    names = ["a", "as", "az", "b", "bs", "bz", "c"] + (["ys", "yz"] if quantised else [])
+    constants = {name: value for name, value in constants.items() if name in names}
+    node = helper.make_node("QGemm", names, ["y"], domain="com.microsoft", transB=trans_b)
+    kind = TensorProto.UINT8 if quantised else TensorProto.FLOAT
+    ours, theirs = both([node], {"a": bytes_of(rng, (9, k), np.uint8)}, {"y": kind}, 21, constants)
+    if quantised:
+        np.testing.assert_array_equal(ours[0], theirs[0])
+    else:
+        np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("weights", [np.int8, np.uint8])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("per_column", [False, True])
+def test_float_products_of_bytes(weights: type, bias: bool, per_column: bool) -> None:
+    """MatMulIntegerToFloat and DynamicQuantizeMatMul."""
+    rng = np.random.default_rng(6)
+    k, n = 45, 33
+    columns = (n,) if per_column else ()
+    constants = {
+        "b": bytes_of(rng, (k, n), weights),
+        "bs": rng.uniform(0.001, 0.02, columns).astype(np.float32),
+        "bz": bytes_of(rng, columns, weights),
+    }
+    if bias:
+        constants["c"] = rng.standard_normal(n).astype(np.float32)
+    last = ["c"] if bias else []
+    names = ["x", "b", "bs", "bz", *last]
+    node = helper.make_node("DynamicQuantizeMatMul", names, ["y"], domain="com.microsoft")
+    x = rng.standard_normal((2, 7, k)).astype(np.float32)
+    ours, theirs = both([node], {"x": x}, {"y": TensorProto.FLOAT}, 21, constants)
+    np.testing.assert_allclose(ours[0], theirs[0], rtol=2e-6, atol=2e-5)
+    names = ["a", "b", "as", "bs", "az", "bz", *last]
+    node = helper.make_node("MatMulIntegerToFloat", names, ["y"], domain="com.microsoft")
+    feeds = {"a": bytes_of(rng, (7, k), np.uint8)}
+    constants |= {"as": np.float32(0.03), "az": np.uint8(33)}
+    ours, theirs = both([node], feeds, {"y": TensorProto.FLOAT}, 21, constants)
+    np.testing.assert_allclose(ours[0], theirs[0], rtol=2e-6, atol=2e-5)

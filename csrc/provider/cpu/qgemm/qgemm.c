@@ -219,7 +219,7 @@ static void run_activated(const qgemm_job *j, mrt_qtile *t, mrt_qtile_fn fn, int
     j->act(y, y, NULL, NULL, e->act.p, t->cols);
     if (e->out == MRT_Q_F32) continue;
     uint8_t *to = (uint8_t *)j->g->c + (r0 + r) * j->g->ldc + n;
-    j->p.kern->quantize(y, t->cols, 1.0f / e->out_scale, e->out_zero, e->out == MRT_Q_S8, to);
+    j->p.kern->quantize(y, t->cols, e->out_scale, e->out_zero, e->out == MRT_Q_S8, to);
   }
   *t = saved;
 }

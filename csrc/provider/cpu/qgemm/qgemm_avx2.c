@@ -51,23 +51,23 @@ static void tile_1(const mrt_qtile *t) { tile(t, 1); }
 static void tile_2(const mrt_qtile *t) { tile(t, 2); }
 static void tile_3(const mrt_qtile *t) { tile(t, 3); }
 
-static void quantize(const float *x, int64_t n, float inv, int32_t zero, bool is_signed,
+static void quantize(const float *x, int64_t n, float scale, int32_t zero, bool is_signed,
                      uint8_t *y) {
   const float lo = (float)((is_signed ? -128 : 0) - zero),
               hi = (float)((is_signed ? 127 : 255) - zero);
-  const __m256 vlo = _mm256_set1_ps(lo), vhi = _mm256_set1_ps(hi), vinv = _mm256_set1_ps(inv);
+  const __m256 vlo = _mm256_set1_ps(lo), vhi = _mm256_set1_ps(hi), vs = _mm256_set1_ps(scale);
   const __m256i vz = _mm256_set1_epi32(zero);
   const __m256i low = _mm256_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
                                        0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
   int64_t i = 0;
   for (; i + 8 <= n; i += 8) {
     const __m256 v =
-        _mm256_min_ps(_mm256_max_ps(_mm256_mul_ps(_mm256_loadu_ps(x + i), vinv), vlo), vhi);
+        _mm256_min_ps(_mm256_max_ps(_mm256_div_ps(_mm256_loadu_ps(x + i), vs), vlo), vhi);
     __m256i q = _mm256_shuffle_epi8(_mm256_add_epi32(_mm256_cvtps_epi32(v), vz), low);
     q = _mm256_permutevar8x32_epi32(q, _mm256_setr_epi32(0, 4, 0, 0, 0, 0, 0, 0));
     _mm_storel_epi64((__m128i *)(y + i), _mm256_castsi256_si128(q));
   }
-  mrt_quantize_loop(x + i, n - i, inv, zero, is_signed, y + i);
+  mrt_quantize_loop(x + i, n - i, scale, zero, is_signed, y + i);
 }
 
 static void dequantize(const uint8_t *x, int64_t n, float scale, int32_t zero, bool is_signed,

@@ -146,17 +146,18 @@ INLINE void tile(const mrt_qtile *t, const int rows, const int nv, const int pha
   }
 TILE(1)
 TILE(2)
-TILE(3) TILE(4) TILE(5) TILE(6) TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14)
+TILE(3)
+TILE(4) TILE(5) TILE(6) TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14)
 
-    static void quantize(const float *x, int64_t n, float inv, int32_t zero, bool is_signed,
+    static void quantize(const float *x, int64_t n, float scale, int32_t zero, bool is_signed,
                          uint8_t *y) {
   const __m512 lo = _mm512_set1_ps((float)((is_signed ? -128 : 0) - zero));
   const __m512 hi = _mm512_set1_ps((float)((is_signed ? 127 : 255) - zero)),
-               vinv = _mm512_set1_ps(inv);
+               vs = _mm512_set1_ps(scale);
   const __m512i vz = _mm512_set1_epi32(zero);
   for (int64_t i = 0; i < n; i += 16) {
     const __mmask16 m = (__mmask16)(n - i >= 16 ? 0xffff : (1u << (n - i)) - 1);
-    const __m512 v = _mm512_mul_ps(_mm512_maskz_loadu_ps(m, x + i), vinv);
+    const __m512 v = _mm512_div_ps(_mm512_maskz_loadu_ps(m, x + i), vs);
     const __m512i q = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(v, lo), hi));
     _mm_mask_storeu_epi8(y + i, m, _mm512_cvtepi32_epi8(_mm512_add_epi32(q, vz)));
   }

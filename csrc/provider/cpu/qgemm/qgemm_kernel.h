@@ -40,8 +40,10 @@ typedef struct mrt_qgemm_kernels {
   const char *name;
   int max_rows, nr, split; /* as in mrt_gemm_kernels */
   mrt_qtile_fn wide[17], narrow[17];
-  /* y = clamp(round(x * inv) + zero), NaN gives the lowest; bits ^ flip (0x80 turns u8 into s8). */
-  void (*quantize)(const float *x, int64_t n, float inv, int32_t zero, bool is_signed, uint8_t *y);
+  /* y = clamp(round(x / scale) + zero), NaN gives the lowest; bits ^ flip (0x80 turns u8 into s8).
+   */
+  void (*quantize)(const float *x, int64_t n, float scale, int32_t zero, bool is_signed,
+                   uint8_t *y);
   void (*dequantize)(const uint8_t *x, int64_t n, float scale, int32_t zero, bool is_signed,
                      float *y);
   void (*range)(const float *x, int64_t n, float *io_min, float *io_max);
@@ -78,12 +80,12 @@ static inline void mrt_qtile_finish(const mrt_qtile *t, int rows, const int32_t 
 }
 
 /* Plain C forms of the last three, which compilers vectorise per instruction set. */
-static inline void mrt_quantize_loop(const float *x, int64_t n, float inv, int32_t zero,
+static inline void mrt_quantize_loop(const float *x, int64_t n, float scale, int32_t zero,
                                      bool is_signed, uint8_t *y) {
   const float lo = (float)((is_signed ? -128 : 0) - zero),
               hi = (float)((is_signed ? 127 : 255) - zero);
   for (int64_t i = 0; i < n; ++i) {
-    float v = x[i] * inv;
+    float v = x[i] / scale;
     v = v > lo ? v : lo;
     v = v < hi ? v : hi;
     y[i] = (uint8_t)((int32_t)__builtin_rintf(v) + zero);

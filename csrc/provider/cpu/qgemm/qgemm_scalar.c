@@ -18,9 +18,9 @@ static inline void tile(const mrt_qtile *t, int rows) {
 static void tile_1(const mrt_qtile *t) { tile(t, 1); }
 static void tile_2(const mrt_qtile *t) { tile(t, 2); }
 
-static void quantize(const float *x, int64_t n, float inv, int32_t zero, bool is_signed,
+static void quantize(const float *x, int64_t n, float scale, int32_t zero, bool is_signed,
                      uint8_t *y) {
-  mrt_quantize_loop(x, n, inv, zero, is_signed, y);
+  mrt_quantize_loop(x, n, scale, zero, is_signed, y);
 }
 static void dequantize(const uint8_t *x, int64_t n, float scale, int32_t zero, bool is_signed,
                        float *y) {

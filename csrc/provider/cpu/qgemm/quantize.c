@@ -16,7 +16,7 @@ static void quantize_chunk(void *arg, int64_t chunk, int worker) {
   const array_job *j = arg;
   const int64_t i = mrt_par_begin(j->n, j->chunks, chunk),
                 end = mrt_par_begin(j->n, j->chunks, chunk + 1);
-  mrt_qgemm_kernels_get()->quantize((const float *)j->x + i, end - i, 1.0f / j->scale, j->zero,
+  mrt_qgemm_kernels_get()->quantize((const float *)j->x + i, end - i, j->scale, j->zero,
                                     j->is_signed, (uint8_t *)j->y + i);
 }
 
