@@ -1,11 +1,11 @@
 /* Element-wise functions of two tensors with numpy broadcasting: arithmetic, comparison, logic, and
  * the variadic Min, Max, Sum, Mean made of them. Half types go through float rows. */
-#include "ops/common.h"
+#include "ops/binary.h"
 
 #define MRT_TEMPLATE "ops/binary.inl"
 #include "tensor/each_number.h"
 
-typedef void (*row_fn)(const void *a, int64_t sa, const void *b, int64_t sb, void *out, int64_t n);
+typedef mrt_row2 row_fn;
 #define TABLE(f)                                                                                  \
   {                                                                                               \
     [MRT_FLOAT] = (row_fn)f##_f32, [MRT_DOUBLE] = (row_fn)f##_f64, [MRT_INT8] = (row_fn)f##_i8,   \
@@ -128,7 +128,7 @@ static mrt_status *run2(mrt_kctx *c, const row_fn *table, const mrt_tensor *a, c
   mrt_convert_from_f32((mrt_dtype)out->dtype, out->data, 0, n, data);
   return NULL;
 }
-static mrt_status *run_pair(mrt_kctx *c, const row_fn *table) {
+mrt_status *mrt_run_pair(mrt_kctx *c, const mrt_row2 *table) {
   mrt_tensor *out = mrt_out(c, 0);
   return out ? run2(c, table, mrt_in(c, 0), mrt_in(c, 1), out) : NULL;
 }
@@ -163,14 +163,13 @@ static mrt_status *run_variadic(mrt_kctx *c, const row_fn *table, bool mean) {
 }
 
 /* Symbolic contents of shape arithmetic. */
-typedef const mrt_expr *(*fold_fn)(mrt_symtab *t, const mrt_expr *a, const mrt_expr *b);
 static const mrt_expr *fold_div(mrt_symtab *t, const mrt_expr *a, const mrt_expr *b) {
   int64_t lo, hi, l2, h2; /* ONNX truncates: the same as floor for operands >= 0 */
   mrt_expr_bounds(a, &lo, &hi);
   mrt_expr_bounds(b, &l2, &h2);
   return a && b && lo >= 0 && l2 >= 0 ? mrt_expr_floordiv(t, a, b) : NULL;
 }
-static mrt_status *fold_pairs(mrt_infer *c, fold_fn fold, const mrt_expr *const *a, int na,
+static mrt_status *fold_pairs(mrt_infer *c, mrt_fold2 fold, const mrt_expr *const *a, int na,
                               const mrt_expr *const *b, int nb) {
   const mrt_expr *out[64];
   int n = na > nb ? na : nb;
@@ -178,7 +177,7 @@ static mrt_status *fold_pairs(mrt_infer *c, fold_fn fold, const mrt_expr *const 
   for (int i = 0; i < n; ++i) out[i] = fold(c->sym, a[na == 1 ? 0 : i], b[nb == 1 ? 0 : i]);
   return mrt_infer_out_elems(c, 0, n, out);
 }
-static mrt_status *infer_fold(mrt_infer *c, fold_fn fold) {
+mrt_status *mrt_infer_pair(mrt_infer *c, mrt_fold2 fold) {
   int na, nb;
   MRT_TRY(mrt_infer_elementwise(c));
   if (mrt_infer_dtype(c, 0) != MRT_INT64 && mrt_infer_dtype(c, 0) != MRT_INT32) return NULL;
@@ -186,10 +185,10 @@ static mrt_status *infer_fold(mrt_infer *c, fold_fn fold) {
   const mrt_expr *const *a = mrt_infer_ints(c, 0, &na), *const *b = mrt_infer_ints(c, 1, &nb);
   return a && b ? fold_pairs(c, fold, a, na, b, nb) : NULL;
 }
-static mrt_status *infer_add(mrt_infer *c) { return infer_fold(c, mrt_expr_add); }
-static mrt_status *infer_sub(mrt_infer *c) { return infer_fold(c, mrt_expr_sub); }
-static mrt_status *infer_mul(mrt_infer *c) { return infer_fold(c, mrt_expr_mul); }
-static mrt_status *infer_div(mrt_infer *c) { return infer_fold(c, fold_div); }
+static mrt_status *infer_add(mrt_infer *c) { return mrt_infer_pair(c, mrt_expr_add); }
+static mrt_status *infer_sub(mrt_infer *c) { return mrt_infer_pair(c, mrt_expr_sub); }
+static mrt_status *infer_mul(mrt_infer *c) { return mrt_infer_pair(c, mrt_expr_mul); }
+static mrt_status *infer_div(mrt_infer *c) { return mrt_infer_pair(c, fold_div); }
 
 /* Shape tensors compared: exporters ask which entries of a target shape are -1. */
 static const mrt_expr *fold_equal(mrt_symtab *t, const mrt_expr *a, const mrt_expr *b) {
@@ -237,7 +236,7 @@ static mrt_status *drop_legacy(mrt_node *node) {
 }
 
 #define RUN(name, table) \
-  static mrt_status *name##_run(mrt_kctx *c) { return run_pair(c, table); }
+  static mrt_status *name##_run(mrt_kctx *c) { return mrt_run_pair(c, table); }
 RUN(add, add_table)
 RUN(sub, sub_table)
 RUN(mul, mul_table)

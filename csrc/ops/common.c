@@ -83,3 +83,31 @@ int64_t mrt_dims_product(const int64_t *dims, int from, int to) {
   for (int i = from; i < to; ++i) n *= dims[i];
   return n;
 }
+
+mrt_status *mrt_elem_size(const mrt_kctx *c, const mrt_tensor *t, size_t *out) {
+  *out = (size_t)mrt_dtype_bits((mrt_dtype)t->dtype) / 8;
+  return *out ? NULL : mrt_no_type(c->node->op_type, t->dtype);
+}
+
+mrt_status *mrt_check_indices(const mrt_tensor *t, int64_t dim) {
+  int64_t n = mrt_tensor_count(t);
+  if (t->dtype != MRT_INT32 && t->dtype != MRT_INT64)
+    return MRT_ERR(MRT_INVALID_ARGUMENT, "indices of type %s", mrt_dtype_name((mrt_dtype)t->dtype));
+  for (int64_t i = 0; i < n; ++i) {
+    int64_t v = mrt_index_at(t, i);
+    if (v < -dim || v >= dim)
+      return MRT_ERR(MRT_INVALID_ARGUMENT,
+                     "indices element out of data bounds, idx=%lld must be within the inclusive "
+                     "range [%lld,%lld]",
+                     (long long)v, (long long)-dim, (long long)dim - 1);
+  }
+  return NULL;
+}
+
+mrt_status *mrt_read_int(const mrt_tensor *t, const char *what, int64_t *out) {
+  *out = 0;
+  if (!t || mrt_tensor_count(t) != 1)
+    return MRT_ERR(MRT_INVALID_ARGUMENT, "%s must have one element", what);
+  *out = mrt_elem_get_i64((mrt_dtype)t->dtype, t->data, 0);
+  return NULL;
+}

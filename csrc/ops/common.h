@@ -32,4 +32,25 @@ void mrt_par_range(const mrt_par *par, int64_t total, double ns,
 
 mrt_status *mrt_no_type(const char *op, int dtype);
 
+/* Bytes of one element, for code that only moves data; types narrower than a byte are refused. */
+mrt_status *mrt_elem_size(const mrt_kctx *c, const mrt_tensor *t, size_t *out) MRT_MUST_CHECK;
+/* Element i of an index tensor (int32 or int64). */
+static inline int64_t mrt_index_at(const mrt_tensor *t, int64_t i) {
+  return t->dtype == MRT_INT32 ? ((const int32_t *)t->data)[i] : ((const int64_t *)t->data)[i];
+}
+/* All of an index tensor must lie in [-dim, dim); the error is ONNX Runtime's. */
+mrt_status *mrt_check_indices(const mrt_tensor *t, int64_t dim) MRT_MUST_CHECK;
+/* A 0-d or one-element integer tensor. */
+mrt_status *mrt_read_int(const mrt_tensor *t, const char *what, int64_t *out) MRT_MUST_CHECK;
+/* The coordinates of row number i over n dims, and the step to the next row. */
+static inline void mrt_unravel(int64_t i, int n, const int64_t *dims, int64_t *index) {
+  for (int d = n - 1; d >= 0; --d) {
+    index[d] = i % dims[d];
+    i /= dims[d];
+  }
+}
+static inline void mrt_next_index(int n, const int64_t *dims, int64_t *index) {
+  for (int d = n - 1; d >= 0 && ++index[d] == dims[d]; --d) index[d] = 0;
+}
+
 #endif

@@ -119,6 +119,8 @@ static mrt_status *split_infer(mrt_infer *c) {
     else
       dims[axis] = mrt_expr_sub(c->sym, all,
                                 mrt_expr_mul(c->sym, chunk, mrt_expr_const(c->sym, c->n_out - 1)));
+    int64_t len; /* too many parts: an error only if the node really runs */
+    if (!c->concrete && mrt_expr_is_const(dims[axis], &len) && len < 0) dims[axis] = NULL;
     MRT_TRY(mrt_infer_out(c, i, mrt_infer_dtype(c, 0), rank, dims));
   }
   return NULL;

@@ -1,0 +1,18 @@
+/* Combining updates into a tensor, for one number type. kind: SCATTER_. */
+#define IS_NAN(x) ((x) != (x))
+static T NAME(combine_one)(T a, T b, int kind) {
+  switch (kind) {
+    case SCATTER_ADD: return (T)(a + b);
+    case SCATTER_MUL: return (T)(a * b);
+    case SCATTER_MIN: return IS_NAN(a) ? a : IS_NAN(b) ? b : b < a ? b : a;
+    case SCATTER_MAX: return IS_NAN(a) ? a : IS_NAN(b) ? b : b > a ? b : a;
+    default: return b;
+  }
+}
+/* y[i] = y[i] op u[i] for a run. */
+static void NAME(combine)(void *yv, const void *uv, int64_t n, int kind) {
+  T *y = yv;
+  const T *u = uv;
+  for (int64_t i = 0; i < n; ++i) y[i] = NAME(combine_one)(y[i], u[i], kind);
+}
+#undef IS_NAN
