@@ -39,6 +39,7 @@ bool mrt_sig_param(const char *sig, int k, mrt_param *out) {
     x.type_len = strcspn(p, "?*, ");
     p += x.type_len;
     x.optional = *p == '?';
+    if (x.optional) ++p;
     x.variadic = *p == '*';
     x.heterogeneous = x.variadic && p[1] == '*';
     p = skip(p, "?*");

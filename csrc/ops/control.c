@@ -1,5 +1,5 @@
 /* If. Its branches are subgraphs without inputs; they read values of the enclosing graph. */
-#include "ops/common.h"
+#include "ops/control.h"
 
 static int branch_index(const mrt_node *node, const char *name) {
   mrt_graph *subs[64], *want = mrt_node_graph(node, name);
@@ -7,18 +7,6 @@ static int branch_index(const mrt_node *node, const char *name) {
   for (int i = 0; i < n && i < 64; ++i)
     if (subs[i] == want) return i;
   return -1;
-}
-
-/* What both branches agree on: a dim they differ in is unknown. */
-static const mrt_type *join(mrt_infer *c, const mrt_type *a, const mrt_type *b) {
-  if (!a || !b || a == b) return a && b ? a : NULL;
-  if (a->kind != b->kind) return NULL;
-  if (a->kind != MRT_KIND_TENSOR) return a;
-  mrt_dtype d = a->dtype == b->dtype ? a->dtype : MRT_UNDEFINED;
-  if (a->rank != b->rank || a->rank < 0) return mrt_type_tensor(c->model, d, -1, NULL);
-  const mrt_expr *dims[MRT_MAX_RANK];
-  for (int i = 0; i < a->rank; ++i) dims[i] = a->dims[i] == b->dims[i] ? a->dims[i] : NULL;
-  return mrt_type_tensor(c->model, d, a->rank, dims);
 }
 
 static mrt_status *if_infer(mrt_infer *c) {
@@ -35,7 +23,7 @@ static mrt_status *if_infer(mrt_infer *c) {
     MRT_TRY(c->subgraph(c, g, 0, NULL, out[k]));
   }
   for (int i = 0; i < c->n_out; ++i)
-    MRT_TRY(mrt_infer_out_type(c, i, join(c, out[0][i], out[1][i])));
+    MRT_TRY(mrt_infer_out_type(c, i, mrt_type_join(c, out[0][i], out[1][i])));
   return NULL;
 }
 
