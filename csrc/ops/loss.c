@@ -83,15 +83,16 @@ static mrt_status *loss_run(mrt_kctx *c, bool softmax) {
     sum += v;
     if (none && l.y) mrt_elem_set_f64((mrt_dtype)l.y->dtype, l.y->data, i, v);
   }
-  if (!none && l.y) mrt_elem_set_f64((mrt_dtype)l.y->dtype, l.y->data, 0, mean ? sum / weights : sum);
+  if (!none && l.y)
+    mrt_elem_set_f64((mrt_dtype)l.y->dtype, l.y->data, 0, mean ? sum / weights : sum);
   return NULL;
 }
 static mrt_status *nll_run(mrt_kctx *c) { return loss_run(c, false); }
 static mrt_status *sce_run(mrt_kctx *c) { return loss_run(c, true); }
 static const mrt_op_version nll_v[] = {{12}, {13}, {22}, {0}};
 static const mrt_op_version sce_v[] = {{12}, {13}, {0}};
-#define ROW                                                            \
-  .domain = "", .types = "T=" MRT_T_FLOATS ";Tind=int32,int64",        \
+#define ROW                                                     \
+  .domain = "", .types = "T=" MRT_T_FLOATS ";Tind=int32,int64", \
   .attrs = "ignore_index:int reduction:string=mean", .infer = loss_infer
 MRT_OP(NegativeLogLikelihoodLoss) = {ROW,
                                      .name = "NegativeLogLikelihoodLoss",
