@@ -42,6 +42,7 @@ static mrt_status *describe(mrt_session *s) {
   for (int i = 0; i < n; ++i) g->inputs[i] = required[i];
   for (int i = 0; i < m; ++i) {
     g->inputs[n + i] = over[i];
+    MRT_TRY(mrt_var_align(over[i]));
     s->defaults[i] = over[i]->constant;
     over[i]->constant = NULL; /* an input from now on: no folding through it */
   }
@@ -187,6 +188,8 @@ static mrt_status *start_profile(mrt_session *s, const char *prefix) {
 }
 
 /* Mapped files must not change while the session lives; this reads them instead. */
+#define FOLDER_KEY \
+  "session.model_external_initializers_file_folder_path" /* of a model from bytes */
 #define COPY_KEY "session.macart.copy_model_files"
 
 static mrt_status *load(mrt_session *s, const mrt_source *source) {
@@ -194,7 +197,10 @@ static mrt_status *load(mrt_session *s, const mrt_source *source) {
   bool read = copy && strcmp(copy, "1") == 0;
   mrt_file_mode external = read ? MRT_FILE_READ : MRT_FILE_MAP;
   if (!source->path) {
-    mrt_status *st = mrt_onnx_load(s->alloc, source->bytes, "", external, &s->model);
+    const char *folder = config_value(s, FOLDER_KEY), *path = "";
+    if (folder && *folder && !(path = mrt_arena_printf(s->arena, "%s/model.onnx", folder)))
+      return mrt_status_oom();
+    mrt_status *st = mrt_onnx_load(s->alloc, source->bytes, path, external, &s->model);
     if (st && mrt_status_code(st) == MRT_INVALID_PROTOBUF)
       st = mrt_status_wrap(st, "Failed to load model because protobuf parsing failed.");
     return st;

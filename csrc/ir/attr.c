@@ -4,8 +4,6 @@
 
 #include "ir/op.h"
 
-mrt_status *mrt_model_own(mrt_model *m, mrt_value *take); /* model.c */
-
 const mrt_attr *mrt_node_attr(const mrt_node *node, const char *name) {
   for (int i = 0; i < node->n_attrs; ++i)
     if (strcmp(node->attrs[i].name, name) == 0) return &node->attrs[i];

@@ -181,6 +181,8 @@ struct mrt_model {
 /* --- life --- */
 mrt_status *mrt_model_create(const mrt_alloc *alloc, mrt_model **out) MRT_MUST_CHECK;
 void mrt_model_destroy(mrt_model *model); /* releases tensors, arena, symbols */
+/* The model releases the value when it dies; on failure it is released at once. */
+mrt_status *mrt_model_own(mrt_model *model, mrt_value *take) MRT_MUST_CHECK;
 mrt_status *mrt_model_check(const mrt_model *model) MRT_MUST_CHECK; /* OOM if failed */
 /* parent NULL: a main graph (or a function body). */
 mrt_status *mrt_graph_create(mrt_model *model, mrt_graph *parent, const char *name,
@@ -215,6 +217,9 @@ mrt_var *mrt_graph_find(const mrt_graph *g, const char *name);       /* this gra
 mrt_var *mrt_graph_find_outer(const mrt_graph *g, const char *name); /* and enclosing ones */
 
 /* --- rewrite --- */
+/* Copies a constant that lies misaligned in a file (mrt_tensor_is_aligned): for passes that read
+ * elements. No constant, or an aligned one: nothing. */
+mrt_status *mrt_var_align(mrt_var *var) MRT_MUST_CHECK;
 mrt_status *mrt_node_set_input(mrt_node *node, int index,
                                mrt_var *var) MRT_MUST_CHECK; /* grows the list */
 mrt_status *mrt_node_set_n_inputs(mrt_node *node, int n) MRT_MUST_CHECK;

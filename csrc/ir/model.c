@@ -54,8 +54,6 @@ mrt_status *mrt_model_check(const mrt_model *m) {
   return m->failed ? mrt_status_oom() : mrt_symtab_check(m->sym);
 }
 
-/* The model releases the value when it dies; on failure it is released at once. */
-mrt_status *mrt_model_own(mrt_model *m, mrt_value *take);
 mrt_status *mrt_model_own(mrt_model *m, mrt_value *take) {
   state *s = m->private_state;
   mrt_status *st = mrt_mem_grow(m->alloc, (void **)&s->owned, &s->cap, s->n + 1, sizeof *s->owned);
@@ -247,6 +245,15 @@ mrt_status *mrt_var_set_constant(mrt_var *v, mrt_tensor *take) {
   v->elems = NULL;
   v->n_elems = -1;
   return mrt_model_check(m);
+}
+
+mrt_status *mrt_var_align(mrt_var *v) {
+  mrt_tensor *copy = NULL;
+  if (!v->constant || mrt_tensor_is_aligned(v->constant)) return NULL;
+  MRT_TRY(mrt_tensor_copy(v->graph->model->alloc, v->constant, &copy));
+  MRT_TRY(mrt_model_own(v->graph->model, &copy->base));
+  v->constant = copy;
+  return NULL;
 }
 
 mrt_status *mrt_graph_add_constant(mrt_graph *g, const char *name, mrt_tensor *take,

@@ -145,6 +145,7 @@ enum {
   MRT_OP_ELEMENTWISE = 128, /* out[i] depends only on in[i] (broadcast): may be grouped, tiled */
   MRT_OP_ORDERED = 256,     /* side effects (collectives): keep the order among these */
   MRT_OP_TRANSFER = 512,    /* moves a value between memories: the engine makes the kernel */
+  MRT_OP_BYTES = 1024,      /* the reference kernel moves input 0 as bytes: any alignment will do */
 };
 
 /* Signatures are small strings, parsed when a model is loaded:

@@ -1,5 +1,6 @@
 /* Loaders: bytes in, graph out. Nothing above this folder knows a file format. Weights stay where
- * they are: tensors point into the blob and keep it alive; misaligned ones are copied once. */
+ * they are: tensors point into the blob and keep it alive, aligned or not (plan/align.c copies the
+ * misaligned ones that some kernel reads unpacked). */
 #ifndef MRT_LOAD_LOAD_H
 #define MRT_LOAD_LOAD_H
 

@@ -4,8 +4,6 @@
 
 #include "load/onnx_internal.h"
 
-mrt_status *mrt_model_own(mrt_model *m, mrt_value *take); /* ir/model.c */
-
 /* IR version 1 and 2 files may leave the type out. */
 static mrt_attr_kind guess(const Onnx__AttributeProto *p) {
   return p->g               ? MRT_ATTR_GRAPH

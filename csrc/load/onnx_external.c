@@ -37,17 +37,21 @@ static mrt_status *under_folder_of(const mrt_alloc *alloc, const char *model, co
   return st;
 }
 
+/* model: "" for one from memory, whose data may lie under the working directory. */
 static mrt_status *check_under(mrt_onnx *l, const char *model, const char *file) {
   char *real = NULL, *real_model = NULL;
   bool ok = false;
   mrt_status *st = mrt_path_real(l->alloc, file, &real);
-  if (!st) st = under_folder_of(l->alloc, model, real, &ok);
-  if (!st && !ok) {
-    st = mrt_path_real(l->alloc, model, &real_model);
-    if (!st) st = under_folder_of(l->alloc, real_model, real, &ok);
+  if (!st) st = under_folder_of(l->alloc, *model ? model : ".", real, &ok);
+  if (!st && !ok && *model) {
+    mrt_status *gone = mrt_path_real(l->alloc, model, &real_model);
+    if (gone && mrt_status_code(gone) == MRT_OUT_OF_MEMORY)
+      st = gone;
+    else
+      mrt_status_free(gone); /* bytes with a folder of their own: there is no such file */
+    if (real_model) st = under_folder_of(l->alloc, real_model, real, &ok);
   }
-  if (!st && !ok)
-    st = MRT_ERR(MRT_INVALID_ARGUMENT, "external data '%s' lies outside the model's folder", file);
+  if (!st && !ok) st = MRT_ERR(MRT_FAIL, "External data path escapes model directory: '%s'", file);
   mrt_mem_free(l->alloc, real);
   mrt_mem_free(l->alloc, real_model);
   return st;
@@ -56,20 +60,24 @@ static mrt_status *check_under(mrt_onnx *l, const char *model, const char *file)
 static mrt_status *open_external(mrt_onnx *l, const char *location, mrt_blob **out) {
   *out = mrt_map_get(&l->files, location);
   if (*out) return NULL;
-  if (!*l->model->path)
-    return MRT_ERR(MRT_INVALID_ARGUMENT, "external data '%s' of a model loaded from bytes",
+  if (!*location) return MRT_ERR(MRT_FAIL, "External data location cannot be empty");
+  if (*location == '/')
+    return MRT_ERR(MRT_FAIL, "Absolute path not allowed for external data location: '%s'",
                    location);
-  if (*location == '/' || !*location)
-    return MRT_ERR(MRT_INVALID_ARGUMENT, "external data path '%s' is not relative", location);
   const char *slash = strrchr(l->model->path, '/');
   char *file = slash ? mrt_arena_printf(l->model->arena, "%.*s/%s", (int)(slash - l->model->path),
                                         l->model->path, location)
                      : mrt_arena_printf(l->model->arena, "%s", location);
   char *key = mrt_arena_strdup(l->model->arena, location);
   if (!file || !key) return mrt_status_oom();
-  MRT_TRY(check_under(l, l->model->path, file));
-  MRT_TRY(mrt_blob_from_file(l->alloc, file, l->external, out));
-  mrt_status *st = mrt_map_set(&l->files, key, *out);
+  mrt_status *st = check_under(l, l->model->path, file);
+  if (!st) st = mrt_blob_from_file(l->alloc, file, l->external, out);
+  if (st && mrt_status_code(st) == MRT_NO_SUCHFILE) {
+    mrt_status_free(st);
+    st = MRT_ERR(MRT_FAIL, "External data path does not exist: '%s'", file);
+  }
+  if (st) return st;
+  st = mrt_map_set(&l->files, key, *out);
   if (st) mrt_blob_release(*out);
   return st;
 }
@@ -80,8 +88,7 @@ static mrt_status *number(const Onnx__StringStringEntryProto *e, uint64_t *out) 
   errno = 0;
   unsigned long long v = strtoull(text, &end, 10);
   if (errno || end == text || *end || *text < '0' || *text > '9' || v > INT64_MAX)
-    return MRT_ERR(MRT_INVALID_ARGUMENT, "external data: %s is '%s', not a number of bytes", e->key,
-                   text);
+    return MRT_ERR(MRT_FAIL, "external data: %s is '%s', not a number of bytes", e->key, text);
   *out = v;
   return NULL;
 }
@@ -107,7 +114,7 @@ mrt_status *mrt_onnx_external(mrt_onnx *l, const Onnx__TensorProto *p, mrt_dtype
   MRT_TRY(mrt_shape_bytes(dtype, rank, dims, &bytes));
   size = mrt_blob_size(blob);
   if (offset > size || bytes > size - offset || (has_length && length != bytes))
-    return MRT_ERR(MRT_INVALID_ARGUMENT,
+    return MRT_ERR(MRT_FAIL,
                    "external data '%s': offset %llu and length %llu do not fit a file of %zu bytes "
                    "and a tensor of %zu bytes",
                    location, (unsigned long long)offset,

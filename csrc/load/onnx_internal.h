@@ -29,7 +29,7 @@ mrt_status *mrt_onnx_type(mrt_onnx *l, const Onnx__TypeProto *p,
 /* onnx_tensor.c */
 mrt_status *mrt_onnx_tensor(mrt_onnx *l, const Onnx__TensorProto *p,
                             mrt_tensor **out) MRT_MUST_CHECK;
-/* Over the blob's memory where alignment allows, else a copy; n must be what the shape needs. */
+/* Over the blob's memory, or a copy when it is small; n must be what the shape needs. */
 mrt_status *mrt_onnx_over_bytes(mrt_onnx *l, mrt_blob *blob, const uint8_t *p, size_t n,
                                 mrt_dtype dtype, int rank, const int64_t *dims,
                                 mrt_tensor **out) MRT_MUST_CHECK;

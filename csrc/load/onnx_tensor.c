@@ -1,4 +1,4 @@
-/* TensorProto to tensor. Raw payloads are used where they lie in the file when they are aligned;
+/* TensorProto to tensor. Raw payloads stay where they lie in the file, aligned or not;
  * typed fields (float_data, int32_data, ...) are read from the file, field by field, since the scan
  * left none of them in the message. */
 #include <string.h>
@@ -14,29 +14,18 @@ enum { /* numbers of the fields that hold elements */
        T_UINT64 = 11,
 };
 
-static void release_blob(void *ctx, mrt_tensor *t) {
-  (void)t;
-  mrt_blob_release(ctx);
-}
+/* Small ones are copied: inference and folding read them, wherever they lie. */
+#define COPY_BELOW 4096
 
 mrt_status *mrt_onnx_over_bytes(mrt_onnx *l, mrt_blob *blob, const uint8_t *p, size_t n,
                                 mrt_dtype dtype, int rank, const int64_t *dims, mrt_tensor **out) {
-  size_t bytes, align = (size_t)mrt_dtype_bits(dtype) / 8;
-  MRT_TRY(mrt_shape_bytes(dtype, rank, dims, &bytes));
-  if (n != bytes)
-    return MRT_ERR(MRT_INVALID_PROTOBUF, "the payload has %zu bytes, its shape needs %zu", n,
-                   bytes);
-  if (align > 8) align = 8;
-  if (bytes >= 256 && (align < 2 || (uintptr_t)p % align == 0)) {
-    mrt_blob_retain(blob);
-    mrt_status *st = mrt_tensor_wrap(l->alloc, dtype, rank, dims, NULL, (void *)p, MRT_HOST,
-                                     release_blob, blob, out);
-    if (st) mrt_blob_release(blob);
-    return st;
-  }
-  MRT_TRY(mrt_tensor_create(l->alloc, dtype, rank, dims, out));
-  if (bytes) memcpy((*out)->data, p, bytes);
-  return NULL;
+  mrt_tensor *t = NULL;
+  MRT_TRY(mrt_tensor_over_blob(l->alloc, dtype, rank, dims, blob, p, n, &t));
+  *out = t;
+  if (n >= COPY_BELOW) return NULL;
+  mrt_status *st = mrt_tensor_copy(l->alloc, t, out);
+  mrt_tensor_release(t);
+  return st;
 }
 
 typedef struct filler {

@@ -574,6 +574,7 @@ MRT_OP(Gather) = {ANY,
                   .out = "output:T",
                   .attrs = "axis:int=0",
                   .versions = gather_v,
+                  .flags = MRT_OP_BYTES,
                   .infer = gather_infer,
                   .run = gather_run};
 MRT_OP(GatherND) = {ANY,

@@ -71,6 +71,9 @@ static mrt_status *fold_node(mrt_pass_ctx *ctx, mrt_node *n, int *fired) {
   size_t total = (size_t)n->n_in + (size_t)n->n_out + 1;
   MRT_TRY(mrt_mem_new_zero(ctx->model->alloc, total * sizeof *vals, (void **)&vals));
   mrt_value **outs = vals + n->n_in;
+  for (int i = 0; i < n->n_in && !st; ++i)
+    if (n->in[i].var) st = mrt_var_align(n->in[i].var);
+  if (st) goto done;
   for (int i = 0; i < n->n_in; ++i) vals[i] = n->in[i].var ? &n->in[i].var->constant->base : NULL;
   st = mrt_eval_node(ctx->model->alloc, n, vals, outs);
   if (st) { /* a node that fails here fails again, with its name, when it is really run */

@@ -213,7 +213,7 @@ static mrt_status *make_step(builder *b, mrt_node *node) {
   if (node->def && (node->def->flags & MRT_OP_TRANSFER))
     MRT_TRY(mrt_copy_kernel_create(provider, &s->kernel));
   else
-    MRT_TRY(provider->v->kernel_create(provider, node, &s->kernel));
+    MRT_TRY(mrt_aligned_kernel_create(provider, node, &s->kernel));
   bool news = false;
   if (s->check)
     for (int i = 0; i < node->n_out; ++i)

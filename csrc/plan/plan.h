@@ -127,6 +127,11 @@ mrt_status *mrt_plan_eval(mrt_plan *plan, int segment, const int64_t *values,
                           mrt_eval **out) MRT_MUST_CHECK;
 void mrt_eval_release(mrt_eval *eval);
 
+/* kernel_create with the node's constants aligned; those that the kernel reads again stay aligned
+ * copies, the others go back to where they lie in the model file. plan/align.c */
+mrt_status *mrt_aligned_kernel_create(const mrt_provider *p, mrt_node *node,
+                                      mrt_kernel **out) MRT_MUST_CHECK;
+
 /* Assigns providers to nodes, first one that claims; nodes that none can run are reported all at
  * once as MRT_NOT_IMPLEMENTED. Subgraphs too. */
 mrt_status *mrt_partition(mrt_graph *g, mrt_provider *const *providers,

@@ -28,6 +28,9 @@ struct mrt_kernel {
   mrt_status *(*run)(const mrt_kernel *k, mrt_kctx *c);
   void (*destroy)(mrt_kernel *k);
   const mrt_alloc *alloc;
+  /* Bit i: input i, when it is a constant, is not read as elements by run: it was packed when the
+   * kernel was made, or is moved as bytes. Such constants may stay misaligned in their file. */
+  uint32_t any_align;
   bool strided_inputs; /* reads strides; else the engine hands contiguous tensors */
 };
 

@@ -88,6 +88,39 @@ mrt_status *mrt_tensor_wrap(const mrt_alloc *alloc, mrt_dtype dtype, int rank, c
   return NULL;
 }
 
+static void release_blob(void *ctx, mrt_tensor *t) {
+  (void)t;
+  mrt_blob_release(ctx);
+}
+
+mrt_status *mrt_tensor_over_blob(const mrt_alloc *alloc, mrt_dtype dtype, int rank,
+                                 const int64_t *dims, mrt_blob *blob, const void *data, size_t n,
+                                 mrt_tensor **out) {
+  size_t bytes;
+  *out = NULL;
+  MRT_TRY(mrt_shape_bytes(dtype, rank, dims, &bytes));
+  if (n != bytes)
+    return MRT_ERR(MRT_INVALID_PROTOBUF, "the payload has %zu bytes, its shape needs %zu", n,
+                   bytes);
+  mrt_blob_retain(blob);
+  mrt_status *st = mrt_tensor_wrap(alloc, dtype, rank, dims, NULL, (void *)data, MRT_HOST,
+                                   release_blob, blob, out);
+  if (st) mrt_blob_release(blob);
+  return st;
+}
+
+bool mrt_tensor_is_aligned(const mrt_tensor *t) {
+  size_t align = (size_t)mrt_dtype_bits((mrt_dtype)t->dtype) / 8;
+  if (align > 8) align = 8; /* complex128 is two doubles */
+  return !mrt_device_is_host(t->device) || align < 2 || (uintptr_t)t->data % align == 0;
+}
+
+void mrt_tensor_drop_pages(const mrt_tensor *t) {
+  if (t->release != release_blob) return;
+  mrt_blob *b = t->ctx;
+  mrt_blob_drop_pages(b, (size_t)((const uint8_t *)t->data - mrt_blob_data(b)), t->bytes);
+}
+
 void mrt_tensor_init_view(mrt_tensor *t, mrt_dtype dtype, int rank, const int64_t *dims, void *data,
                           size_t bytes, mrt_device device) {
   atomic_init(&t->base.refs, 1);

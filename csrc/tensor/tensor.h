@@ -9,6 +9,7 @@
 
 #include <stdatomic.h>
 
+#include "base/file.h"
 #include "tensor/dtype.h"
 
 #define MRT_MAX_RANK 16
@@ -103,6 +104,16 @@ mrt_status *mrt_tensor_wrap(const mrt_alloc *alloc, mrt_dtype dtype, int rank, c
                             const int64_t *strides, void *data, mrt_device device,
                             void (*release)(void *ctx, mrt_tensor *tensor), void *ctx,
                             mrt_tensor **out) MRT_MUST_CHECK;
+/* Over n bytes of a blob, which it keeps alive; n must be what the shape needs. The bytes may lie
+ * misaligned, as in most model files: see mrt_tensor_is_aligned. */
+mrt_status *mrt_tensor_over_blob(const mrt_alloc *alloc, mrt_dtype dtype, int rank,
+                                 const int64_t *dims, mrt_blob *blob, const void *data, size_t n,
+                                 mrt_tensor **out) MRT_MUST_CHECK;
+/* May its elements be read as such? Tensors of other memories count as aligned. Kernels see aligned
+ * tensors only; what reads constants earlier (passes) asks, or uses mrt_var_align. */
+bool mrt_tensor_is_aligned(const mrt_tensor *t);
+/* Of a tensor over a mapped file: its pages are not needed soon (they were packed). */
+void mrt_tensor_drop_pages(const mrt_tensor *t);
 /* Fills a caller's tensor struct (a frame slot) over memory that it does not own: no failure. The
  * dims must have been checked (mrt_shape_bytes). */
 void mrt_tensor_init_view(mrt_tensor *t, mrt_dtype dtype, int rank, const int64_t *dims, void *data,

@@ -105,6 +105,7 @@ static mrt_status *kernel_create(const mrt_provider *p, const mrt_node *node, mr
   reference_kernel *k;
   MRT_TRY(mrt_kernel_new(p->env->alloc, sizeof *k, "reference", reference_run, NULL, &k));
   k->op_run = node->def->run;
+  k->k.any_align = node->def->flags & MRT_OP_BYTES ? 1 : 0;
   k->k.strided_inputs = (node->def->flags & MRT_OP_STRIDED) != 0;
   *out = &k->k;
   return NULL;

@@ -268,6 +268,7 @@ static mrt_status *pack(conv_kernel *q, const mrt_tensor *w) {
   for (int64_t g = 0; g < q->loop; ++g)
     mrt_conv_pack(&par, &q->p, (const float *)w->data + g * one,
                   q->packed + (size_t)g * (q->piece / sizeof(float)));
+  q->k.any_align = 1 << 1;
   return NULL;
 }
 

@@ -151,6 +151,7 @@ static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kerne
   for (int64_t i = 0; i < q->batch; ++i)
     mrt_gemm_pack_b(&par, (const float *)b->data + i * one, q->trans_b ? q->pk : q->pn, q->trans_b,
                     q->pk, q->pn, q->packed + (size_t)i * (panel / sizeof(float)));
+  if (q->batch == 1) q->k.any_align = 1 << 1; /* several may broadcast unevenly: read at run */
   return NULL;
 }
 

@@ -1,0 +1,56 @@
+/* Weights lie misaligned in most model files. A kernel that packs them sees an aligned copy while
+ * it is made, and no longer; the pages of the file are given back then. What a kernel reads at each
+ * run is copied for good. */
+#include "plan/plan.h"
+
+static bool is_packed(const mrt_kernel *k, int i) { return i < 32 && (k->any_align >> i & 1); }
+
+/* originals[i]: what input i was before it was aligned, NULL if it was aligned already. */
+static mrt_status *align_inputs(mrt_node *node, mrt_tensor **originals) {
+  for (int i = 0; i < node->n_in; ++i) {
+    mrt_var *v = node->in[i].var;
+    if (!v || !v->constant || mrt_tensor_is_aligned(v->constant)) continue;
+    mrt_tensor *before = v->constant;
+    MRT_TRY(mrt_tensor_copy(v->graph->model->alloc, before, &v->constant));
+    originals[i] = before;
+  }
+  return NULL;
+}
+
+/* The model owns the originals; the copies are ours until they are kept. */
+static mrt_status *keep_or_drop(mrt_node *node, mrt_tensor **originals, const mrt_kernel *k) {
+  mrt_status *st = NULL;
+  for (int i = 0; i < node->n_in; ++i) {
+    if (!originals[i]) continue;
+    mrt_var *v = node->in[i].var;
+    mrt_tensor *copy = v->constant;
+    bool read = false; /* the same constant may be two inputs */
+    for (int j = 0; j < node->n_in; ++j)
+      read = read || (node->in[j].var == v && k && !is_packed(k, j));
+    if (read && !st)
+      st = mrt_model_own(v->graph->model, &copy->base); /* releases on failure */
+    else
+      mrt_tensor_release(copy);
+    if (!read || st) v->constant = originals[i];
+    mrt_tensor_drop_pages(originals[i]);
+  }
+  return st;
+}
+
+mrt_status *mrt_aligned_kernel_create(const mrt_provider *p, mrt_node *node, mrt_kernel **out) {
+  mrt_tensor *few[8] = {0}, **originals = few;
+  const mrt_alloc *alloc = node->graph->model->alloc;
+  *out = NULL;
+  if (node->n_in > 8)
+    MRT_TRY(mrt_mem_new_zero(alloc, (size_t)node->n_in * sizeof *originals, (void **)&originals));
+  mrt_status *st = align_inputs(node, originals);
+  if (!st) st = p->v->kernel_create(p, node, out);
+  mrt_status *kept = keep_or_drop(node, originals, *out);
+  for (int i = 0; i < node->n_in && *out; ++i) /* aligned ones that were packed */
+    if (node->in[i].var && node->in[i].var->constant && is_packed(*out, i))
+      mrt_tensor_drop_pages(node->in[i].var->constant);
+  if (originals != few) mrt_mem_free(alloc, originals);
+  if (!st) return kept; /* the step owns the kernel: the plan destroys it */
+  mrt_status_free(kept);
+  return st;
+}
