@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "exec/session_internal.h"
+#include "ir/text.h"
 #include "load/load.h"
 
 static mrt_status *copy_io(mrt_session *s, mrt_var *const *vars, int n, bool inputs,
@@ -162,7 +163,7 @@ static mrt_status *optimize(mrt_session *s) {
   if (!st && *print) {
     mrt_str text;
     mrt_str_init(&text, s->alloc);
-    st = mrt_model_print(s->model, &text);
+    st = mrt_model_print(s->model, 8, &text);
     const mrt_logger loud = {0, "ir"};
     if (!st) log_lines(&loud, mrt_str_cstr(&text));
     mrt_str_deinit(&text);

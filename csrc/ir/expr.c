@@ -479,7 +479,30 @@ void mrt_expr_symbols(const mrt_expr *e, void (*fn)(void *arg, int symbol), void
     }
 }
 
-void mrt_expr_format(const mrt_expr *e, mrt_str *out) {
+static bool plain_name(const char *s) {
+  static const char *const reserved[] = {"floordiv", "ceildiv", "min", "max"};
+  for (int i = 0; i < 4; ++i)
+    if (strcmp(s, reserved[i]) == 0) return false;
+  for (const char *p = s; *p; ++p) {
+    bool letter = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || *p == '_';
+    if (!letter && !(p > s && *p >= '0' && *p <= '9')) return false;
+  }
+  return *s != 0;
+}
+
+static void format_symbol(const mrt_symtab *tab, int symbol, mrt_str *out) {
+  const char *name = tab->names[symbol];
+  if (plain_name(name)) {
+    mrt_str_add(out, name);
+    return;
+  }
+  mrt_str_add(out, "'");
+  for (const char *p = name; *p; ++p)
+    mrt_str_addf(out, *p == '\'' || *p == '\\' ? "\\%c" : "%c", *p);
+  mrt_str_add(out, "'");
+}
+
+void mrt_expr_format(const mrt_symtab *tab, const mrt_expr *e, mrt_str *out) {
   static const char *const fn[] = {"", "floordiv", "ceildiv", "min", "max"};
   if (!e || !e->n) mrt_str_add(out, e ? "0" : "?");
   for (int i = 0; e && i < e->n; ++i) {
@@ -490,12 +513,12 @@ void mrt_expr_format(const mrt_expr *e, mrt_str *out) {
       const atom *a = m->p[k].atom;
       if (k || e->t[i].coef != 1) mrt_str_add(out, "*");
       if (a->op == SYMBOL) {
-        mrt_str_addf(out, "s%d", a->symbol);
+        format_symbol(tab, a->symbol, out);
       } else {
         mrt_str_addf(out, "%s(", fn[a->op]);
-        mrt_expr_format(a->a, out);
+        mrt_expr_format(tab, a->a, out);
         mrt_str_add(out, ", ");
-        mrt_expr_format(a->b, out);
+        mrt_expr_format(tab, a->b, out);
         mrt_str_add(out, ")");
       }
       if (m->p[k].n > 1) mrt_str_addf(out, "^%lld", (long long)m->p[k].n);

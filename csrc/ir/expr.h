@@ -42,6 +42,8 @@ void mrt_expr_bounds(const mrt_expr *e, int64_t *lo, int64_t *hi);
 bool mrt_expr_eval(const mrt_expr *e, const int64_t *values, int n_values, int64_t *out);
 /* Calls fn for each symbol that e uses (each once). */
 void mrt_expr_symbols(const mrt_expr *e, void (*fn)(void *arg, int symbol), void *arg);
-void mrt_expr_format(const mrt_expr *e, mrt_str *out); /* "2*N + floordiv(M, 4)"; NULL: "?" */
+/* "2*N + floordiv(M, 4)"; names that are no identifiers stand in quotes; NULL: "?". mrt_expr_parse
+ * (ir/text.h) reads it back. */
+void mrt_expr_format(const mrt_symtab *tab, const mrt_expr *e, mrt_str *out);
 
 #endif

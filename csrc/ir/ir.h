@@ -92,6 +92,7 @@ struct mrt_var {
   size_t n_uses, cap_uses;
   int n_graph_outputs;          /* times it stands among its graph's outputs */
   bool is_input;                /* in graph->inputs */
+  bool inferred;                /* type is inference\'s own: its fresh dim symbols may be kept */
   mrt_tensor *constant;         /* initializer or folded constant; owned reference */
   const mrt_expr *const *elems; /* symbolic contents of a small integer tensor, row major */
   int n_elems;                  /* -1: not known */
@@ -274,8 +275,5 @@ void mrt_graph_number(mrt_graph *g); /* node->order = position */
 mrt_status *mrt_graph_verify(mrt_graph *g) MRT_MUST_CHECK;
 /* "node 'conv1' (Conv-11)" for messages, into buf; returns buf. */
 const char *mrt_node_describe(const mrt_node *node, char *buf, size_t cap);
-
-/* --- text form, for MRT_PRINT_IR and tests --- */
-mrt_status *mrt_model_print(const mrt_model *model, mrt_str *out) MRT_MUST_CHECK;
 
 #endif

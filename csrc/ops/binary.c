@@ -265,16 +265,15 @@ static const mrt_op_version many[] = {{1, drop_legacy}, {6}, {8}, {12}, {13}, {0
 #define MANY                                                                  \
   .domain = "", .in = "data:T*", .out = "out:T", .flags = MRT_OP_ELEMENTWISE, \
   .infer = mrt_infer_elementwise, .versions = many
-#define NUM .types = "T=" MRT_T_NUMERIC, .flags = MRT_OP_ELEMENTWISE
-MRT_OP(Add) = {
-    PAIR,          NUM, .name = "Add", .doc = "a + b", .versions = arith, .infer = infer_add,
-    .run = add_run};
+#define NUM       .types = "T=" MRT_T_NUMERIC, .flags = MRT_OP_ELEMENTWISE
+#define SYMMETRIC .flags = MRT_OP_ELEMENTWISE | MRT_OP_COMMUTATIVE
+MRT_OP(Add) = {PAIR,           .types = "T=" MRT_T_NUMERIC, SYMMETRIC,          .name = "Add",
+               .doc = "a + b", .versions = arith,           .infer = infer_add, .run = add_run};
 MRT_OP(Sub) = {
     PAIR,          NUM, .name = "Sub", .doc = "a - b", .versions = arith, .infer = infer_sub,
     .run = sub_run};
-MRT_OP(Mul) = {
-    PAIR,          NUM, .name = "Mul", .doc = "a * b", .versions = arith, .infer = infer_mul,
-    .run = mul_run};
+MRT_OP(Mul) = {PAIR,           .types = "T=" MRT_T_NUMERIC, SYMMETRIC,          .name = "Mul",
+               .doc = "a * b", .versions = arith,           .infer = infer_mul, .run = mul_run};
 MRT_OP(Div) = {PAIR,
                NUM,
                .name = "Div",
@@ -284,6 +283,7 @@ MRT_OP(Div) = {PAIR,
                .run = div_run};
 MRT_OP(Equal) = {TEST,
                  .types = "T=" MRT_T_NUMERIC ",bool,string",
+                 SYMMETRIC,
                  .name = "Equal",
                  .doc = "a == b",
                  .versions = compare,
@@ -319,6 +319,7 @@ MRT_OP(LessOrEqual) = {TEST,
                        .run = less_equal_run};
 MRT_OP(And) = {TEST,
                .types = "T=bool",
+               SYMMETRIC,
                .name = "And",
                .doc = "logical and",
                .versions = logic,
@@ -326,6 +327,7 @@ MRT_OP(And) = {TEST,
                .run = and_run};
 MRT_OP(Or) = {TEST,
               .types = "T=bool",
+              SYMMETRIC,
               .name = "Or",
               .doc = "logical or",
               .versions = logic,
@@ -333,6 +335,7 @@ MRT_OP(Or) = {TEST,
               .run = or_run};
 MRT_OP(Xor) = {TEST,
                .types = "T=bool",
+               SYMMETRIC,
                .name = "Xor",
                .doc = "logical exclusive or",
                .versions = logic,

@@ -39,15 +39,23 @@ static mrt_status *infer_subgraph(mrt_infer *c, mrt_graph *g, int n_in,
   return NULL;
 }
 
-/* Unknown dims of a tensor type become fresh symbols. */
+/* Unknown dims of a tensor type become fresh symbols: the same ones each time, so that rounds of
+ * passes do not fill the symbol table and dims stay comparable. */
 static const mrt_type *complete(mrt_model *m, const mrt_type *t, const mrt_var *var) {
   if (!t || t->kind != MRT_KIND_TENSOR || t->rank <= 0) return t;
+  const mrt_type *old =
+      var->inferred && var->type && var->type->kind == MRT_KIND_TENSOR && var->type->rank == t->rank
+          ? var->type
+          : NULL;
   bool all = true;
   for (int i = 0; i < t->rank; ++i) all = all && t->dims[i];
   if (all) return t;
   const mrt_expr *dims[MRT_MAX_RANK];
-  for (int i = 0; i < t->rank; ++i)
-    dims[i] = t->dims[i] ? t->dims[i] : mrt_expr_fresh(m->sym, var->name);
+  for (int i = 0; i < t->rank; ++i) {
+    dims[i] = t->dims[i];
+    if (!dims[i] && old && mrt_expr_is_symbol(old->dims[i], NULL)) dims[i] = old->dims[i];
+    if (!dims[i]) dims[i] = mrt_expr_fresh(m->sym, var->name);
+  }
   const mrt_type *out = mrt_type_tensor(m, t->dtype, t->rank, dims);
   return out ? out : t;
 }
@@ -73,6 +81,7 @@ static mrt_status *settle(driver *d, const mrt_node *node, mrt_var *var, const m
       declared->kind == MRT_KIND_TENSOR)
     inferred = mrt_type_tensor(d->model, declared->dtype, inferred->rank, inferred->dims);
   var->type = complete(d->model, inferred, var);
+  var->inferred = true;
   return NULL;
 }
 

@@ -56,4 +56,10 @@ mrt_status *mrt_infer_graph(mrt_model *model, mrt_graph *g, mrt_guards *guards) 
 mrt_status *mrt_eval_node(const mrt_alloc *alloc, const mrt_node *node, mrt_value *const *ins,
                           mrt_value **outs) MRT_MUST_CHECK;
 
+/* Parses a model (ir/text.h), runs the passes (names with commas between; "" only infers) and prints
+ * the result. */
+mrt_status *mrt_pass_run_text(const mrt_alloc *alloc, const mrt_op_table *ops, const char *text,
+                              const char *passes, int64_t max_elems, int *fired,
+                              mrt_str *out) MRT_MUST_CHECK;
+
 #endif
