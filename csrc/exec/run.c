@@ -241,7 +241,9 @@ static mrt_status *take_outputs(mrt_frame *f, const uint8_t *want, mrt_value **o
     bool again = false;
     for (int k = i + 1; k < p->n_outputs && !again; ++k)
       again = p->outputs[k] == slot && (!want || want[k]);
-    if (f->owned[slot] && !again) {
+    /* A tensor taken out of a sequence still belongs to that too. */
+    bool alone = v->kind != MRT_KIND_TENSOR || atomic_load(&v->refs) == 1;
+    if (f->owned[slot] && !again && alone) {
       out[i] = v;
       f->owned[slot] = 0;
       f->slots[slot].value = NULL;
