@@ -13,6 +13,7 @@ typedef struct mrt_pass_ctx {
   const mrt_logger *logger;
   const char *disabled;  /* comma list of pass names to leave out (MRT_PASSES=-a,-b); may be NULL */
   size_t fold_limit;     /* largest constant that folding may make, bytes */
+  size_t n_inlined;      /* nodes that functions have become, in all graphs */
   int level;             /* GraphOptimizationLevel: 0 only what is needed to run */
   struct mrt_pass_stat { /* how often each pass fired; n rows in order of the pipeline */
     const char *name;

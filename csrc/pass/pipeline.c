@@ -63,7 +63,9 @@ mrt_status *mrt_pass_pipeline(mrt_pass_ctx *ctx) {
   mrt_graph *g = ctx->model->graph;
   int fired = 0;
   mrt_status *st = NULL;
+  MRT_TRY(run_depth(ctx, mrt_pass_find("inline"), g, &fired, 0));
   MRT_TRY(run_depth(ctx, mrt_pass_find("upgrade"), g, &fired, 0));
+  MRT_TRY(run_depth(ctx, mrt_pass_find("expand"), g, &fired, 0));
   MRT_TRY(mrt_graph_verify(g));
   MRT_TRY(mrt_infer_graph(ctx->model, g, NULL));
   for (int round = 0; round < MAX_ROUNDS && ctx->level > 0; ++round) {
