@@ -71,34 +71,6 @@ bool mrt_conv_node_read(const mrt_node *node, mrt_conv *p, int64_t *loop) {
   return read_all(node, p, loop, &w);
 }
 
-static const struct act_row {
-  const char *name;
-  mrt_ew_op op;
-} act_rows[] = {
-    {"", MRT_EW_COPY},           {"Relu", MRT_EW_RELU},
-    {"Clip", MRT_EW_CLIP},       {"LeakyRelu", MRT_EW_LEAKY_RELU},
-    {"Sigmoid", MRT_EW_SIGMOID}, {"Tanh", MRT_EW_TANH},
-    {"Silu", MRT_EW_SILU},       {"HardSigmoid", MRT_EW_HARD_SIGMOID},
-    {"Elu", MRT_EW_ELU},         {"HardSwish", MRT_EW_HARD_SWISH},
-    {"Mish", MRT_EW_MISH},       {"Gelu", MRT_EW_GELU},
-};
-
-bool mrt_conv_node_act(const mrt_node *node, mrt_act *act) {
-  *act = (mrt_act){0};
-  if (strcmp(node->domain, "macart") != 0) return true;
-  const char *name = mrt_node_str(node, "activation");
-  int n;
-  const float *p = mrt_node_floats(node, "activation_params", &n);
-  for (size_t i = 0; i < sizeof act_rows / sizeof *act_rows; ++i) {
-    if (strcmp(act_rows[i].name, name) != 0) continue;
-    act->op = act_rows[i].op;
-    if (mrt_ew_op_params(act->op) > n) return false;
-    for (int k = 0; k < mrt_ew_op_params(act->op); ++k) act->p[k] = p[k];
-    return true;
-  }
-  return false;
-}
-
 /* ---- a run ---- */
 
 typedef struct conv_call {

@@ -23,5 +23,11 @@ static inline bool mrt_is_c16(const mrt_var *v) { return v && v->layout == MRT_L
 bool mrt_conv_node_read(const mrt_node *node, mrt_conv *p, int64_t *loop);
 /* The activation of a macart.Conv node; {0} for other nodes. false: unknown name. */
 bool mrt_conv_node_act(const mrt_node *node, mrt_act *act);
+/* A pool of float32 that pool_node.c runs. */
+bool mrt_pool_node_ok(const mrt_node *node);
+/* A unary node of the default domain as an activation; false if it is none. */
+bool mrt_unary_node_act(const mrt_node *node, mrt_act *act);
+/* What macart.Conv calls it; NULL: it does not know this one. */
+const char *mrt_act_name(const mrt_act *act);
 
 #endif

@@ -26,14 +26,18 @@ static bool read_window(const mrt_node *node, mrt_window *w) {
   return ok && taps <= MRT_POOL_MAX_TAPS;
 }
 
-static bool match(const mrt_provider *p, const mrt_node *node) {
-  (void)p;
+bool mrt_pool_node_ok(const mrt_node *node) {
   mrt_window w;
   const int rank = mrt_node_in_rank(node, 0);
   if (mrt_node_in_dtype(node, 0) != MRT_FLOAT || (rank != 3 && rank != 4)) return false;
   if (is_global(node)) return true;
   if (node->n_out > 1 && node->out[1]) return false; /* indices: the reference */
   return read_window(node, &w);
+}
+
+static bool match(const mrt_provider *p, const mrt_node *node) {
+  (void)p;
+  return mrt_pool_node_ok(node);
 }
 
 static mrt_status *c16_scratch(mrt_kctx *c, const mrt_planes *s, float **out) {

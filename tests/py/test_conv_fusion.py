@@ -1,0 +1,280 @@
+"""What passes and fusions make of convolutions: the graph before and after, and equal results."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from compare import relative_error
+from onnx import TensorProto, helper, numpy_helper
+
+import engine
+
+pytestmark = pytest.mark.quick
+
+Weights = dict[str, np.ndarray]
+Ops = Callable[[bytes, str], list[str]]
+
+
+def rand(seed: int, *shape: int) -> np.ndarray:
+    """Reproducible normal numbers."""
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def node(op: str, inputs: str, output: str, **attributes: object) -> onnx.NodeProto:
+    """A node; inputs are separated by spaces."""
+    return helper.make_node(op, inputs.split(), [output], **attributes)
+
+
+def model(
+    nodes: list[onnx.NodeProto], weights: Weights, channels: int = 32, outputs: str = "y"
+) -> bytes:
+    """Input x of [n, channels, h, w]; the named outputs."""
+    tensor = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [tensor("x", TensorProto.FLOAT, ["n", channels, "h", "w"])],
+        [tensor(name, TensorProto.FLOAT, None) for name in outputs.split()],
+        [numpy_helper.from_array(v, k) for k, v in weights.items()],
+    )
+    opset = [helper.make_opsetid("", 18)]
+    return helper.make_model(graph, opset_imports=opset, ir_version=9).SerializeToString()
+
+
+def conv_weights(cin: int = 32, cout: int = 32, name: str = "w", k: int = 3) -> Weights:
+    """Weights of a convolution, scaled to keep the variance."""
+    return {name: rand(3, cout, cin, k, k) / np.float32((cin * k * k) ** 0.5)}
+
+
+def bn_weights(channels: int = 32) -> Weights:
+    """Parameters of BatchNormalization: s, o, m, v."""
+    weights = {name: rand(5 + i, channels) for i, name in enumerate("som")}
+    return weights | {"v": np.abs(rand(9, channels)) + np.float32(0.5)}
+
+
+@pytest.fixture
+def ops(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Ops:
+    """Operators of the optimized graph, in order, without the passes named."""
+
+    def read(data: bytes, without: str = "") -> list[str]:
+        monkeypatch.setenv("MRT_PRINT_IR", "1")
+        monkeypatch.setenv("MRT_PASSES", without)
+        capfd.readouterr()
+        engine.make_session(engine.load_engine(), data)
+        monkeypatch.delenv("MRT_PRINT_IR")
+        monkeypatch.delenv("MRT_PASSES")
+        return re.findall(r" = ([\w.]+)\(", capfd.readouterr().err)
+
+    return read
+
+
+def check(data: bytes, channels: int = 32, bound: float = 2e-5) -> None:
+    """Optimized equals unoptimized equals onnxruntime, for two shapes in one session."""
+    reference = engine.make_session(onnxruntime, data, False)
+    sessions = [engine.make_session(engine.load_engine(), data, opt) for opt in (True, False)]
+    for shape in ((1, channels, 9, 12), (2, channels, 6, 5)):
+        x = rand(sum(shape), *shape)
+        want = reference.run(None, {"x": x})
+        for session in sessions:
+            for got, expected in zip(session.run(None, {"x": x}), want, strict=True):
+                assert got.shape == expected.shape
+                assert relative_error(got, expected) <= bound
+
+
+PAD = {"pads": [1, 1, 1, 1]}
+# Nodes after a convolution that writes c, what they need, and the activation's name.
+ACTIVATIONS = {
+    "Relu": ([node("Relu", "c", "y")], {}),
+    "Clip": (
+        [node("Clip", "c lo hi", "y")],
+        {"lo": np.array(0, np.float32), "hi": np.array(0.5, np.float32)},
+    ),
+    "one-sided Clip": ([node("Clip", "c lo", "y")], {"lo": np.array(0.1, np.float32)}),
+    "LeakyRelu": ([node("LeakyRelu", "c", "y", alpha=0.2)], {}),
+    "Sigmoid": ([node("Sigmoid", "c", "y")], {}),
+    "Tanh": ([node("Tanh", "c", "y")], {}),
+    "HardSigmoid": ([node("HardSigmoid", "c", "y", alpha=0.3, beta=0.4)], {}),
+    "Elu": ([node("Elu", "c", "y", alpha=0.7)], {}),
+    "HardSwish": ([node("HardSwish", "c", "y")], {}),
+    "Mish": ([node("Mish", "c", "y")], {}),
+    "Silu": ([node("Sigmoid", "c", "g"), node("Mul", "c g", "y")], {}),
+    "gated HardSigmoid": (
+        [node("HardSigmoid", "c", "g", alpha=1 / 6, beta=0.5), node("Mul", "g c", "y")],
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_epilogue(ops: Ops, name: str, residual: bool) -> None:
+    """One operator of the convolution, the residual sum and the activation."""
+    tail, constants = ACTIVATIONS[name]
+    first = [node("Conv", "x w", "a" if residual else "c", **PAD)]
+    if residual:
+        first.append(node("Add", "x a", "c"))
+    data = model(first + tail, conv_weights() | constants)
+    assert [op for op in ops(data) if op != "macart.Reorder"] == ["macart.Conv"]
+    check(data)
+
+
+def test_epilogue_leaves_what_others_read(ops: Ops) -> None:
+    """A convolution's output that is a result, or is read twice, stays."""
+    nodes = [node("Conv", "x w", "c", **PAD), node("Relu", "c", "y")]
+    data = model(nodes, conv_weights(), outputs="y c")
+    assert "macart.Conv" not in ops(data)
+    check(data)
+    nodes.append(node("Neg", "c", "z"))
+    data = model(nodes, conv_weights(), outputs="y z")
+    assert "macart.Conv" not in ops(data)
+    check(data)
+
+
+def test_batch_normalization_is_folded(ops: Ops) -> None:
+    """Conv + BatchNormalization + Relu is one operator; without the pass there are more."""
+    for bias in (False, True):
+        nodes = [
+            node("Conv", "x w b" if bias else "x w", "c", **PAD),
+            node("BatchNormalization", "c s o m v", "d", epsilon=1e-3),
+            node("Relu", "d", "y"),
+        ]
+        weights = conv_weights() | bn_weights() | ({"b": rand(11, 32)} if bias else {})
+        data = model(nodes, weights)
+        assert [op for op in ops(data) if op != "macart.Reorder"] == ["macart.Conv"]
+        assert "BatchNormalization" in ops(data, "-conv_fold")
+        check(data)
+
+
+def test_constants_and_pads_are_folded(ops: Ops) -> None:
+    """Mul and Add by channel constants, of every rank; zero Pad before the convolution."""
+    for shape in ((32, 1, 1), (1, 32, 1, 1), (1,), ()):
+        nodes = [
+            node("Pad", "x p", "q"),
+            node("Conv", "q w", "c", pads=[0, 1, 0, 0]),
+            node("Mul", "c f", "d"),
+            node("Add", "g d", "y"),
+        ]
+        pads = np.array([0, 0, 1, 0, 0, 0, 2, 1])
+        weights = conv_weights() | {"f": rand(1, *shape), "g": rand(2, *shape), "p": pads}
+        data = model(nodes, weights)
+        assert [op for op in ops(data) if op != "macart.Reorder"] == ["Conv"]
+        assert len(ops(data, "-conv_fold")) > 3
+        check(data)
+
+
+def test_what_must_not_be_folded(ops: Ops) -> None:
+    """A Pad of channels, a Pad that is not zero, a constant along another axis."""
+    for pads, value in (([0, 8, 0, 0, 0, 8, 0, 0], 0), ([0, 0, 1, 1, 0, 0, 1, 1], 1)):
+        cin = 32 + pads[1] + pads[5]
+        nodes = [node("Pad", "x p f", "q"), node("Conv", "q w", "y")]
+        constants = {"p": np.array(pads), "f": np.array(value, np.float32)}
+        data = model(nodes, conv_weights(cin) | constants)
+        assert "Pad" in ops(data)
+        check(data)
+    nodes = [node("Conv", "x w", "c", **PAD), node("Mul", "c f", "y")]
+    data = model(nodes, conv_weights() | {"f": rand(1, 1)})
+    assert "Mul" not in ops(data)
+
+
+def test_squeeze_excite_stays_in_blocks(ops: Ops) -> None:
+    """Pool, two small convolutions and the product by channel need no reorder between."""
+    nodes = [
+        node("Conv", "x w", "c", **PAD),
+        node("GlobalAveragePool", "c", "p"),
+        node("Conv", "p u", "q"),
+        node("Relu", "q", "r"),
+        node("Conv", "r v", "s"),
+        node("Sigmoid", "s", "t"),
+        node("Mul", "c t", "z"),
+        node("Conv", "z w", "y", **PAD),
+    ]
+    for channels in (32, 40):
+        weights = conv_weights(channels, channels)
+        weights |= conv_weights(channels, 8, "u", 1) | conv_weights(8, channels, "v", 1)
+        data = model(nodes, weights, channels)
+        found = ops(data)
+        assert found.count("macart.Reorder") == 1  # the input; the last one writes plain itself
+        assert found.count("macart.Conv") == 2
+        check(data, channels)
+
+
+def test_layout_of_joins_and_borders(ops: Ops) -> None:
+    """Point-wise nodes, Concat and pools in blocks; plain readers and results get plain copies."""
+    nodes = [
+        node("Conv", "x w", "a", **PAD),
+        node("Conv", "x u", "b", **PAD),
+        node("Neg", "a", "an"),
+        node("Sub", "an k", "s"),
+        node("Div", "b d", "t"),
+        node("Concat", "s t", "j", axis=1),
+        node("BatchNormalization", "j s0 o m v", "n"),
+        node("MaxPool", "n", "p", kernel_shape=[2, 2]),
+        node("Conv", "p z", "y", **PAD),
+        node("Transpose", "n", "y2", perm=[0, 2, 3, 1]),
+        node("Abs", "t", "y3"),
+    ]
+    for ca in (32, 48):
+        channels = ca + 24
+        weights = conv_weights(32, ca) | conv_weights(32, 24, "u") | conv_weights(channels, 16, "z")
+        batch_norm = bn_weights(channels)
+        weights |= {"k": rand(4, ca, 1, 1), "d": np.abs(rand(6, 1, 24, 1, 1)) + np.float32(1)}
+        weights |= {"s0": batch_norm["s"], "o": batch_norm["o"]}
+        weights |= {"m": batch_norm["m"], "v": batch_norm["v"]}
+        data = model(nodes, weights, outputs="y y2 y3")
+        assert 2 <= ops(data).count("macart.Reorder") <= 4
+        check(data)
+
+
+def test_no_blocks_without_convolutions(ops: Ops) -> None:
+    """Point-wise graphs stay plain."""
+    data = model([node("Relu", "x", "a"), node("Neg", "a", "y")], {})
+    assert "macart.Reorder" not in ops(data)
+    check(data)
+
+
+def test_values_captured_by_a_subgraph_are_plain(ops: Ops) -> None:
+    """A branch of If reads the convolution's output."""
+    branch = [
+        helper.make_graph(
+            [node(op, "c", name)],
+            name,
+            [],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, None)],
+        )
+        for op, name in (("Neg", "t0"), ("Abs", "t1"))
+    ]
+    nodes = [
+        node("Conv", "x w", "c", **PAD),
+        node("Conv", "c w", "d", **PAD),
+        node("If", "f", "e", then_branch=branch[0], else_branch=branch[1]),
+        node("Add", "d e", "y"),
+    ]
+    data = model(nodes, conv_weights() | {"f": np.array(True)})
+    ops(data)
+    check(data)
+
+
+@pytest.mark.parametrize("square", [False, True])
+def test_sizes_known_at_run_time_only(square: bool) -> None:
+    """A slice that ends where an input says; two dims of one name that differ."""
+    nodes = [
+        node("Cast", "last", "end", to=TensorProto.INT64),
+        node("Slice", "x zero end axis", "r"),
+        node("Conv", "r w", "a", **PAD),
+        node("Neg", "a", "b"),
+        node("Conv", "b w", "y", **PAD),
+    ]
+    weights = conv_weights(24, 24) | {"last": np.array([5], np.float32)}
+    weights |= {"zero": np.array([0]), "axis": np.array([2])}
+    proto = onnx.load_from_string(model(nodes, weights, 24))
+    tensor = helper.make_tensor_value_info
+    sides = "hh" if square else "hw"
+    proto.graph.input[0].CopyFrom(tensor("x", TensorProto.FLOAT, ["n", 24, *sides]))
+    proto.graph.input.append(tensor("last", TensorProto.FLOAT, [1]))
+    data = proto.SerializeToString()
+    check(data, 24)
