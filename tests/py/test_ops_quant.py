@@ -309,3 +309,75 @@ def test_float_products_of_bytes(weights: type, bias: bool, per_column: bool) ->
     constants |= {"as": np.float32(0.03), "az": np.uint8(33)}
     ours, theirs = both([node], feeds, {"y": TensorProto.FLOAT}, 21, constants)
     np.testing.assert_allclose(ours[0], theirs[0], rtol=2e-6, atol=2e-5)
+
+
+CONVS: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
+    ((2, 5, 9, 11), (7, 5, 3, 3), {"pads": [1, 1, 1, 1]}),
+    ((1, 3, 20, 20), (16, 3, 7, 7), {"strides": [2, 2], "pads": [3, 3, 3, 3]}),
+    ((1, 64, 7, 7), (32, 64, 1, 1), {}),
+    ((1, 64, 8, 8), (32, 64, 1, 1), {"strides": [2, 2]}),
+    ((1, 8, 9, 9), (12, 2, 3, 3), {"group": 4, "dilations": [2, 2], "pads": [2, 2, 2, 2]}),
+    ((2, 83, 9, 7), (83, 1, 3, 3), {"group": 83, "pads": [1, 1, 1, 1], "strides": [2, 1]}),
+    ((1, 16, 6, 6), (32, 1, 3, 3), {"group": 16}),
+    ((1, 4, 30), (6, 4, 5), {"auto_pad": "SAME_UPPER", "strides": [2]}),
+    ((1, 2, 5, 6, 7), (3, 2, 3, 3, 3), {"pads": [1, 0, 1, 1, 0, 1]}),
+]
+
+
+@pytest.mark.parametrize("case", CONVS, ids=lambda c: f"{c[1]}")
+@pytest.mark.parametrize("kinds", SIGNS[:3], ids=lambda k: f"{k[0].__name__}x{k[1].__name__}")
+@pytest.mark.parametrize("constant", [False, True], ids=["fed", "constant"])
+def test_qlinear_conv(case: Any, kinds: Any, constant: bool) -> None:
+    """Equal to onnxruntime, bit for bit: windows, groups, depthwise, scales per channel."""
+    x_shape, w_shape, attributes = case
+    rng = np.random.default_rng(7)
+    m = w_shape[0]
+    weights = {
+        "w": bytes_of(rng, w_shape, kinds[1]), "ws": rng.uniform(0.001, 0.01, m).astype("f4"),
+        "wz": np.zeros(m, kinds[1]) if kinds[1] is np.int8 else np.full(m, 131, np.uint8),
+        "b": rng.integers(-9999, 9999, m).astype(np.int32),
+    }  # fmt: skip
+    scales = {
+        "xs": np.float32(0.013), "xz": bytes_of(rng, (), kinds[0]),
+        "ys": np.float32(0.71), "yz": bytes_of(rng, (), kinds[0]),
+    }  # fmt: skip
+    names = ["x", "xs", "xz", "w", "ws", "wz", "ys", "yz", "b"]
+    node = helper.make_node("QLinearConv", names, ["y"], **attributes)
+    feeds = {"x": bytes_of(rng, x_shape, kinds[0])}
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(kinds[0]))
+    constants = {**weights, **scales}
+    (want,) = run_nodes([node], feeds, {"y": kind}, 21, "onnxruntime", constants)
+    if not constant:
+        feeds, constants = {**feeds, **weights}, scales
+    (got,) = run_nodes([node], feeds, {"y": kind}, 21, None, constants)
+    np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("case", CONVS, ids=lambda c: f"{c[1]}")
+def test_conv_integer(case: Any) -> None:
+    """Exact sums, against onnxruntime."""
+    x_shape, w_shape, attributes = case
+    rng = np.random.default_rng(8)
+    constants = {"w": bytes_of(rng, w_shape, np.uint8), "wz": np.uint8(7)}
+    node = helper.make_node("ConvInteger", ["x", "w", "xz", "wz"], ["y"], **attributes)
+    feeds = {"x": bytes_of(rng, x_shape, np.uint8), "xz": np.array(50, np.uint8)}
+    ours, theirs = both([node], feeds, {"y": TensorProto.INT32}, 21, constants)
+    np.testing.assert_array_equal(ours[0], theirs[0])
+
+
+def test_qlinear_conv_with_channels_last() -> None:
+    """com.microsoft.QLinearConv on NHWC equals the transposed ai.onnx one."""
+    rng = np.random.default_rng(9)
+    x = bytes_of(rng, (2, 6, 7, 5), np.uint8)
+    constants = {
+        "xs": np.float32(0.013), "xz": np.uint8(9), "w": bytes_of(rng, (8, 5, 3, 3), np.int8),
+        "ws": np.float32(0.01), "wz": np.int8(0), "ys": np.float32(0.7), "yz": np.uint8(99),
+    }  # fmt: skip
+    names = ["x", "xs", "xz", "w", "ws", "wz", "ys", "yz"]
+    last = helper.make_node("QLinearConv", names, ["y"], domain="com.microsoft", channels_last=1)
+    first = helper.make_node("QLinearConv", names, ["y"])
+    kind = {"y": TensorProto.UINT8}
+    (got,) = run_nodes([last], {"x": x}, kind, 21, None, constants)
+    feeds = {"x": np.ascontiguousarray(x.transpose(0, 3, 1, 2))}
+    (want,) = run_nodes([first], feeds, kind, 21, "onnxruntime", constants)
+    np.testing.assert_array_equal(got, want.transpose(0, 2, 3, 1))

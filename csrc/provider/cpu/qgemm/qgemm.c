@@ -77,12 +77,12 @@ void mrt_qgemm_pack_b(const mrt_par *par, const void *b, bool b_signed, int64_t 
  */
 typedef struct qgemm_plan {
   const mrt_qgemm_kernels *kern;
-  int64_t tiles, pitch, panels, units;     /* units of 64 k */
-  int64_t tile_bytes;                      /* packed A */
-  int64_t tables_at, sums_at, a_at, total; /* scratch offsets */
+  int64_t tiles, pitch, panels, units;              /* units of 64 k */
+  int64_t tile_bytes;                               /* packed A */
+  int64_t tables_at, sums_at, a_at, rows_at, total; /* scratch offsets */
 } qgemm_plan;
 
-static void plan_make(qgemm_plan *p, int64_t m, int64_t n, int64_t k) {
+static void plan_make(qgemm_plan *p, const mrt_par *par, int64_t m, int64_t n, int64_t k) {
   p->kern = mrt_qgemm_kernels_get();
   p->tiles = ceil_div(m, p->kern->max_rows);
   p->pitch = p->tiles ? ceil_div(m, p->tiles) : 0;
@@ -93,14 +93,14 @@ static void plan_make(qgemm_plan *p, int64_t m, int64_t n, int64_t k) {
   p->sums_at = p->panels * PANEL * 4 * 4;
   const int64_t table = ceil_div(p->units * (int64_t)sizeof(mrt_qblock), 64) * 64;
   p->a_at = p->sums_at + ceil_div(m * 4, 64) * 64 + table;
-  p->total = p->a_at + p->tiles * p->tile_bytes;
+  p->rows_at = p->a_at + p->tiles * p->tile_bytes; /* one gathered row per worker */
+  p->total = p->rows_at + ceil_div(k, 64) * 64 * mrt_par_workers(par);
 }
 
 size_t mrt_qgemm_scratch_size(const mrt_par *par, int64_t m, int64_t n, int64_t k) {
-  (void)par;
   qgemm_plan p;
   if (m <= 0 || n <= 0) return 0;
-  plan_make(&p, m, n, k);
+  plan_make(&p, par, m, n, k);
   return (size_t)p.total;
 }
 
@@ -114,7 +114,7 @@ typedef struct qgemm_job {
   float *scale, *bias;
   int32_t *a_sum;
   mrt_qblock *blocks;
-  uint8_t *a;
+  uint8_t *a, *rows;
   bool has_b_zero;
   float lo, hi;
   mrt_ew_fn act; /* when not folded into lo and hi */
@@ -186,16 +186,21 @@ static void pack_row(const qgemm_job *j, const uint8_t *src, uint8_t *dst, int32
 }
 
 static void pack_a_chunk(void *arg, int64_t chunk, int worker) {
-  (void)worker;
   const qgemm_job *j = arg;
+  uint8_t *row = j->rows + (int64_t)worker * ceil_div(j->g->k, 64) * 64;
   const qgemm_plan *p = &j->p;
   const int64_t end = mrt_par_begin(p->tiles, j->chunks, chunk + 1);
   for (int64_t t = mrt_par_begin(p->tiles, j->chunks, chunk); t < end; ++t) {
     const int64_t r0 = mrt_par_begin(j->g->m, p->tiles, t),
                   r1 = mrt_par_begin(j->g->m, p->tiles, t + 1);
-    for (int64_t r = r0; r < r1; ++r)
-      pack_row(j, (const uint8_t *)j->g->a + r * j->g->lda,
-               j->a + t * p->tile_bytes + (r - r0) * UNIT, j->a_sum + r);
+    for (int64_t r = r0; r < r1; ++r) {
+      const uint8_t *src = row;
+      if (j->g->gather)
+        j->g->gather(j->g->gather_ctx, r, row);
+      else
+        src = (const uint8_t *)j->g->a + r * j->g->lda;
+      pack_row(j, src, j->a + t * p->tile_bytes + (r - r0) * UNIT, j->a_sum + r);
+    }
   }
 }
 
@@ -276,7 +281,7 @@ static void run_chunk(void *arg, int64_t chunk, int worker) {
 void mrt_qgemm_run(const mrt_par *par, const mrt_qgemm *g, bool b_signed, void *scratch) {
   if (g->m <= 0 || g->n <= 0) return;
   qgemm_job j = {.g = g, .e = g->epi};
-  plan_make(&j.p, g->m, g->n, g->k);
+  plan_make(&j.p, par, g->m, g->n, g->k);
   const int64_t columns = j.p.panels * PANEL;
   uint8_t *at = scratch;
   j.col = (int32_t *)at;
@@ -286,6 +291,7 @@ void mrt_qgemm_run(const mrt_par *par, const mrt_qgemm *g, bool b_signed, void *
   j.a_sum = (int32_t *)(at + j.p.sums_at);
   j.blocks = (mrt_qblock *)(at + j.p.sums_at + ceil_div(g->m * 4, 64) * 64);
   j.a = at + j.p.a_at;
+  j.rows = at + j.p.rows_at;
   fill_bounds(&j);
   fill_tables(&j, b_signed);
   for (int64_t u = 0; u < j.p.units; ++u) /* the last unit stops where B does */

@@ -44,6 +44,9 @@ typedef struct mrt_qgemm {
   void *c;
   int64_t ldc; /* elements of the output type */
   const mrt_qgemm_epilogue *epi;
+  /* A by rows, instead of `a`: writes the k bytes of a row. NULL: `a` is read. */
+  void (*gather)(const void *ctx, int64_t row, uint8_t *dst);
+  const void *gather_ctx;
 } mrt_qgemm;
 
 size_t mrt_qgemm_packed_size(int64_t n, int64_t k);

@@ -1,0 +1,248 @@
+/* The window of every output pixel becomes a row of A, gathered while the integer GEMM packs A: so
+ * the matrix of all windows exists only in pieces that stay in cache. A row is [kh][kw][cin]. */
+#include "provider/cpu/qgemm/qconv.h"
+
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/cpu.h"
+
+enum { PIECE = 4 << 20, MIN_ROWS = 256, DEPTH_TAPS = 128 };
+
+static inline int64_t round64(int64_t n) { return (n + 63) / 64 * 64; }
+static int64_t taps_of(const mrt_qconv *p) { return p->kh * p->kw; }
+
+void mrt_qconv_plan(mrt_qconv *p) {
+  p->depthwise = p->cin == 1 && p->cout == p->groups && p->groups > 1 && taps_of(p) <= DEPTH_TAPS;
+}
+
+/* ---- packing ---- */
+static size_t group_size(const mrt_qconv *p) {
+  return (size_t)round64((int64_t)mrt_qgemm_packed_size(p->cout / p->groups, p->cin * taps_of(p)));
+}
+size_t mrt_qconv_packed_size(const mrt_qconv *p) {
+  int64_t k, all;
+  size_t bytes;
+  if (!mrt_i64_mul(p->kh, p->kw, &k) || !mrt_i64_mul(k, p->cin, &k) ||
+      !mrt_i64_mul(k, p->cout + 32 * p->groups, &all) || all > INT64_MAX / 8)
+    return 0;
+  if (p->depthwise) return (size_t)(round64(taps_of(p) * p->cout * 2) + p->cout * 4);
+  return mrt_size_mul(group_size(p), (size_t)p->groups, &bytes) ? bytes : 0;
+}
+
+static void pack_depthwise(const mrt_qconv *p, const uint8_t *w, const int32_t *w_zero, void *dst) {
+  const int64_t taps = taps_of(p), c = p->cout;
+  int16_t *out = dst;
+  int32_t *sum = (int32_t *)((uint8_t *)dst + round64(taps * c * 2));
+  for (int64_t m = 0; m < c; ++m) {
+    sum[m] = 0;
+    for (int64_t t = 0; t < taps; ++t) {
+      const uint8_t raw = w[m * taps + t];
+      const int32_t v = (p->w_signed ? (int8_t)raw : raw) - (w_zero ? w_zero[m] : 0);
+      out[t * c + m] = (int16_t)v;
+      sum[m] += v;
+    }
+  }
+}
+
+void mrt_qconv_pack(const mrt_par *par, const mrt_qconv *p, const uint8_t *w, const int32_t *w_zero,
+                    uint8_t *tmp, void *dst) {
+  const int64_t per = p->cout / p->groups, k = p->cin * taps_of(p);
+  if (p->depthwise) {
+    pack_depthwise(p, w, w_zero, dst);
+    return;
+  }
+  mrt_bytes_transpose(par, w, p->cout, p->cin, taps_of(p), tmp); /* [cin][taps] to [taps][cin] */
+  for (int64_t g = 0; g < p->groups; ++g)
+    mrt_qgemm_pack_b(par, tmp + g * per * k, p->w_signed, k, true, k, per,
+                     (uint8_t *)dst + (size_t)g * group_size(p));
+}
+
+/* ---- scratch ---- */
+static int64_t piece_rows(const mrt_qconv *p) {
+  const int64_t rows = PIECE / (p->cin * taps_of(p) + 1);
+  return rows > MIN_ROWS ? rows : MIN_ROWS;
+}
+
+bool mrt_qconv_scratch_size(const mrt_par *par, const mrt_qconv *p, int64_t n, int64_t oh,
+                            int64_t ow, size_t *out) {
+  int64_t rows;
+  if (!mrt_i64_mul(n, oh, &rows) || !mrt_i64_mul(rows, ow, &rows)) return false;
+  if (p->depthwise) { /* col, scale, a row of zeros */
+    *out = (size_t)(round64(p->cout * 4) * 2 + round64(p->cout));
+    return true;
+  }
+  if (rows > piece_rows(p)) rows = piece_rows(p);
+  *out = mrt_qgemm_scratch_size(par, rows, p->cout / p->groups, p->cin * taps_of(p));
+  return true;
+}
+
+/* ---- rows of windows ---- */
+typedef struct rows_ctx {
+  const mrt_qconv *p;
+  const mrt_qconv_args *a;
+  int64_t first, channels; /* output pixel of row 0; channels of x */
+  const uint8_t *x;        /* first channel of the group */
+  uint8_t pad;
+} rows_ctx;
+
+/* One row of taps: the middle ones lie inside the image. */
+static uint8_t *gather_line(const rows_ctx *r, const uint8_t *line, int64_t ix, uint8_t *dst) {
+  const mrt_qconv *p = r->p;
+  const int64_t w = r->a->w, bytes = p->cin;
+  if (p->groups == 1 && p->dil_w == 1 && ix >= 0 && ix + p->kw <= w) {
+    memcpy(dst, line + ix * bytes, (size_t)(p->kw * bytes));
+    return dst + p->kw * bytes;
+  }
+  for (int64_t k = 0; k < p->kw; ++k, dst += bytes, ix += p->dil_w) {
+    if (ix >= 0 && ix < w)
+      memcpy(dst, line + ix * r->channels, (size_t)bytes);
+    else
+      memset(dst, r->pad, (size_t)bytes);
+  }
+  return dst;
+}
+
+static void gather(const void *ctx, int64_t row, uint8_t *dst) {
+  const rows_ctx *r = ctx;
+  const mrt_qconv *p = r->p;
+  const mrt_qconv_args *a = r->a;
+  const int64_t o = r->first + row, x = o % a->ow, y = o / a->ow % a->oh, n = o / a->ow / a->oh;
+  int64_t iy = y * p->stride_h - p->pad_top;
+  const int64_t ix = x * p->stride_w - p->pad_left;
+  for (int64_t k = 0; k < p->kh; ++k, iy += p->dil_h) {
+    if (iy < 0 || iy >= a->h) {
+      memset(dst, r->pad, (size_t)(p->kw * p->cin));
+      dst += p->kw * p->cin;
+    } else {
+      dst = gather_line(r, r->x + (n * a->h + iy) * a->w * r->channels, ix, dst);
+    }
+  }
+}
+
+static size_t out_size(mrt_q_out out) { return out == MRT_Q_S32 || out == MRT_Q_F32 ? 4 : 1; }
+
+static void run_group(const mrt_par *par, const mrt_qconv *p, const mrt_qconv_args *a, int64_t g,
+                      void *scratch) {
+  const int64_t per = p->cout / p->groups, rows = a->n * a->oh * a->ow, step = piece_rows(p);
+  const bool direct = taps_of(p) == 1 && p->groups == 1 && p->stride_h == 1 && p->stride_w == 1 &&
+                      p->pad_top == 0 && p->pad_left == 0 && a->oh == a->h && a->ow == a->w;
+  mrt_qgemm_epilogue e = *a->epi;
+  if (e.scale && e.scale_per_col) e.scale += g * per;
+  if (e.bias_s32) e.bias_s32 += g * per;
+  rows_ctx r = {.p = p,
+                .a = a,
+                .channels = p->cin * p->groups,
+                .x = a->x + g * p->cin,
+                .pad = (uint8_t)a->x_zero};
+  mrt_qgemm m = {.n = per,
+                 .k = p->cin * taps_of(p),
+                 .lda = p->cin,
+                 .a_signed = a->x_signed,
+                 .a_zero = a->x_zero,
+                 .b = (const uint8_t *)a->packed + (size_t)g * group_size(p),
+                 .b_zero = a->w_zero ? a->w_zero + g * per : NULL,
+                 .b_zero_per_col = true,
+                 .ldc = p->cout,
+                 .epi = &e,
+                 .gather = direct ? NULL : gather,
+                 .gather_ctx = &r};
+  for (int64_t at = 0; at < rows; at += step) {
+    r.first = at;
+    m.m = rows - at < step ? rows - at : step;
+    m.a = direct ? a->x + at * p->cin : NULL;
+    m.c = (uint8_t *)a->y + (size_t)(at * p->cout + g * per) * out_size(e.out);
+    mrt_qgemm_run(par, &m, p->w_signed, scratch);
+  }
+}
+
+/* ---- depthwise ---- */
+typedef struct depth_job {
+  const mrt_qconv *p;
+  const mrt_qconv_args *a;
+  mrt_qdepth d;
+  mrt_qdepth_fn fn;
+  const uint8_t *pad; /* a pixel of zero points */
+  int64_t chunks;
+} depth_job;
+
+static mrt_qdepth_fn depth_fn(void) {
+  const uint32_t isa = mrt_cpu_get()->isa;
+#ifdef MRT_HAVE_AVX512VNNI
+  if (isa & MRT_ISA_AVX512VNNI) return mrt_qdepth_avx512vnni;
+#endif
+#ifdef MRT_HAVE_AVX2
+  if (isa & MRT_ISA_AVX2) return mrt_qdepth_avx2;
+#endif
+  (void)isa;
+  return mrt_qdepth_scalar;
+}
+
+static void depth_line(const depth_job *j, int64_t line) {
+  const mrt_qconv *p = j->p;
+  const mrt_qconv_args *a = j->a;
+  const uint8_t *tap[DEPTH_TAPS];
+  mrt_qdepth d = j->d;
+  const int64_t n = line / a->oh, y = line % a->oh, c = p->cout;
+  d.tap = tap;
+  for (int64_t x = 0; x < a->ow; ++x) {
+    const uint8_t **t = tap;
+    for (int64_t ky = 0; ky < p->kh; ++ky) {
+      const int64_t iy = y * p->stride_h - p->pad_top + ky * p->dil_h;
+      const bool row_in = iy >= 0 && iy < a->h;
+      int64_t ix = x * p->stride_w - p->pad_left;
+      for (int64_t kx = 0; kx < p->kw; ++kx, ix += p->dil_w)
+        *t++ = row_in && ix >= 0 && ix < a->w ? a->x + ((n * a->h + iy) * a->w + ix) * c : j->pad;
+    }
+    d.y = (uint8_t *)a->y + (size_t)((line * a->ow + x) * c) * out_size(d.out);
+    j->fn(&d);
+  }
+}
+
+static void depth_chunk(void *arg, int64_t chunk, int worker) {
+  (void)worker;
+  const depth_job *j = arg;
+  const int64_t lines = j->a->n * j->a->oh, end = mrt_par_begin(lines, j->chunks, chunk + 1);
+  for (int64_t i = mrt_par_begin(lines, j->chunks, chunk); i < end; ++i) depth_line(j, i);
+}
+
+static void run_depthwise(const mrt_par *par, const mrt_qconv *p, const mrt_qconv_args *a,
+                          void *scratch) {
+  const int64_t c = p->cout, taps = taps_of(p);
+  const mrt_qgemm_epilogue *e = a->epi;
+  int32_t *col = scratch;
+  float *scale = (float *)((uint8_t *)scratch + round64(c * 4));
+  uint8_t *pad = (uint8_t *)scratch + round64(c * 4) * 2;
+  const int32_t *sum = (const int32_t *)((const uint8_t *)a->packed + round64(taps * c * 2));
+  const int32_t xz = a->x_zero + (a->x_signed ? 128 : 0);
+  memset(pad, (uint8_t)a->x_zero, (size_t)c);
+  for (int64_t i = 0; i < c; ++i) {
+    col[i] =
+        (int32_t)((e->bias_s32 ? (uint32_t)e->bias_s32[i] : 0) - (uint32_t)xz * (uint32_t)sum[i]);
+    scale[i] = e->scale ? e->scale[e->scale_per_col ? i : 0] / e->out_scale : 0;
+  }
+  const bool s8 = e->out == MRT_Q_S8;
+  depth_job j = {.p = p, .a = a, .fn = depth_fn(), .pad = pad};
+  j.d = (mrt_qdepth){.w = a->packed,
+                     .taps = taps,
+                     .channels = c,
+                     .col = col,
+                     .scale = scale,
+                     .out = e->out,
+                     .flip = a->x_signed ? 0x80 : 0,
+                     .lo = (float)((s8 ? -128 : 0) - e->out_zero),
+                     .hi = (float)((s8 ? 127 : 255) - e->out_zero),
+                     .zero = e->out_zero};
+  if (e->act.op == MRT_EW_RELU && j.d.lo < 0) j.d.lo = 0;
+  j.chunks = mrt_par_chunks(a->n * a->oh, (double)(a->n * a->oh * a->ow * c * (taps + 2)) * 0.15);
+  mrt_par_run(par, j.chunks, depth_chunk, &j);
+}
+
+void mrt_qconv_run(const mrt_par *par, const mrt_qconv *p, const mrt_qconv_args *a, void *scratch) {
+  if (a->n * a->oh * a->ow <= 0) return;
+  if (p->depthwise) {
+    run_depthwise(par, p, a, scratch);
+    return;
+  }
+  for (int64_t g = 0; g < p->groups; ++g) run_group(par, p, a, g, scratch);
+}

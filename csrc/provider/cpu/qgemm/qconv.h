@@ -1,0 +1,60 @@
+/* Convolution of 8-bit images in NHWC: rows of the window go through the integer GEMM, depthwise
+ * windows through a loop of their own. All padding reads x_zero.
+ *
+ *   x [n][h][w][group * cin], w [cout][cin][kh][kw], y [n][oh][ow][cout] */
+#ifndef MRT_PROVIDER_CPU_QCONV_H
+#define MRT_PROVIDER_CPU_QCONV_H
+
+#include "provider/cpu/qgemm/qgemm.h"
+
+typedef struct mrt_qconv {
+  int64_t groups, cin, cout; /* cin: of one group; cout: of all */
+  int64_t kh, kw, stride_h, stride_w, dil_h, dil_w, pad_top, pad_left;
+  bool w_signed;
+  bool depthwise; /* set by mrt_qconv_plan */
+} mrt_qconv;
+
+typedef struct mrt_qconv_args {
+  int64_t n, h, w, oh, ow;
+  const uint8_t *x;
+  bool x_signed;
+  int32_t x_zero;
+  const void *packed;    /* mrt_qconv_pack */
+  const int32_t *w_zero; /* [cout], or NULL: 0 */
+  void *y;
+  const mrt_qgemm_epilogue *epi; /* tables over cout; no residual, no float bias */
+} mrt_qconv_args;
+
+void mrt_qconv_plan(mrt_qconv *p);
+size_t mrt_qconv_packed_size(const mrt_qconv *p); /* 0: overflow */
+/* w: OIHW bytes. w_zero is folded into depthwise weights here (NULL: 0). tmp: cout * cin * kh * kw
+ * bytes. */
+void mrt_qconv_pack(const mrt_par *par, const mrt_qconv *p, const uint8_t *w, const int32_t *w_zero,
+                    uint8_t *tmp, void *dst);
+bool mrt_qconv_scratch_size(const mrt_par *par, const mrt_qconv *p, int64_t n, int64_t oh,
+                            int64_t ow, size_t *out); /* false: overflow */
+void mrt_qconv_run(const mrt_par *par, const mrt_qconv *p, const mrt_qconv_args *a, void *scratch);
+
+/* n matrices [rows][cols] of bytes become [cols][rows]: NCHW to NHWC with rows = channels. */
+void mrt_bytes_transpose(const mrt_par *par, const uint8_t *x, int64_t n, int64_t rows,
+                         int64_t cols, uint8_t *y);
+
+/* One output pixel of a depthwise window: `taps` rows of bytes against w [taps][channels]. */
+typedef struct mrt_qdepth {
+  const uint8_t *const *tap; /* bytes as u8: signed ones already flipped, or flip set */
+  const int16_t *w;
+  int64_t taps, channels;
+  const int32_t *col; /* [channels] added to the sums */
+  const float *scale; /* [channels] */
+  mrt_q_out out;
+  uint8_t flip; /* 0x80: x is signed */
+  float lo, hi;
+  int32_t zero;
+  void *y;
+} mrt_qdepth;
+typedef void (*mrt_qdepth_fn)(const mrt_qdepth *d);
+void mrt_qdepth_avx512vnni(const mrt_qdepth *d);
+void mrt_qdepth_avx2(const mrt_qdepth *d);
+void mrt_qdepth_scalar(const mrt_qdepth *d);
+
+#endif

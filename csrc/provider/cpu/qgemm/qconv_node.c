@@ -1,0 +1,187 @@
+/* ConvInteger and QLinearConv (ai.onnx and com.microsoft) as kernels. Images are NHWC inside; plain
+ * NCHW tensors are transposed on the way in and out. Constant weights are packed once. */
+#include <string.h>
+
+#include "ops/conv_integer.h"
+#include "provider/cpu/cpu.h"
+#include "provider/cpu/qgemm/qconv.h"
+
+typedef struct qconv_kernel {
+  mrt_kernel k;
+  void *packed; /* NULL: weights are not constant */
+  mrt_qconv p;  /* of what was packed */
+} qconv_kernel;
+
+static bool match(const mrt_provider *p, const mrt_node *node) {
+  (void)p;
+  const mrt_dtype w = mrt_node_in_dtype(node, mrt_iconv_weights(node->op_type));
+  const int rank = mrt_node_in_rank(node, 0);
+  return (rank == 3 || rank == 4) && (w == MRT_INT8 || w == MRT_UINT8);
+}
+
+static void destroy(mrt_kernel *k) {
+  mrt_mem_free(k->alloc, ((qconv_kernel *)k)->packed);
+  mrt_kernel_free(k);
+}
+
+static void set_geometry(const mrt_window *w, mrt_qconv *p) {
+  const int x = w->n - 1;
+  p->kw = w->kernel[x], p->stride_w = w->stride[x], p->dil_w = w->dilation[x];
+  p->pad_left = w->begin[x];
+  p->kh = p->stride_h = p->dil_h = 1;
+  p->pad_top = 0;
+  if (w->n == 1) return;
+  p->kh = w->kernel[0], p->stride_h = w->stride[0], p->dil_h = w->dilation[0];
+  p->pad_top = w->begin[0];
+}
+
+/* Zero points of the weights as int32, one per output channel; NULL when all are 0. */
+static void read_zeros(const mrt_tensor *t, int64_t cout, int32_t *buffer, const int32_t **out) {
+  *out = NULL;
+  if (!t) return;
+  const int64_t count = mrt_tensor_count(t);
+  for (int64_t i = 0; i < cout; ++i) {
+    buffer[i] = (int32_t)mrt_elem_get_i64((mrt_dtype)t->dtype, t->data, count == 1 ? 0 : i);
+    if (buffer[i]) *out = buffer;
+  }
+}
+
+/* Packs the constant weights; leaves q->packed NULL where something is not constant. */
+static mrt_status *pack_constant(const mrt_provider *p, const mrt_node *node, qconv_kernel *q) {
+  const int iw = mrt_iconv_weights(node->op_type);
+  const mrt_tensor *w = mrt_node_in_const(node, iw), *z = mrt_node_in_const(node, iw == 1 ? 3 : 5);
+  const bool has_zero = (iw == 1 ? 3 : 5) < node->n_in && node->in[iw == 1 ? 3 : 5].var;
+  const int64_t group = mrt_node_int(node, "group");
+  mrt_window win;
+  if (!w || w->strided || (has_zero && !z) || w->rank < 3 || group < 1) return NULL;
+  if (w->dims[0] < 1 || w->dims[1] < 1 || w->dims[0] % group) return NULL;
+  if (z && mrt_tensor_count(z) != 1 && mrt_tensor_count(z) != w->dims[0]) return NULL;
+  MRT_TRY(mrt_window_read(node, w->rank - 2, w->dims + 2, &win));
+  for (int i = 0; i < win.n; ++i)
+    if (win.kernel[i] != w->dims[i + 2]) return NULL; /* the run says what is wrong */
+  q->p = (mrt_qconv){
+      .groups = group, .cin = w->dims[1], .cout = w->dims[0], .w_signed = w->dtype == MRT_INT8};
+  set_geometry(&win, &q->p);
+  mrt_qconv_plan(&q->p);
+  const size_t bytes = mrt_qconv_packed_size(&q->p);
+  if (!bytes) return MRT_ERR(MRT_INVALID_ARGUMENT, "weights are too large");
+  uint8_t *tmp = NULL;
+  int32_t *zeros = NULL;
+  const int32_t *use;
+  const mrt_alloc *alloc = p->env->alloc;
+  mrt_status *st = mrt_mem_new(alloc, w->bytes + 1, (void **)&tmp);
+  if (!st) st = mrt_mem_new(alloc, (size_t)q->p.cout * 4, (void **)&zeros);
+  if (!st) st = mrt_mem_new_aligned(alloc, bytes, MRT_ALIGN, &q->packed);
+  if (!st) {
+    const mrt_par alone = {.threads = 1};
+    read_zeros(z, q->p.cout, zeros, &use);
+    mrt_qconv_pack(&alone, &q->p, w->data, use, tmp, q->packed);
+  }
+  mrt_mem_free(alloc, tmp);
+  mrt_mem_free(alloc, zeros);
+  return st;
+}
+
+/* ---- a run ---- */
+static mrt_status *fill_epilogue(mrt_kctx *c, const mrt_iconv *p, mrt_qgemm_epilogue *e) {
+  *e = (mrt_qgemm_epilogue){.out = p->y->dtype == MRT_INT32   ? MRT_Q_S32
+                                   : p->y->dtype == MRT_UINT8 ? MRT_Q_U8
+                                                              : MRT_Q_S8,
+                            .out_scale = 1, /* the factors hold 1 / y_scale already */
+                            .out_zero = mrt_scalar_i32(p->y_zero, 0),
+                            .bias_s32 = p->bias ? p->bias->data : NULL};
+  if (!p->y_scale) return NULL;
+  float *scale;
+  MRT_TRY(mrt_scratch(c, (size_t)p->cout * 4 + 4, (void **)&scale));
+  for (int64_t m = 0; m < p->cout; ++m) scale[m] = mrt_iconv_scale(p, m);
+  e->scale = scale;
+  e->scale_per_col = true;
+  return NULL;
+}
+
+static mrt_status *get_weights(mrt_kctx *c, const qconv_kernel *q, const mrt_iconv *p,
+                               mrt_qconv *geo, mrt_qconv_args *a) {
+  int32_t *zeros;
+  *geo = (mrt_qconv){
+      .groups = p->group, .cin = p->cin, .cout = p->cout, .w_signed = p->w->dtype == MRT_INT8};
+  set_geometry(&p->win, geo);
+  mrt_qconv_plan(geo);
+  MRT_TRY(mrt_scratch(c, (size_t)p->cout * 4 + 4, (void **)&zeros));
+  read_zeros(p->w_zero, p->cout, zeros, &a->w_zero);
+  a->packed = q->packed;
+  if (q->packed) return NULL;
+  const size_t bytes = mrt_qconv_packed_size(geo);
+  uint8_t *tmp;
+  void *packed;
+  if (!bytes) return MRT_ERR(MRT_INVALID_ARGUMENT, "weights are too large");
+  MRT_TRY(mrt_scratch(c, p->w->bytes + 1, (void **)&tmp));
+  MRT_TRY(mrt_scratch(c, bytes, &packed));
+  mrt_qconv_pack(&c->par, geo, p->w->data, a->w_zero, tmp, packed);
+  a->packed = packed;
+  return NULL;
+}
+
+static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
+  const qconv_kernel *q = (const qconv_kernel *)k;
+  mrt_iconv p;
+  mrt_qconv geo;
+  mrt_qgemm_epilogue e;
+  MRT_TRY(mrt_iconv_read(c, &p));
+  if (!p.y || !mrt_tensor_count(p.y)) return NULL;
+  if (!mrt_tensor_count(p.x) || !mrt_tensor_count(p.w)) return mrt_iconv_run(c);
+  const bool flat = p.win.n == 1;
+  const int64_t channels = p.cin * p.group;
+  mrt_qconv_args a = {.n = p.n,
+                      .h = flat ? 1 : p.in[0],
+                      .w = p.in[p.win.n - 1],
+                      .oh = flat ? 1 : p.out[0],
+                      .ow = p.out[p.win.n - 1],
+                      .x = p.x->data,
+                      .x_signed = p.x->dtype == MRT_INT8,
+                      .x_zero = mrt_scalar_i32(p.x_zero, 0),
+                      .y = p.y->data,
+                      .epi = &e};
+  uint8_t *nhwc, *y = NULL;
+  void *scratch;
+  size_t bytes;
+  MRT_TRY(get_weights(c, q, &p, &geo, &a));
+  MRT_TRY(fill_epilogue(c, &p, &e));
+  if (!mrt_qconv_scratch_size(&c->par, &geo, a.n, a.oh, a.ow, &bytes))
+    return MRT_ERR(MRT_INVALID_ARGUMENT, "too many output pixels");
+  MRT_TRY(mrt_scratch(c, bytes + 64, &scratch));
+  if (!p.last) {
+    MRT_TRY(mrt_scratch(c, p.x->bytes + 64, (void **)&nhwc));
+    mrt_bytes_transpose(&c->par, p.x->data, p.n, channels, p.in_size, nhwc);
+    a.x = nhwc;
+    MRT_TRY(mrt_scratch(c, p.y->bytes + 64, (void **)&y));
+    a.y = y;
+  }
+  mrt_qconv_run(&c->par, &geo, &a, scratch);
+  if (p.last) return NULL;
+  if (p.y->dtype != MRT_INT32) {
+    mrt_bytes_transpose(&c->par, y, p.n, p.out_size, p.cout, p.y->data);
+    return NULL;
+  }
+  const int32_t *from = (const int32_t *)y;
+  int32_t *to = p.y->data;
+  for (int64_t n = 0; n < p.n; ++n)
+    for (int64_t m = 0; m < p.cout; ++m)
+      for (int64_t o = 0; o < p.out_size; ++o) *to++ = from[(n * p.out_size + o) * p.cout + m];
+  return NULL;
+}
+
+static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kernel **out) {
+  qconv_kernel *q;
+  *out = NULL;
+  MRT_TRY(mrt_kernel_new(p->env->alloc, sizeof *q, "qconv", run, destroy, &q));
+  mrt_status *st = pack_constant(p, node, q);
+  if (st) {
+    destroy(&q->k);
+    return st;
+  }
+  *out = &q->k;
+  return NULL;
+}
+MRT_CPU_KERNEL(q_conv_integer) = {"", "ConvInteger", match, create};
+MRT_CPU_KERNEL(q_linear_conv) = {"", "QLinearConv", match, create};
+MRT_CPU_KERNEL(q_linear_conv_ms) = {"com.microsoft", "QLinearConv", match, create};
