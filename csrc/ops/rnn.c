@@ -1,38 +1,67 @@
-/* LSTM and GRU of float32, forward, reverse and bidirectional. Formulas: the ONNX operator
- * specification; gates i o f c (LSTM) and z r h (GRU). Rows of weights are walked contiguously. */
+/* RNN, GRU and LSTM: forward, reverse and bidirectional, both layouts, all activations. Formulas:
+ * the ONNX operator specification; gates i o f c (LSTM) and z r h (GRU). */
 #include <strings.h>
 
-#include "ops/common.h"
+#include "ops/work.h"
 
+#define SCRATCH 8 /* hidden-sized vectors of one unit: h, cell, gates, two more */
+
+typedef enum rnn_act_kind {
+  ACT_SIGMOID,
+  ACT_TANH,
+  ACT_RELU,
+  ACT_AFFINE,
+  ACT_LEAKY,
+  ACT_THRESHOLDED,
+  ACT_SCALED_TANH,
+  ACT_HARD_SIGMOID,
+  ACT_ELU,
+  ACT_SOFTSIGN,
+  ACT_SOFTPLUS,
+} rnn_act_kind;
+typedef struct rnn_act {
+  rnn_act_kind kind;
+  float alpha, beta;
+} rnn_act;
 typedef struct rnn {
-  int64_t seq, batch, in, hidden, dirs, gates;
-  bool reverse_only, linear_before_reset, batch_first;
+  int64_t seq, batch, in, hidden, dirs, gates, acts; /* acts: activations of one direction */
+  bool reverse_only, linear_before_reset, batch_first, input_forget;
   float clip;
-  const float *x, *w, *r, *b, *p;
+  rnn_act act[6];
+  const void *x, *w, *r, *b, *p, *h0, *c0; /* of the working type */
   const int32_t *lens;
+  void *y, *yh, *yc, *scratch;
 } rnn;
+
+static float exponential_f32(float v) { return expf(v); }
+static double exponential_f64(double v) { return exp(v); }
+static float hyperbolic_f32(float v) { return tanhf(v); }
+static double hyperbolic_f64(double v) { return tanh(v); }
+#define MRT_TEMPLATE "ops/rnn.inl"
+#include "tensor/each_float.h"
 
 static mrt_status *rnn_infer(mrt_infer *c) {
   int64_t hidden = 0;
   if (mrt_infer_rank(c, 0) < 0 || mrt_infer_rank(c, 2) < 0) return NULL;
   if (mrt_infer_rank(c, 0) != 3 || mrt_infer_rank(c, 2) != 3)
     return MRT_ERR(MRT_FAIL, "X and R must have rank 3");
-  const mrt_expr *h = mrt_infer_dim(c, 2, 2), *seq = mrt_infer_dim(c, 0, 0),
-                 *batch = mrt_infer_dim(c, 0, 1);
+  bool first = mrt_node_int(c->node, "layout") != 0;
+  const mrt_expr *h = mrt_infer_dim(c, 2, 2), *seq = mrt_infer_dim(c, 0, first),
+                 *batch = mrt_infer_dim(c, 0, !first);
   const mrt_expr *dirs = mrt_expr_const(
       c->sym, strcmp(mrt_node_str(c->node, "direction"), "bidirectional") == 0 ? 2 : 1);
-  bool first = mrt_node_int(c->node, "layout") != 0;
   if (mrt_expr_is_const(h, &hidden) && mrt_node_attr(c->node, "hidden_size") &&
       mrt_node_int(c->node, "hidden_size") != hidden)
     return MRT_ERR(MRT_FAIL, "hidden_size is %lld, R says %lld",
                    (long long)mrt_node_int(c->node, "hidden_size"), (long long)hidden);
   const mrt_expr *y[4] = {seq, dirs, batch, h}, *s[3] = {dirs, batch, h};
-  const mrt_expr *yf[4] = {seq, batch, dirs, h},
-                 *sf[3] = {seq, dirs, h}; /* batch first: X is [batch, seq, in] */
-  if (first) yf[0] = seq, yf[1] = batch, sf[0] = seq;
-  MRT_TRY(mrt_infer_out(c, 0, mrt_infer_dtype(c, 0), 4, first ? yf : y));
-  for (int i = 1; i < c->n_out; ++i)
-    MRT_TRY(mrt_infer_out(c, i, mrt_infer_dtype(c, 0), 3, first ? sf : s));
+  if (first) {
+    const mrt_expr *yf[4] = {batch, seq, dirs, h}, *sf[3] = {batch, dirs, h};
+    memcpy(y, yf, sizeof y);
+    memcpy(s, sf, sizeof s);
+  }
+  MRT_TRY(mrt_infer_out(c, 0, mrt_infer_dtype(c, 0), 4, y));
+  for (int i = 1; i < c->n_out; ++i) MRT_TRY(mrt_infer_out(c, i, mrt_infer_dtype(c, 0), 3, s));
   return NULL;
 }
 
@@ -43,48 +72,18 @@ static mrt_status *expect(const mrt_tensor *t, const char *name, int rank, const
                  mrt_shape_format(a, sizeof a, rank, dims),
                  mrt_shape_format(b, sizeof b, t->rank, t->dims));
 }
-
-static mrt_status *setup(mrt_kctx *c, int64_t gates, rnn *q) {
-  const mrt_tensor *x = mrt_in(c, 0), *w = mrt_in(c, 1), *r = mrt_in(c, 2), *b = mrt_in(c, 3),
-                   *lens = mrt_in(c, 4);
-  const char *dir = mrt_node_str(c->node, "direction");
-  int n = 0;
-  const mrt_attr *act = mrt_node_attr(c->node, "activations");
-  static const char *const lstm[3] = {"sigmoid", "tanh", "tanh"}, *const gru[2] = {"sigmoid",
-                                                                                   "tanh"};
-  int per = gates == 4 ? 3 : 2;
-  for (size_t i = 0; act && i < act->n; ++i)
-    if (strcasecmp(act->strings[i], (gates == 4 ? lstm : gru)[i % (size_t)per]) != 0)
-      return MRT_ERR(MRT_NOT_IMPLEMENTED, "%s: activation '%s'", c->node->op_type, act->strings[i]);
-  (void)mrt_node_floats(c->node, "activation_alpha", &n);
-  if (x->dtype != MRT_FLOAT) return mrt_no_type(c->node->op_type, x->dtype);
-  if (mrt_node_int(c->node, "layout"))
-    return MRT_ERR(MRT_NOT_IMPLEMENTED, "%s: layout = 1", c->node->op_type);
-  if (mrt_node_int(c->node, "input_forget"))
-    return MRT_ERR(MRT_NOT_IMPLEMENTED, "LSTM: input_forget");
-  *q = (rnn){.seq = x->dims[0],
-             .batch = x->dims[1],
-             .in = x->dims[2],
-             .hidden = r->dims[2],
-             .gates = gates,
-             .dirs = strcmp(dir, "bidirectional") == 0 ? 2 : 1,
-             .reverse_only = strcmp(dir, "reverse") == 0,
-             .clip = mrt_node_float(c->node, "clip"),
-             .linear_before_reset = mrt_node_int(c->node, "linear_before_reset") != 0,
-             .x = x->data,
-             .w = w->data,
-             .r = r->data,
-             .b = b ? b->data : NULL,
-             .lens = lens ? lens->data : NULL};
-  MRT_TRY(expect(w, "W", 3, (int64_t[]){q->dirs, gates * q->hidden, q->in}));
-  MRT_TRY(expect(r, "R", 3, (int64_t[]){q->dirs, gates * q->hidden, q->hidden}));
-  MRT_TRY(expect(b, "B", 2, (int64_t[]){q->dirs, 2 * gates * q->hidden}));
-  MRT_TRY(expect(lens, "sequence_lens", 1, &q->batch));
-  int64_t state[3] = {q->dirs, q->batch, q->hidden};
+static mrt_status *check_shapes(mrt_kctx *c, const rnn *q) {
+  const int64_t state[3] = {q->batch_first ? q->batch : q->dirs,
+                            q->batch_first ? q->dirs : q->batch, q->hidden};
+  MRT_TRY(expect(mrt_in(c, 1), "W", 3, (int64_t[]){q->dirs, q->gates * q->hidden, q->in}));
+  MRT_TRY(expect(mrt_in(c, 2), "R", 3, (int64_t[]){q->dirs, q->gates * q->hidden, q->hidden}));
+  MRT_TRY(expect(mrt_in(c, 3), "B", 2, (int64_t[]){q->dirs, 2 * q->gates * q->hidden}));
+  MRT_TRY(expect(mrt_in(c, 4), "sequence_lens", 1, &q->batch));
   MRT_TRY(expect(mrt_in(c, 5), "initial_h", 3, state));
-  if (gates == 4) MRT_TRY(expect(mrt_in(c, 6), "initial_c", 3, state));
-  if (gates == 4) MRT_TRY(expect(mrt_in(c, 7), "P", 2, (int64_t[]){q->dirs, 3 * q->hidden}));
-  q->p = gates == 4 && mrt_in(c, 7) ? mrt_in(c, 7)->data : NULL;
+  if (q->gates == 4) {
+    MRT_TRY(expect(mrt_in(c, 6), "initial_c", 3, state));
+    MRT_TRY(expect(mrt_in(c, 7), "P", 2, (int64_t[]){q->dirs, 3 * q->hidden}));
+  }
   for (int64_t i = 0; q->lens && i < q->batch; ++i)
     if (q->lens[i] < 0 || q->lens[i] > q->seq)
       return MRT_ERR(
@@ -94,101 +93,114 @@ static mrt_status *setup(mrt_kctx *c, int64_t gates, rnn *q) {
   return NULL;
 }
 
-static float sigmoid(float v) { return 1.0f / (1.0f + expf(-v)); }
-static float clipped(const rnn *q, float v) {
-  return q->clip > 0 ? fmaxf(-q->clip, fminf(q->clip, v)) : v;
-}
-/* Eight partial sums: the compiler vectorises them, the order is fixed. */
-static float dot(const float *a, const float *b, int64_t n) {
-  float s[8] = {0}, t = 0;
-  int64_t i = 0;
-  for (; i + 8 <= n; i += 8)
-    for (int k = 0; k < 8; ++k) s[k] += a[i + k] * b[i + k];
-  for (; i < n; ++i) t += a[i] * b[i];
-  return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7])) + t;
-}
-
-/* One direction of one batch entry. g: scratch of gates * hidden. */
-static void lstm_one(const rnn *q, int64_t d, int64_t n, float *h, float *cell, float *g,
-                     float *y) {
-  int64_t H = q->hidden, len = q->lens ? q->lens[n] : q->seq;
-  const float *w = q->w + d * 4 * H * q->in, *r = q->r + d * 4 * H * H,
-              *b = q->b ? q->b + d * 8 * H : NULL, *p = q->p ? q->p + d * 3 * H : NULL;
-  bool back = q->reverse_only || d == 1;
-  for (int64_t s = 0; s < len; ++s) {
-    int64_t t = back ? len - 1 - s : s;
-    const float *x = q->x + (t * q->batch + n) * q->in;
-    for (int64_t k = 0; k < 4 * H; ++k)
-      g[k] = dot(w + k * q->in, x, q->in) + dot(r + k * H, h, H) + (b ? b[k] + b[4 * H + k] : 0);
-    for (int64_t k = 0; k < H; ++k) {
-      float i = sigmoid(clipped(q, g[k] + (p ? p[k] * cell[k] : 0))),
-            f = sigmoid(clipped(q, g[2 * H + k] + (p ? p[2 * H + k] * cell[k] : 0)));
-      cell[k] = f * cell[k] + i * tanhf(clipped(q, g[3 * H + k]));
-      float o = sigmoid(clipped(q, g[H + k] + (p ? p[H + k] * cell[k] : 0)));
-      h[k] = o * tanhf(cell[k]);
+/* Activations with their parameters: alpha and beta lists feed, in order, the functions that take
+ * them; the rest have the defaults of the operators of the same names. */
+static const struct act_row {
+  const char *name;
+  float alpha, beta;
+  bool takes_alpha, takes_beta;
+} act_rows[] = {
+    [ACT_SIGMOID] = {"sigmoid", 0, 0, false, false},
+    [ACT_TANH] = {"tanh", 0, 0, false, false},
+    [ACT_RELU] = {"relu", 0, 0, false, false},
+    [ACT_AFFINE] = {"affine", 1, 0, true, true},
+    [ACT_LEAKY] = {"leakyrelu", 0.01f, 0, true, false},
+    [ACT_THRESHOLDED] = {"thresholdedrelu", 1, 0, true, false},
+    [ACT_SCALED_TANH] = {"scaledtanh", 1, 1, true, true},
+    [ACT_HARD_SIGMOID] = {"hardsigmoid", 0.2f, 0.5f, true, true},
+    [ACT_ELU] = {"elu", 1, 0, true, false},
+    [ACT_SOFTSIGN] = {"softsign", 0, 0, false, false},
+    [ACT_SOFTPLUS] = {"softplus", 0, 0, false, false},
+};
+static mrt_status *read_activations(const mrt_node *node, rnn *q) {
+  static const rnn_act_kind usual[5][3] = {
+      [1] = {ACT_TANH}, [3] = {ACT_SIGMOID, ACT_TANH}, [4] = {ACT_SIGMOID, ACT_TANH, ACT_TANH}};
+  const mrt_attr *names = mrt_node_attr(node, "activations");
+  int n_alpha, n_beta, i_alpha = 0, i_beta = 0;
+  const float *alpha = mrt_node_floats(node, "activation_alpha", &n_alpha),
+              *beta = mrt_node_floats(node, "activation_beta", &n_beta);
+  q->acts = q->gates == 4 ? 3 : q->gates == 3 ? 2 : 1;
+  for (int64_t i = 0; i < q->acts * q->dirs; ++i) {
+    rnn_act_kind kind = usual[q->gates][i % q->acts];
+    if (names && (int64_t)names->n > i) {
+      size_t k = 0, total = sizeof act_rows / sizeof *act_rows;
+      while (k < total && strcasecmp(names->strings[i], act_rows[k].name) != 0) ++k;
+      if (k == total)
+        return MRT_ERR(MRT_INVALID_ARGUMENT, "%s: activation '%s'", node->op_type,
+                       names->strings[i]);
+      kind = (rnn_act_kind)k;
     }
-    if (y) memcpy(y + ((t * q->dirs + d) * q->batch + n) * H, h, (size_t)H * 4);
+    const struct act_row *row = &act_rows[kind];
+    q->act[i] = (rnn_act){kind, row->alpha, row->beta};
+    if (row->takes_alpha && i_alpha < n_alpha) q->act[i].alpha = alpha[i_alpha++];
+    if (row->takes_beta && i_beta < n_beta) q->act[i].beta = beta[i_beta++];
   }
+  return NULL;
 }
-static void gru_one(const rnn *q, int64_t d, int64_t n, float *h, float *g, float *y) {
-  int64_t H = q->hidden, len = q->lens ? q->lens[n] : q->seq;
-  const float *w = q->w + d * 3 * H * q->in, *r = q->r + d * 3 * H * H,
-              *b = q->b ? q->b + d * 6 * H : NULL;
-  bool back = q->reverse_only || d == 1;
-  float *rh = g + 3 * H, *next = rh + H;
-  for (int64_t s = 0; s < len; ++s) {
-    int64_t t = back ? len - 1 - s : s;
-    const float *x = q->x + (t * q->batch + n) * q->in;
-    for (int64_t k = 0; k < 3 * H; ++k) g[k] = dot(w + k * q->in, x, q->in) + (b ? b[k] : 0);
-    for (int64_t k = 0; k < 2 * H; ++k)
-      g[k] = sigmoid(clipped(q, g[k] + dot(r + k * H, h, H) + (b ? b[3 * H + k] : 0)));
-    for (int64_t k = 0; k < H; ++k) rh[k] = g[H + k] * h[k];
-    for (int64_t k = 0; k < H; ++k) {
-      float rb = b ? b[5 * H + k] : 0, rest = q->linear_before_reset
-                                                  ? g[H + k] * (dot(r + (2 * H + k) * H, h, H) + rb)
-                                                  : dot(r + (2 * H + k) * H, rh, H) + rb;
-      next[k] = (1 - g[k]) * tanhf(clipped(q, g[2 * H + k] + rest)) + g[k] * h[k];
-    }
-    memcpy(h, next, (size_t)H * 4);
-    if (y) memcpy(y + ((t * q->dirs + d) * q->batch + n) * H, h, (size_t)H * 4);
-  }
+static mrt_status *setup(mrt_kctx *c, int64_t gates, rnn *q) {
+  const mrt_tensor *x = mrt_in(c, 0), *r = mrt_in(c, 2), *lens = mrt_in(c, 4);
+  const mrt_node *node = c->node;
+  const char *dir = mrt_node_str(node, "direction");
+  bool first = mrt_node_int(node, "layout") != 0;
+  if (x->rank != 3 || r->rank != 3) return MRT_ERR(MRT_INVALID_ARGUMENT, "X and R must be 3-D");
+  *q = (rnn){.seq = x->dims[first],
+             .batch = x->dims[!first],
+             .in = x->dims[2],
+             .hidden = r->dims[2],
+             .gates = gates,
+             .dirs = strcmp(dir, "bidirectional") == 0 ? 2 : 1,
+             .reverse_only = strcmp(dir, "reverse") == 0,
+             .batch_first = first,
+             .clip = mrt_node_float(node, "clip"),
+             .input_forget = mrt_node_int(node, "input_forget") != 0,
+             .linear_before_reset = mrt_node_int(node, "linear_before_reset") != 0,
+             .lens = lens ? lens->data : NULL};
+  MRT_TRY(read_activations(node, q));
+  return check_shapes(c, q);
 }
 
 static mrt_status *run(mrt_kctx *c, int64_t gates) {
   rnn q;
-  float *h, *g;
+  mrt_tensor view[11], *out;
+  int64_t units, n;
   MRT_TRY(setup(c, gates, &q));
-  mrt_tensor *y = mrt_out(c, 0), *yh = mrt_out(c, 1), *yc = mrt_out(c, 2);
-  const mrt_tensor *h0 = mrt_in(c, 5), *c0 = gates == 4 ? mrt_in(c, 6) : NULL;
-  MRT_TRY(mrt_scratch(c, (size_t)q.hidden * 8, (void **)&h));
-  MRT_TRY(mrt_scratch(c, (size_t)(q.hidden * 6) * 4, (void **)&g));
-  if (y) memset(y->data, 0, y->bytes); /* past the end of short sequences */
-  size_t row = (size_t)q.hidden * 4;
-  for (int64_t d = 0; d < q.dirs; ++d)
-    for (int64_t n = 0; n < q.batch; ++n) {
-      int64_t at = (d * q.batch + n) * q.hidden;
-      memset(h, 0, 2 * row);
-      if (h0) memcpy(h, (const float *)h0->data + at, row);
-      if (c0) memcpy(h + q.hidden, (const float *)c0->data + at, row);
-      if (gates == 4)
-        lstm_one(&q, d, n, h, h + q.hidden, g, y ? y->data : NULL);
-      else
-        gru_one(&q, d, n, h, g, y ? y->data : NULL);
-      if (yh) memcpy((float *)yh->data + at, h, row);
-      if (yc) memcpy((float *)yc->data + at, h + q.hidden, row);
-    }
+  mrt_dtype work = mrt_work_type((mrt_dtype)mrt_in(c, 0)->dtype);
+  const void **in_data[] = {&q.x, &q.w, &q.r, &q.b, NULL, &q.h0, &q.c0, &q.p};
+  void **out_data[] = {&q.y, &q.yh, &q.yc};
+  mrt_tensor *outs[3] = {NULL};
+  for (int i = 0; i < (gates == 4 ? 8 : 6); ++i) {
+    const mrt_tensor *t;
+    if (!in_data[i]) continue;
+    MRT_TRY(mrt_work_in(c, mrt_in(c, i), work, &view[i], &t));
+    *in_data[i] = t ? t->data : NULL;
+  }
+  for (int i = 0; i < (gates == 4 ? 3 : 2); ++i) {
+    MRT_TRY(mrt_work_out(c, mrt_out(c, i), work, &view[8 + i], &out));
+    outs[i] = out;
+    *out_data[i] = out ? out->data : NULL;
+  }
+  if (q.y) memset(q.y, 0, outs[0]->bytes); /* past the end of short sequences */
+  units = q.dirs * q.batch;
+  if (!mrt_i64_mul(units, SCRATCH * q.hidden, &n))
+    return MRT_ERR(MRT_INVALID_ARGUMENT, "the state is too large");
+  MRT_TRY(mrt_scratch_array(c, n, work == MRT_FLOAT ? 4 : 8, &q.scratch));
+  double ns = (double)q.seq * (double)(gates * q.hidden) * (double)(q.in + q.hidden) * 0.1;
+  mrt_par_range(&c->par, units, ns, work == MRT_FLOAT ? sequences_f32 : sequences_f64, &q);
+  for (int i = 0; i < 3; ++i)
+    if (outs[i]) mrt_work_done(outs[i], mrt_out(c, i));
   return NULL;
 }
 static mrt_status *lstm_run(mrt_kctx *c) { return run(c, 4); }
 static mrt_status *gru_run(mrt_kctx *c) { return run(c, 3); }
+static mrt_status *rnn_run(mrt_kctx *c) { return run(c, 1); }
 static mrt_status *drop_sequence(mrt_node *node) { /* whether Y is wanted is seen from its use */
   mrt_node_del_attr(node, "output_sequence");
   return NULL;
 }
-static const mrt_op_version lstm_v[] = {{1, drop_sequence}, {7}, {14}, {22}, {0}};
+static const mrt_op_version v7[] = {{1, drop_sequence}, {7}, {14}, {22}, {0}};
 static const mrt_op_version gru_v[] = {
     {1, drop_sequence}, {3, drop_sequence}, {7}, {14}, {22}, {0}};
-#define COMMON .domain = "", .types = "T=float,double,float16,bfloat16", .infer = rnn_infer
+#define COMMON .domain = "", .types = "T=" MRT_T_FLOATS, .infer = rnn_infer
 #define ATTRS                                                                      \
   "activation_alpha:floats activation_beta:floats activations:strings clip:float " \
   "direction:string=forward hidden_size:int layout:int=0 "
@@ -198,7 +210,7 @@ MRT_OP(LSTM) = {COMMON,
                 .in = "X:T, W:T, R:T, B:T?, sequence_lens:int32?, initial_h:T?, initial_c:T?, P:T?",
                 .out = "Y:T?, Y_h:T?, Y_c:T?",
                 .attrs = ATTRS "input_forget:int=0",
-                .versions = lstm_v,
+                .versions = v7,
                 .run = lstm_run};
 MRT_OP(GRU) = {COMMON,
                .name = "GRU",
@@ -208,3 +220,11 @@ MRT_OP(GRU) = {COMMON,
                .attrs = ATTRS "linear_before_reset:int=0",
                .versions = gru_v,
                .run = gru_run};
+MRT_OP(RNN) = {COMMON,
+               .name = "RNN",
+               .doc = "plain recurrence H = f(X W^T + H R^T + b)",
+               .in = "X:T, W:T, R:T, B:T?, sequence_lens:int32?, initial_h:T?",
+               .out = "Y:T?, Y_h:T?",
+               .attrs = ATTRS,
+               .versions = v7,
+               .run = rnn_run};
