@@ -116,8 +116,8 @@ class InferenceSession:
         config = [x for pair in o._config.items() for x in pair]
         self._sess = _core.Session(
             path, data, int(o.graph_optimization_level), int(o.intra_op_num_threads),
-            int(o.log_severity_level), o.logid, names, config, list(o._overrides.items()),
-            o.profile_file_prefix if o.enable_profiling else None, o.optimized_model_filepath,
+            int(o.log_severity_level), o.logid, names, config, list(o._overrides.items()), [],
+            o.profile_file_prefix if o.enable_profiling else None, o.optimized_model_filepath, None,
         )
         d = self._describe = self._sess.describe()
         self._inputs = [NodeArg(*t) for t in d["inputs"]]
@@ -179,13 +179,9 @@ class InferenceSession:
         run_options: RunOptions | None = None,
     ) -> list[Any]:
         """Runs the model. output_names None or empty: all outputs. Returns a list of arrays."""
-        missing = [n for n in self._required if n not in input_feed]
-        if missing:
-            raise ValueError(
-                f"Required inputs ({missing}) are missing from input feed ({list(input_feed)})."
-            )
-        feeds = {n: self._feed(n, v) for n, v in input_feed.items() if v is not None}
-        return self._sess.run(feeds, output_names or None, run_options._flag if run_options else None)
+        if run_options is None:
+            return self._sess.run(output_names, input_feed)
+        return self._sess.run(output_names, input_feed, run_options._flag)
 
     def run_async(
         self,

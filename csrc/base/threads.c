@@ -23,7 +23,7 @@ typedef struct job {
   mrt_chunk_fn fn;
   void *arg;
   int64_t n_chunks;
-  const atomic_int *cancel;
+  const mrt_par *par;
   int max_helpers;
   atomic_llong next;
   atomic_int joined; /* helpers that took part: their worker numbers */
@@ -51,14 +51,47 @@ static inline void pause_cpu(void) {
 #endif
 }
 
+/* Time stamp counter where there is one: a tick is not a time, but tells when to look at the clock.
+ */
+static inline uint64_t ticks(void) {
+#if defined(__x86_64__)
+  return __builtin_ia32_rdtsc();
+#else
+  return mrt_now_ns();
+#endif
+}
+#define POLL_TICKS ((uint64_t)1 << 21) /* about a millisecond */
+
+void mrt_poll_init(mrt_poll *p, bool (*fn)(mrt_poll *poll), uint64_t period_ns) {
+  p->fn = fn;
+  p->period_ns = period_ns;
+  p->due = 0;
+  p->tick = ticks();
+  atomic_init(&p->stop, 0);
+}
+
+bool mrt_poll_ask(mrt_poll *p) {
+  if (atomic_load_explicit(&p->stop, memory_order_relaxed)) return true;
+  uint64_t t = ticks();
+  if (t - p->tick < POLL_TICKS) return false;
+  p->tick = t;
+  uint64_t now = mrt_now_ns();
+  if (!p->due) p->due = now + p->period_ns;
+  if (now < p->due) return false;
+  if (p->fn(p)) atomic_store(&p->stop, 1);
+  p->due = mrt_now_ns() + p->period_ns;
+  return atomic_load_explicit(&p->stop, memory_order_relaxed) != 0;
+}
+
 static void work(job *j, int worker) {
   int before = worker_index;
   worker_index = worker;
   for (;;) {
     int64_t chunk = atomic_fetch_add_explicit(&j->next, 1, memory_order_relaxed);
     if (chunk >= j->n_chunks) break;
-    if (j->cancel && atomic_load_explicit(j->cancel, memory_order_relaxed)) continue;
+    if (mrt_cancelled(j->par)) continue;
     j->fn(j->arg, chunk, worker);
+    if (worker == 0 && j->par->poll) mrt_poll_ask(j->par->poll);
   }
   worker_index = before;
 }
@@ -162,6 +195,7 @@ static void run_serial(const mrt_par *par, int64_t n, mrt_chunk_fn fn, void *arg
   for (int64_t i = 0; i < n; ++i) {
     if (i && par && mrt_cancelled(par)) return;
     fn(arg, i, worker);
+    if (worker == 0 && par && par->poll) mrt_poll_ask(par->poll);
   }
 }
 
@@ -181,7 +215,7 @@ void mrt_par_run(const mrt_par *par, int64_t n_chunks, mrt_chunk_fn fn, void *ar
   job j = {.fn = fn,
            .arg = arg,
            .n_chunks = n_chunks,
-           .cancel = par->cancel,
+           .par = par,
            .max_helpers = helpers < n_chunks ? helpers : (int)n_chunks - 1};
   atomic_store(&pool.current, &j);
   atomic_fetch_add(&pool.generation, 1);

@@ -12,11 +12,23 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* A question asked now and then between steps and chunks, on the caller's thread only: "should this
+ * run stop?" (a pending Ctrl-C). Asking is cheap; fn is called once per period. */
+typedef struct mrt_poll mrt_poll;
+struct mrt_poll {
+  bool (*fn)(mrt_poll *poll); /* true: stop */
+  uint64_t period_ns, due, tick;
+  atomic_int stop;
+};
+void mrt_poll_init(mrt_poll *poll, bool (*fn)(mrt_poll *poll), uint64_t period_ns);
+bool mrt_poll_ask(mrt_poll *poll); /* true: stop */
+
 /* What one run may use. threads: cap (1 = the caller alone, 0 = all of the pool). A value, copied
  * freely; `inside` is set while a chunk runs, so that nested calls stay serial. */
 typedef struct mrt_par {
   int threads;
   const atomic_int *cancel; /* nonzero: stop soon; may be NULL. Polled between chunks. */
+  mrt_poll *poll;           /* may be NULL */
 } mrt_par;
 
 /* chunk in [0, n_chunks); worker in [0, mrt_par_workers): index of a per-worker scratch slice. */
@@ -49,7 +61,8 @@ void mrt_threads_run_end(const mrt_par *par);
 void mrt_threads_shutdown(void);
 
 static inline bool mrt_cancelled(const mrt_par *par) {
-  return par->cancel && atomic_load_explicit(par->cancel, memory_order_relaxed) != 0;
+  return (par->cancel && atomic_load_explicit(par->cancel, memory_order_relaxed) != 0) ||
+         (par->poll && atomic_load_explicit(&par->poll->stop, memory_order_relaxed) != 0);
 }
 
 #endif

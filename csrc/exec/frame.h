@@ -11,6 +11,7 @@ typedef struct mrt_run { /* shared by the frames of one run */
   const mrt_alloc *alloc;
   mrt_par par;
   const atomic_int *terminate;
+  mrt_value *const *bound; /* by graph output of the main plan: memory to write into; may be NULL */
   mrt_trace *trace;
   void **streams; /* [n_providers], of the root frame; NULL: no provider has queues */
 } mrt_run;

@@ -140,6 +140,22 @@ const mrt_kctx_vtbl mrt_frame_vtbl = {ctx_scratch, ctx_alloc_output, ctx_set_out
 
 /* ---- steps ---- */
 
+/* The caller's tensor for a graph output, if it fits what will be computed; a new reference. */
+static mrt_tensor *bound_tensor(const mrt_frame *f, int slot, const mrt_tensor *shape) {
+  const mrt_plan *p = f->plan;
+  if (f->parent || !f->run->bound) return NULL;
+  for (int i = 0; i < p->n_outputs; ++i) {
+    mrt_tensor *t = p->outputs[i] == slot ? mrt_value_tensor(f->run->bound[i]) : NULL;
+    if (!t || t->strided || t->dtype != shape->dtype || t->dtype == MRT_STRING ||
+        !mrt_device_same(t->device, shape->device) ||
+        !mrt_shape_equal(t->rank, t->dims, shape->rank, shape->dims))
+      continue;
+    mrt_tensor_retain(t);
+    return t;
+  }
+  return NULL;
+}
+
 static mrt_status *prepare_outputs(mrt_frame *f, int i) {
   mrt_plan *p = f->plan;
   const mrt_step *s = &p->steps[i];
@@ -148,8 +164,9 @@ static mrt_status *prepare_outputs(mrt_frame *f, int i) {
     int slot = p->refs[s->out + k];
     if (slot < 0 || p->slots[slot].kind != MRT_SLOT_OUTPUT) continue;
     const mrt_tensor *shape = &f->slots[slot].tensor;
-    mrt_tensor *t = NULL;
-    MRT_TRY(mrt_frame_tensor(f, slot, (mrt_dtype)shape->dtype, shape->rank, shape->dims, &t));
+    mrt_tensor *t = bound_tensor(f, slot, shape);
+    if (!t)
+      MRT_TRY(mrt_frame_tensor(f, slot, (mrt_dtype)shape->dtype, shape->rank, shape->dims, &t));
     set_owned(f, slot, &t->base);
   }
   return NULL;
@@ -216,7 +233,7 @@ static mrt_status *run_steps(mrt_frame *f) {
       MRT_TRY(bind_segment(f, segment));
     }
     if ((f->run->terminate && atomic_load_explicit(f->run->terminate, memory_order_relaxed) != 0) ||
-        mrt_cancelled(&f->run->par))
+        mrt_cancelled(&f->run->par) || (f->run->par.poll && mrt_poll_ask(f->run->par.poll)))
       return MRT_ERR(MRT_CANCELLED, "Exiting due to terminate flag being set to true.");
     mrt_status *st = f->run->trace ? traced_step(f, i) : run_step(f, i);
     if (st) {

@@ -58,22 +58,35 @@ static mrt_status *describe(mrt_session *s) {
   return NULL;
 }
 
-/* add_free_dimension_override_by_name: the named dim is that number everywhere. */
+/* What the options say of one dim: an entry, or NULL. */
+static const mrt_dim_override *find_override(const mrt_session_options *o, const mrt_type *t,
+                                             int k) {
+  const char *name = t->dim_names ? t->dim_names[k] : NULL;
+  const char *denotation = t->dim_denotations ? t->dim_denotations[k] : NULL;
+  for (int j = 0; name && j < o->n_overrides_by_name; ++j)
+    if (strcmp(name, o->overrides_by_name[j].name) == 0) return &o->overrides_by_name[j];
+  for (int j = 0; denotation && j < o->n_overrides_by_denotation; ++j)
+    if (strcmp(denotation, o->overrides_by_denotation[j].name) == 0)
+      return &o->overrides_by_denotation[j];
+  return NULL;
+}
+
+/* add_free_dimension_override_by_name, _by_denotation: such a dim of an input is that number. */
 static mrt_status *override_dims(mrt_session *s, const mrt_session_options *o) {
   mrt_graph *g = s->model->graph;
-  for (int i = 0; i < g->n_inputs && o->n_overrides_by_name; ++i) {
+  if (!o->n_overrides_by_name && !o->n_overrides_by_denotation) return NULL;
+  for (int i = 0; i < g->n_inputs; ++i) {
     const mrt_type *t = g->inputs[i]->type;
     const mrt_expr *dims[MRT_MAX_RANK];
     const char *names[MRT_MAX_RANK];
-    if (!t || t->kind != MRT_KIND_TENSOR || t->rank < 0 || !t->dim_names) continue;
+    if (!t || t->kind != MRT_KIND_TENSOR || t->rank < 0) continue;
     for (int k = 0; k < t->rank; ++k) {
       dims[k] = t->dims[k];
-      names[k] = t->dim_names[k];
-      for (int j = 0; j < o->n_overrides_by_name; ++j)
-        if (names[k] && strcmp(names[k], o->overrides_by_name[j].name) == 0) {
-          dims[k] = mrt_expr_const(s->model->sym, o->overrides_by_name[j].value);
-          names[k] = NULL;
-        }
+      names[k] = t->dim_names ? t->dim_names[k] : NULL;
+      const mrt_dim_override *found = find_override(o, t, k);
+      if (!found) continue;
+      dims[k] = mrt_expr_const(s->model->sym, found->value);
+      names[k] = NULL;
     }
     mrt_type *u = (mrt_type *)mrt_type_tensor(s->model, t->dtype, t->rank, dims);
     if (!u) return mrt_status_oom();

@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/threads.h"
 #include "base/trace.h"
 #include "ir/ir.h"
 
@@ -32,6 +33,8 @@ typedef struct mrt_session_options {
   int n_config;              /* pairs */
   const mrt_dim_override *overrides_by_name;
   int n_overrides_by_name;
+  const mrt_dim_override *overrides_by_denotation;
+  int n_overrides_by_denotation;
   const char *profile_prefix; /* NULL: no profiling */
   const char *optimized_path; /* NULL: do not write */
   const atomic_int *cancel;   /* load cancellation; may be NULL */
@@ -39,8 +42,9 @@ typedef struct mrt_session_options {
 
 typedef struct mrt_run_options {
   const atomic_int *terminate; /* nonzero: stop with FAIL "Exiting due to terminate flag ..." */
-  bool
-      keep_device; /* results stay in the memory where they were made; else they come to the host */
+  mrt_poll *poll;   /* asked between steps on this thread; may be NULL */
+  bool keep_device; /* results stay in the memory where they were made; else they come to the host
+                     */
 } mrt_run_options;
 
 mrt_status *mrt_session_create(const mrt_session_options *options, const mrt_source *source,
@@ -71,8 +75,9 @@ const char *mrt_session_provider(const mrt_session *s, int i);
 /* feeds[n_feeds] are borrowed values for inputs feed_index[]; missing inputs that have an
  * initializer use it. fetch_index[n_fetch] asks for outputs; out[n_fetch] receives owned
  * references: buffers of their own, never aliases of feeds, weights or each other. out[k] may come
- * in holding a tensor (a bound output, on any device of the session): results are copied into it
- * when shape and type agree. Feeds may lie on any device of the session too. Thread safe. */
+ * in holding a tensor (a bound output, on any device of the session): the result is written into
+ * it, in place where it does not overlap a feed; MRT_FAIL when shape or type differ. Feeds may lie
+ * on any device of the session too. Thread safe. */
 mrt_status *mrt_session_run(mrt_session *s, const mrt_run_options *options, int n_feeds,
                             const int *feed_index, mrt_value *const *feeds, int n_fetch,
                             const int *fetch_index, mrt_value **out) MRT_MUST_CHECK;

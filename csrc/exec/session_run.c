@@ -70,6 +70,10 @@ static mrt_status *copy_across(const mrt_session *s, mrt_tensor *dst, const mrt_
 /* A bound output gets the result in its own memory; an unbound one comes to the host. */
 static mrt_status *deliver(mrt_session *s, bool keep_device, mrt_value **slot, mrt_value *result) {
   mrt_tensor *bound = mrt_value_tensor(*slot), *t = mrt_value_tensor(result);
+  if (bound == t && bound) { /* written in place */
+    mrt_value_release(result);
+    return NULL;
+  }
   if (!bound) {
     mrt_provider *p = t && !keep_device ? provider_of(s, t) : NULL;
     if (!p) {
@@ -97,7 +101,7 @@ static mrt_status *deliver(mrt_session *s, bool keep_device, mrt_value **slot, m
 }
 
 typedef struct call {
-  mrt_value **in, **result;
+  mrt_value **in, **result, **bound;
   mrt_tensor **compact; /* contiguous copies of strided feeds */
   uint8_t *want;
 } call;
@@ -150,10 +154,28 @@ static mrt_status *gather_feeds(mrt_session *s, int n, const int *index, mrt_val
   return NULL;
 }
 
+/* Writing a result where a feed still lies would change the feed under the kernels. */
+static bool overlaps(const mrt_value *out, const call *c, size_t n_in) {
+  const mrt_tensor *o = mrt_value_tensor(out);
+  for (size_t i = 0; o && i < n_in; ++i) {
+    const mrt_tensor *t = mrt_value_tensor(c->in[i]);
+    if (!t) {
+      if (c->in[i]) return true; /* a container: not looked into */
+      continue;
+    }
+    const char *a = o->data, *b = t->data;
+    if (a < b + t->bytes && b < a + o->bytes) return true;
+  }
+  return false;
+}
+
 static mrt_status *run(mrt_session *s, const mrt_run_options *options, call *c) {
   mrt_run r = {
       .alloc = s->alloc, .trace = s->trace, .terminate = options ? options->terminate : NULL};
-  r.par = (mrt_par){.threads = s->threads, .cancel = r.terminate};
+  r.par = (mrt_par){.threads = s->threads,
+                    .cancel = r.terminate,
+                    .poll = options ? options->poll : NULL};
+  r.bound = c->bound;
   mrt_frame *f;
   MRT_TRY(mrt_frame_acquire(s->plan, &f));
   if (s->plan->n_memories > 1) {
@@ -177,19 +199,23 @@ mrt_status *mrt_session_run(mrt_session *s, const mrt_run_options *options, int 
                             const int *fetch_index, mrt_value **out) {
   size_t n_in = (size_t)(s->n_required + s->n_overridable), n_out = (size_t)s->n_outputs;
   char small[1024], *block = small;
-  size_t bytes = n_in * 16 + n_out * 9 + 64;
+  size_t bytes = n_in * 16 + n_out * 17 + 64;
   if (bytes > sizeof small) MRT_TRY(mrt_mem_new(s->alloc, bytes, (void **)&block));
   memset(block, 0, bytes);
   call c = {.in = (mrt_value **)(void *)block};
   c.compact = (mrt_tensor **)(c.in + n_in);
   c.result = (mrt_value **)(c.compact + n_in);
-  c.want = (uint8_t *)(c.result + n_out);
+  mrt_value **bound = c.result + n_out;
+  c.want = (uint8_t *)(bound + n_out);
   mrt_status *st = gather_feeds(s, n_feeds, feed_index, feeds, &c);
   for (int i = 0; i < n_fetch && !st; ++i) {
     if (fetch_index[i] < 0 || fetch_index[i] >= s->n_outputs)
       st = MRT_ERR(MRT_INVALID_ARGUMENT, "Invalid output name");
     else
       c.want[fetch_index[i]] = 1;
+    if (st || !out[i] || overlaps(out[i], &c, n_in)) continue;
+    bound[fetch_index[i]] = out[i];
+    c.bound = bound;
   }
   if (!st) st = run(s, options, &c);
   for (int i = 0; i < n_fetch && !st; ++i) { /* one asked for twice: the second is a copy */

@@ -1,5 +1,5 @@
-/* Arrays of ml_dtypes' element types in and out. Those types hold one element a byte (bfloat16:
- * two), tensors pack the narrow ones: crossing copies. */
+/* Element types of ml_dtypes, by name. Those types hold one element a byte (bfloat16: two), tensors
+ * pack the narrow ones: those are copied when they cross, the others are not. */
 #include "python/ml_types.h"
 
 #include <string.h>
@@ -49,18 +49,14 @@ static uint8_t as_byte(mrt_dtype d, const void *data, int64_t i) {
   return (uint8_t)mrt_elem_get_i64(t, data, i);
 }
 
-static PyObject *raw_bytes(const mrt_tensor *t) {
+void mrt_ml_unpack(const mrt_tensor *t, uint8_t *bytes) {
   int64_t n = mrt_tensor_count(t);
-  if (mrt_dtype_bits((mrt_dtype)t->dtype) >= 8)
-    return PyBytes_FromStringAndSize(t->data, (Py_ssize_t)t->bytes);
-  PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)n);
-  uint8_t *p = bytes ? (uint8_t *)PyBytes_AS_STRING(bytes) : NULL;
-  for (int64_t i = 0; p && i < n; ++i) p[i] = as_byte((mrt_dtype)t->dtype, t->data, i);
-  return bytes;
+  for (int64_t i = 0; i < n; ++i) bytes[i] = as_byte((mrt_dtype)t->dtype, t->data, i);
 }
 
-/* The ml_dtypes type, or the name of a raw numpy type. */
-static PyObject *array_type(mrt_dtype d) {
+PyObject *mrt_ml_type(mrt_dtype d) {
+  if (!ml_name(d))
+    return PyErr_Format(PyExc_NotImplementedError, "arrays of %s", mrt_dtype_name(d));
   PyObject *package = PyImport_ImportModule("ml_dtypes");
   PyObject *type = package ? PyObject_GetAttrString(package, ml_name(d)) : NULL;
   Py_XDECREF(package);
@@ -71,26 +67,4 @@ static PyObject *array_type(mrt_dtype d) {
   return PyUnicode_FromString(mrt_dtype_bits(d) == 16          ? "uint16"
                               : d == MRT_INT4 || d == MRT_INT2 ? "int8"
                                                                : "uint8");
-}
-
-PyObject *mrt_ml_array(const mrt_tensor *t) {
-  mrt_dtype d = (mrt_dtype)t->dtype;
-  if (!ml_name(d))
-    return PyErr_Format(PyExc_NotImplementedError, "numpy outputs of %s", mrt_dtype_name(d));
-  PyObject *numpy = PyImport_ImportModule("numpy"), *type = array_type(d), *bytes = raw_bytes(t),
-           *shape = PyTuple_New(t->rank), *mutable = NULL, *flat = NULL, *array = NULL;
-  for (int i = 0; shape && i < t->rank; ++i)
-    PyTuple_SET_ITEM(shape, i, PyLong_FromLongLong(t->dims[i]));
-  if (bytes) mutable = PyByteArray_FromObject(bytes);
-  if (numpy && type && mutable && shape && !PyErr_Occurred())
-    flat = mrt_tensor_count(t) ? PyObject_CallMethod(numpy, "frombuffer", "OO", mutable, type)
-                               : PyObject_CallMethod(numpy, "zeros", "iO", 0, type);
-  if (flat) array = PyObject_CallMethod(flat, "reshape", "(O)", shape);
-  Py_XDECREF(flat);
-  Py_XDECREF(mutable);
-  Py_XDECREF(shape);
-  Py_XDECREF(bytes);
-  Py_XDECREF(type);
-  Py_XDECREF(numpy);
-  return array;
 }

@@ -13,9 +13,11 @@ mrt_dtype mrt_ml_dtype(PyObject *descr);
  * bytes: n elements. */
 mrt_status *mrt_ml_pack(mrt_dtype dtype, int rank, const int64_t *dims, const uint8_t *bytes,
                         mrt_tensor **out) MRT_MUST_CHECK;
-/* A new array with a copy of the tensor: of the ml_dtypes type where that package can be imported,
- * else of raw unsigned bytes (uint16 for bfloat16; one byte an element for the packed types). NULL
- * with a Python exception; NotImplementedError for types that are not of this kind. */
-PyObject *mrt_ml_array(const mrt_tensor *t);
+/* The way back: one byte an element, signed ones sign-extended. bytes: room for all elements. */
+void mrt_ml_unpack(const mrt_tensor *t, uint8_t *bytes);
+/* What numpy.dtype() takes: the type of ml_dtypes where that package can be imported (it is not
+ * before it is needed), else the name of a raw type ("uint16" for bfloat16, a byte for the others).
+ * NULL with a Python exception; NotImplementedError for types that are not of this kind. */
+PyObject *mrt_ml_type(mrt_dtype d);
 
 #endif
