@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from . import _core
+from . import _core, _providers
+from ._binding import IOBinding
+from ._core import SessionIOBinding
+from ._device import OrtDevice, OrtDeviceVendorId
 from ._errors import (
     DeviceReset,
     EngineError,
@@ -28,25 +31,20 @@ from ._options import (
     RunOptions,
     SessionOptions,
 )
-from ._session import (
-    AVAILABLE_PROVIDERS,
-    KNOWN_PROVIDERS,
-    InferenceSession,
-    ModelMetadata,
-    NodeArg,
-)
+from ._session import InferenceSession, ModelMetadata, NodeArg
+from ._values import OrtValue, OrtValueVector
 
-__version__ = "0.1.0"
+__version__ = _core.version
 
 
 def get_available_providers() -> list[str]:
     """Providers that this build can use."""
-    return list(AVAILABLE_PROVIDERS)
+    return _providers.available()
 
 
 def get_all_providers() -> list[str]:
-    """Providers that MacaRT knows by name."""
-    return list(KNOWN_PROVIDERS)
+    """Providers that MacaRT knows by name; the CPU is last."""
+    return list(_providers.KNOWN)
 
 
 def get_device() -> str:
@@ -54,9 +52,52 @@ def get_device() -> str:
     return "CPU"
 
 
+def get_version_string() -> str:
+    """The package's version."""
+    return __version__
+
+
+def get_build_info() -> str:
+    """One line on the build."""
+    return f"ORT Build Info: macart={__version__}, cpu={_core.info()['cpu']}"
+
+
 def set_default_logger_severity(severity: int) -> None:
     """Lowest severity that is written: 0 verbose, 1 info, 2 warning, 3 error, 4 fatal."""
+    if not 0 <= severity <= 4:
+        raise RuntimeError(
+            "Invalid logging severity. 0:Verbose, 1:Info, 2:Warning, 3:Error, 4:Fatal"
+        )
     _core.set_log_level(severity)
 
 
-__all__ = [n for n in dir() if not n.startswith("_")]
+def set_default_logger_verbosity(level: int) -> None:
+    """Accepted as a hint: verbose lines have one level."""
+    if level < 0:
+        raise RuntimeError("verbosity levels are not negative")
+
+
+def set_seed(seed: int) -> None:
+    """Accepted as a hint: random operators take their seeds from the model."""
+    int(seed)
+
+
+def enable_telemetry_events() -> None:
+    """There is no telemetry."""
+
+
+def disable_telemetry_events() -> None:
+    """There is no telemetry."""
+
+
+__all__ = [
+    "DeviceReset", "EPFail", "EngineError", "ExecutionMode", "ExecutionOrder", "Fail",
+    "GraphOptimizationLevel", "IOBinding", "InferenceSession", "InvalidArgument", "InvalidGraph",
+    "InvalidProtobuf", "ModelLoadCanceled", "ModelLoaded", "ModelMetadata",
+    "ModelRequiresCompilation", "NoModel", "NoSuchFile", "NodeArg", "NotFound", "NotImplemented",
+    "OrtDevice", "OrtDeviceVendorId", "OrtValue", "OrtValueVector", "OutOfMemory", "RunOptions",
+    "RuntimeException", "SessionIOBinding", "SessionOptions", "disable_telemetry_events",
+    "enable_telemetry_events", "get_all_providers", "get_available_providers", "get_build_info",
+    "get_device", "get_version_string", "set_default_logger_severity",
+    "set_default_logger_verbosity", "set_seed",
+]  # fmt: skip

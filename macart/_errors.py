@@ -1,4 +1,4 @@
-"""Exceptions, named and worded as ONNX Runtime's: ``[ONNXRuntimeError] : code : NAME : message``."""
+"""Exceptions, named and worded as ONNX Runtime's: ``[ONNXRuntimeError] : 1 : FAIL : message``."""
 
 from __future__ import annotations
 

@@ -5,27 +5,39 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
+from . import _core, _providers
+from ._binding import IOBinding
+from ._errors import EPFail, InvalidArgument, make
+from ._options import RunOptions, SessionOptions, not_implemented
+from ._values import OrtValue, OrtValueVector
 
-from . import _core
-from ._errors import InvalidArgument
-from ._options import RunOptions, SessionOptions
-
-KNOWN_PROVIDERS = [
-    "MACAExecutionProvider", "ROCMExecutionProvider", "CUDAExecutionProvider",
-    "OpenCLExecutionProvider", "CPUExecutionProvider",
-]
-AVAILABLE_PROVIDERS = ["CPUExecutionProvider"]
+CPU = "CPUExecutionProvider"
 
 
 class NodeArg:
     """Name, type ("tensor(float)") and shape (int, str for a symbolic dim, None) of a value."""
 
+    __slots__ = ("_name", "_shape", "_type")
+
     def __init__(self, name: str, type: str, shape: list[int | str | None]) -> None:  # noqa: A002
-        self.name, self.type, self.shape = name, type, shape
+        self._name, self._type, self._shape = name, type, shape
+
+    @property
+    def name(self) -> str:
+        """As in the model."""
+        return self._name
+
+    @property
+    def type(self) -> str:
+        """ "tensor(float)", "seq(tensor(int64))", ..."""
+        return self._type
+
+    @property
+    def shape(self) -> list[int | str | None]:
+        """An int, a symbolic dim's name, or None for each dim; [] if there is no shape."""
+        return list(self._shape)
 
     def __repr__(self) -> str:
         return f"NodeArg(name={self.name!r}, type={self.type!r}, shape={self.shape})"
@@ -36,100 +48,103 @@ class NodeArg:
 class ModelMetadata:
     """What the model says of itself."""
 
-    def __init__(self, d: dict[str, Any]) -> None:
+    def __init__(self, d: Mapping[str, Any]) -> None:
         self.producer_name: str = d["producer_name"]
         self.graph_name: str = d["graph_name"]
         self.domain: str = d["domain"]
         self.description: str = d["description"]
         self.graph_description: str = d["graph_description"]
         self.version: int = d["version"]
-        self.custom_metadata_map: dict[str, str] = d["metadata"]
-
-
-def _providers(providers: Sequence[Any] | None, options: Sequence[dict] | None) -> list[str]:
-    if providers is None:
-        return []
-    if isinstance(providers, str) or not isinstance(providers, Sequence):
-        raise ValueError("'providers' should be a sequence.")
-    if options is not None:
-        if not isinstance(options, Sequence):
-            raise ValueError("'provider_options' should be a sequence.")
-        if len(options) != len(providers):
-            raise ValueError(
-                "'providers' and 'provider_options' should be the same length if both are given."
-            )
-        if not all(isinstance(p, str) for p in providers):
-            raise ValueError(
-                "Only string values for 'providers' are supported if 'provider_options' is given."
-            )
-        if not all(isinstance(o, dict) for o in options):
-            raise ValueError("'provider_options' values must be dicts.")
-    names: list[str] = []
-    for p in providers:
-        ok = isinstance(p, tuple) and len(p) == 2 and isinstance(p[0], str) and isinstance(p[1], dict)
-        if not ok and not isinstance(p, str):
-            raise ValueError("'providers' values must be either strings or (string, dict) tuples.")
-        name = p if isinstance(p, str) else p[0]
-        if name in names:
-            warnings.warn(f"Duplicate provider '{name}' encountered, ignoring.", stacklevel=4)
-            continue
-        if name not in AVAILABLE_PROVIDERS:
-            if name not in KNOWN_PROVIDERS and not name.endswith("ExecutionProvider"):
-                raise RuntimeError(f"Unknown Provider Type: {name}")
-            warnings.warn(
-                f"Specified provider '{name}' is not in available provider names."
-                f"Available providers: '{', '.join(AVAILABLE_PROVIDERS)}'",
-                stacklevel=4,
-            )
-            continue
-        names.append(name)
-    return names
+        self.custom_metadata_map: dict[str, str] = dict(d["metadata"])
 
 
 class InferenceSession:
     """A model, ready to run. Thread safe: any number of threads may call ``run`` at once.
 
-    path_or_bytes: a path, or the model as bytes, bytearray or memoryview. providers: names, best
-    first, or (name, options) tuples. Raises ONNX Runtime's exceptions (see ``macart._errors``).
+    path_or_bytes: a path; the model as bytes or another buffer; or a file object. Bytes and
+    read-only buffers are used in place. providers: names, best first, or (name, options) tuples.
+    Raises ONNX Runtime's exceptions (see ``macart._errors``).
     """
 
     def __init__(
         self,
-        path_or_bytes: str | bytes | os.PathLike,
+        path_or_bytes: Any,
         sess_options: SessionOptions | None = None,
         providers: Sequence[Any] | None = None,
         provider_options: Sequence[dict] | None = None,
         **kwargs: Any,
     ) -> None:
-        if isinstance(path_or_bytes, (str, os.PathLike)):
-            self._model: str | bytes = os.fspath(path_or_bytes)
-        elif isinstance(path_or_bytes, (bytes, bytearray, memoryview)):
-            self._model = bytes(path_or_bytes)
-        else:
-            raise TypeError(f"Unable to load from type '{type(path_or_bytes)}'")
-        self._options = sess_options or SessionOptions()
-        self._requested = providers
+        self._model = _source(path_or_bytes)
+        options = sess_options if sess_options is not None else SessionOptions()
+        if not isinstance(options, SessionOptions):
+            raise TypeError(f"sess_options is a SessionOptions, not {type(options).__name__}")
+        self._options = options._copy()
+        self._enable_fallback = bool(kwargs.get("enable_fallback", 1))
+        self._sess: _core.Session
+        if options._providers and providers:
+            warnings.warn(
+                "Specified 'providers'/'provider_options' when creating InferenceSession but "
+                "SessionOptions has already been configured with providers. "
+                "InferenceSession will only use the providers passed to InferenceSession().",
+                stacklevel=2,
+            )
+        if options._providers and not providers:
+            providers = list(options._providers)
+        try:
+            self._create(providers, provider_options)
+        except (ValueError, RuntimeError) as e:
+            if not self._enable_fallback:
+                raise
+            print("*************** EP Error ***************")
+            print(f"EP Error {e} when using {providers}")
+            print(f"Falling back to {[CPU]} and retrying.")
+            print("****************************************")
+            self._create([CPU], None)
+            self.disable_fallback()
+
+    def _create(self, providers: Sequence[Any] | None, options: Sequence[dict] | None) -> None:
+        """Makes the native session."""
         o = self._options
-        names = _providers(providers, provider_options) or [n for n, _ in o._providers]
-        path = self._model if isinstance(self._model, str) else None
-        data = None if path is not None else self._model
-        config = [x for pair in o._config.items() for x in pair]
+        o._check()
+        names, opts = _providers.normalize(providers, options)
+        usable = [n for n in names if _core.has_provider(n)]
+        unknown = [n for n in names if n not in usable and n not in _providers.KNOWN]
+        if unknown:
+            raise RuntimeError(f"Unknown Provider Type: {unknown[0]}")
+        _require(names, usable, o._config)
+        path = os.fsencode(self._model) if isinstance(self._model, str) else b""
         self._sess = _core.Session(
-            path, data, int(o.graph_optimization_level), int(o.intra_op_num_threads),
-            int(o.log_severity_level), o.logid, names, config, list(o._overrides.items()), [],
-            o.profile_file_prefix if o.enable_profiling else None, o.optimized_model_filepath, None,
+            path=path,
+            data=None if path else self._model,
+            level=int(o.graph_optimization_level),
+            threads=max(o.intra_op_num_threads, 0),
+            log_level=o.log_severity_level,
+            logid=o.logid,
+            providers=usable,
+            config=[x for pair in o._config.items() for x in pair],
+            by_name=list(o._by_name.items()),
+            by_denotation=list(o._by_denotation.items()),
+            profile=o.profile_file_prefix if o.enable_profiling else None,
+            optimized=o.optimized_model_filepath or None,
+            cancel=o._cancel,
+            initializers=[(n, v._ortvalue) for n, v in o._initializers.items()],
         )
         d = self._describe = self._sess.describe()
         self._inputs = [NodeArg(*t) for t in d["inputs"]]
         self._outputs = [NodeArg(*t) for t in d["outputs"]]
         self._overridable = [NodeArg(*t) for t in d["overridable"]]
-        self._required = [i.name for i in self._inputs if not i.type.startswith("optional")]
-        self._types = {i.name: i.type for i in self._inputs + self._overridable}
+        self._provider_options = dict(zip(names, opts, strict=True))
+        self._requested = (providers, options)
 
     def __reduce__(self) -> tuple:
-        """Pickles as the path (or bytes) and the graph level and thread count."""
-        o = self._options
-        return _rebuild, (self._model, int(o.graph_optimization_level), o.intra_op_num_threads)
+        return _rebuild, (type(self), self._pickled_model(), self._options, *self._requested)
+
+    def _pickled_model(self) -> str | bytes:
+        return self._model if isinstance(self._model, str) else bytes(self._model)
+
+    def get_session_options(self) -> SessionOptions:
+        """The options that the session was made with (a copy)."""
+        return self._options._copy()
 
     def get_inputs(self) -> list[NodeArg]:
         """The inputs that have no initializer."""
@@ -147,30 +162,27 @@ class InferenceSession:
         """Producer, description and custom metadata."""
         return ModelMetadata(self._describe)
 
-    def get_session_options(self) -> SessionOptions:
-        """The options that the session was made with."""
-        return self._options
-
     def get_providers(self) -> list[str]:
         """Providers in use; the CPU is always last."""
         return list(self._describe["providers"])
 
     def get_provider_options(self) -> dict[str, dict[str, str]]:
-        """Options of each provider."""
-        return {name: {} for name in self.get_providers()}
+        """Options of each provider in use."""
+        return {n: dict(self._provider_options.get(n, {})) for n in self.get_providers()}
 
-    def _feed(self, name: str, value: Any) -> Any:
-        if isinstance(value, np.ndarray):
-            return value
-        kind = self._types.get(name, "")
-        if isinstance(value, list):
-            if kind.startswith("seq(") or kind.startswith("optional(seq("):
-                return [np.asarray(v) for v in value]
-            dtype = _NUMPY.get(kind[7:-1])
-            return np.asarray(value, dtype=dtype)
-        if hasattr(value, "__dlpack__"):
-            return np.from_dlpack(value)
-        raise RuntimeError(f"Input '{name}': cannot be fed with {type(value)}")
+    def set_providers(
+        self, providers: Sequence[Any] | None = None, provider_options: Sequence[dict] | None = None
+    ) -> None:
+        """Makes the session anew with these providers; on failure the old one stays."""
+        self._create(providers, provider_options)
+
+    def disable_fallback(self) -> None:
+        """A provider that fails is an error."""
+        self._enable_fallback = False
+
+    def enable_fallback(self) -> None:
+        """A provider that fails while the session is made is replaced by the CPU."""
+        self._enable_fallback = True
 
     def run(
         self,
@@ -178,10 +190,56 @@ class InferenceSession:
         input_feed: Mapping[str, Any],
         run_options: RunOptions | None = None,
     ) -> list[Any]:
-        """Runs the model. output_names None or empty: all outputs. Returns a list of arrays."""
+        """Runs the model. output_names None or empty: all outputs.
+
+        Feeds are numpy arrays (read in place), OrtValues, DLPack producers, lists of numbers or
+        strings, lists of arrays for sequences, dicts for maps. Returns arrays that own their
+        memory, lists and dicts.
+        """
         if run_options is None:
             return self._sess.run(output_names, input_feed)
         return self._sess.run(output_names, input_feed, run_options._flag)
+
+    def run_with_ort_values(
+        self,
+        output_names: Sequence[str] | None,
+        input_dict_ort_values: Mapping[str, OrtValue],
+        run_options: RunOptions | None = None,
+    ) -> list[OrtValue]:
+        """As run, from and to OrtValues."""
+        feeds = {n: v._get_c_value() for n, v in input_dict_ort_values.items()}
+        flag = None if run_options is None else run_options._flag
+        return [OrtValue(v) for v in self._sess.run_values(output_names, feeds, flag)]
+
+    def run_with_ortvaluevector(
+        self,
+        run_options: RunOptions | None,
+        feed_names: Sequence[str],
+        feeds: OrtValueVector,
+        fetch_names: Sequence[str],
+        fetches: OrtValueVector,
+        fetch_devices: Sequence[Any],
+    ) -> None:
+        """As run_with_ort_values; appends the results to `fetches`."""
+        flag = None if run_options is None else run_options._flag
+        named = dict(zip(feed_names, feeds, strict=True))
+        for value in self._sess.run_values(fetch_names, named, flag):
+            fetches.push_back(value)
+
+    def run_with_iobinding(
+        self, iobinding: IOBinding, run_options: RunOptions | None = None
+    ) -> None:
+        """Runs with what is bound; results are in the binding. Failures are RuntimeErrors."""
+        try:
+            if run_options is None:
+                iobinding._iobinding.run()
+            else:
+                iobinding._iobinding.run(run_options._flag)
+        except MemoryError:
+            raise
+        except Exception as e:
+            text = str(e).split(" : ", 3)[-1]
+            raise RuntimeError(f"Error in execution: {text}") from e
 
     def run_async(
         self,
@@ -191,23 +249,29 @@ class InferenceSession:
         user_data: Any,
         run_options: RunOptions | None = None,
     ) -> None:
-        """Runs in another thread, then calls callback(results, user_data, error text)."""
+        """Runs in another thread, then calls callback(results, user_data, error text) there."""
+        from ._async import submit
+
         if self._options.intra_op_num_threads == 1:
-            raise InvalidArgument(
-                "[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : intra op thread pool must have at "
-                "least one thread for RunAsync"
+            raise make(
+                2, "INVALID_ARGUMENT", InvalidArgument.__name__,
+                "intra op thread pool must have at least one thread for RunAsync",
             )
+        feeds = dict(input_feed)
 
         def work() -> None:
             try:
-                results, error = self.run(output_names, input_feed, run_options), ""
+                results, error = self.run(output_names, feeds, run_options), ""
             except Exception as e:
                 results, error = [], str(e)
+            feeds.clear()
             callback(results, user_data, error)
 
-        if not hasattr(self, "_async"):
-            self._async = ThreadPoolExecutor(max_workers=4)
-        self._async.submit(work)
+        submit(work)
+
+    def io_binding(self) -> IOBinding:
+        """A new binding to this session."""
+        return IOBinding(self)
 
     def end_profiling(self) -> str:
         """Writes the profile; the file's name."""
@@ -215,17 +279,61 @@ class InferenceSession:
 
     def get_profiling_start_time_ns(self) -> int:
         """When profiling began, monotonic."""
-        return int(self._sess.stats()["profiling_start_ns"])
+        return self._sess.stats()["profiling_start_ns"]
+
+    def set_ep_dynamic_options(self, options: dict[str, str]) -> None:
+        """No provider has options that change while it works."""
+        if not options:
+            raise RuntimeError("No options were provided")
+        raise not_implemented(f"dynamic options: {', '.join(options)}")
+
+    def get_tuning_results(self) -> list[Any]:
+        """No provider tunes."""
+        return []
 
 
-_NUMPY = {
-    "float": np.float32, "double": np.float64, "float16": np.float16, "bool": np.bool_,
-    **{f"{u}int{b}": np.dtype(f"{u}int{b}").type for u in ("", "u") for b in (8, 16, 32, 64)},
-}
+def _source(model: Any) -> str | bytes | memoryview:
+    """A path as str, or the model's bytes, in place if nobody can change them."""
+    if isinstance(model, (str, os.PathLike)):
+        return os.fsdecode(model)
+    if isinstance(model, bytes):
+        return model
+    if isinstance(model, (bytearray, memoryview)):
+        view = memoryview(model)
+        return view if view.readonly and view.c_contiguous else view.tobytes()
+    if callable(getattr(model, "read", None)):
+        data = model.read()
+        if isinstance(data, bytes):
+            return data
+        raise TypeError(f"the file gives {type(data).__name__}, not bytes: open it with 'rb'")
+    raise TypeError(f"Unable to load from type '{type(model)}'")
 
 
-def _rebuild(model: str | bytes, level: int, threads: int) -> InferenceSession:
-    o = SessionOptions()
-    o.graph_optimization_level = level  # type: ignore[assignment]
-    o.intra_op_num_threads = threads
-    return InferenceSession(model, o)
+def _require(names: list[str], usable: list[str], config: Mapping[str, str]) -> None:
+    """Errors for providers that are not there, where the options ask for errors."""
+    absent = [n for n in names if n not in usable]
+    if absent and config.get("session.macart.require_providers") == "1":
+        raise make(11, "EP_FAIL", EPFail.__name__, _providers.why_not(absent[0]))
+    if config.get("session.disable_cpu_ep_fallback") == "1":
+        if CPU in names:
+            raise make(
+                1, "FAIL", "Fail",
+                "Conflicting session configuration: explicitly added the CPU EP to the session, "
+                "but also disabled fallback to the CPU EP via session configuration options.",
+            )
+        if names and len(absent) == len(names):
+            raise make(
+                1, "FAIL", "Fail",
+                "This session contains graph nodes that are assigned to the default CPU EP, but "
+                "fallback to CPU EP has been explicitly disabled by the user. "
+                + _providers.why_not(absent[0]),
+            )
+
+
+def _rebuild(
+    cls: type[InferenceSession], model: str | bytes, options: SessionOptions, providers: Any,
+    provider_options: Any,
+) -> InferenceSession:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # said when the first one was made
+        return cls(model, options, providers, provider_options)

@@ -1,7 +1,9 @@
 /* Making a session: load, passes, partition, fusion, plan. */
 #include "exec/session.h"
 
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -149,12 +151,31 @@ static void log_lines(const mrt_logger *log, const char *text) {
   }
 }
 
+/* A byte count from a config entry. */
+static mrt_status *config_bytes(const mrt_session *s, const char *key, size_t fallback,
+                                size_t *out) {
+  const char *text = config_value((void *)s, key);
+  char *end;
+  *out = fallback;
+  if (!text || !*text) return NULL;
+  errno = 0;
+  unsigned long long v = strtoull(text, &end, 10);
+  if (*end || errno || *text == '-')
+    return MRT_ERR(MRT_INVALID_ARGUMENT, "the configuration %s = %s is not a number of bytes", key,
+                   text);
+  *out = (size_t)v;
+  return NULL;
+}
+
 static mrt_status *optimize(mrt_session *s) {
+  size_t fold_limit;
+  MRT_TRY(config_bytes(s, "optimization.constant_folding_max_output_size_in_bytes", (size_t)1 << 26,
+                       &fold_limit));
   mrt_pass_ctx ctx = {.model = s->model,
                       .ops = s->ops,
                       .logger = &s->logger,
                       .level = s->level,
-                      .fold_limit = (size_t)1 << 26,
+                      .fold_limit = fold_limit,
                       .disabled = MRT_ENV("MRT_PASSES", "", "passes to leave out: -fold,-dce")};
   int fired = 0;
   MRT_TRY(mrt_pass_pipeline(&ctx));
@@ -222,12 +243,43 @@ static mrt_status *load(mrt_session *s, const mrt_source *source) {
   mrt_blob *blob = NULL;
   mrt_status *st =
       mrt_blob_from_file(s->alloc, source->path, read ? MRT_FILE_READ : MRT_FILE_AUTO, &blob);
-  if (st)
-    return mrt_status_wrap(st, "Load model from %s failed:Load model %s", source->path,
-                           source->path);
+  if (st && mrt_status_code(st) == MRT_NO_SUCHFILE) {
+    mrt_status_free(st);
+    return MRT_ERR(MRT_NO_SUCHFILE,
+                   "Load model from %s failed:Load model %s failed. File doesn't exist",
+                   source->path, source->path);
+  }
+  if (st) return mrt_status_wrap(st, "Load model from %s failed", source->path);
   st = mrt_onnx_load(s->alloc, blob, source->path, external, &s->model);
   mrt_blob_release(blob);
   return mrt_status_wrap(st, "Load model from %s failed", source->path);
+}
+
+/* add_initializer: the user's tensors in place of the model's. */
+static mrt_status *replace_initializers(mrt_session *s, const mrt_session_options *o) {
+  for (int i = 0; i < o->n_initializers; ++i) {
+    const mrt_named_tensor *n = &o->initializers[i];
+    mrt_var *v = mrt_graph_find(s->model->graph, n->name);
+    const mrt_tensor *old = v ? v->constant : NULL, *t = n->tensor;
+    if (!old) return MRT_ERR(MRT_INVALID_ARGUMENT, "no initializer is called '%s'", n->name);
+    if (old->dtype != t->dtype || !mrt_shape_equal(old->rank, old->dims, t->rank, t->dims)) {
+      char a[160], b[160];
+      return MRT_ERR(MRT_INVALID_ARGUMENT, "initializer '%s' is %s %s, the given value %s %s",
+                     n->name, mrt_dtype_name((mrt_dtype)old->dtype),
+                     mrt_shape_format(a, sizeof a, old->rank, old->dims),
+                     mrt_dtype_name((mrt_dtype)t->dtype),
+                     mrt_shape_format(b, sizeof b, t->rank, t->dims));
+    }
+    mrt_tensor_retain(n->tensor);
+    MRT_TRY(mrt_var_set_constant(v, n->tensor));
+  }
+  return NULL;
+}
+
+static mrt_status *check_cancel(const mrt_session_options *o) {
+  if (!o->cancel || !atomic_load_explicit(o->cancel, memory_order_relaxed)) return NULL;
+  return MRT_ERR(MRT_MODEL_LOAD_CANCELED,
+                 "Exiting due to load cancellation flag being set to true.");
 }
 
 static mrt_status *create(mrt_session *s, const mrt_session_options *o, const mrt_source *source) {
@@ -237,7 +289,10 @@ static mrt_status *create(mrt_session *s, const mrt_session_options *o, const mr
   if (o->optimized_path && *o->optimized_path)
     return MRT_ERR(MRT_NOT_IMPLEMENTED, "optimized_model_filepath");
   uint64_t begin = mrt_now_ns();
+  MRT_TRY(check_cancel(o));
   MRT_TRY(load(s, source));
+  MRT_TRY(check_cancel(o));
+  MRT_TRY(replace_initializers(s, o));
   if (s->trace) mrt_trace_event(s->trace, "Session", "model_loading", begin, mrt_now_ns(), "");
   MRT_TRY(override_dims(s, o));
   MRT_TRY(describe(s));
@@ -245,6 +300,7 @@ static mrt_status *create(mrt_session *s, const mrt_session_options *o, const mr
   begin = mrt_now_ns();
   const char *where = source->path ? source->path : "model from memory";
   MRT_TRY_CTX(optimize(s), "%s", where);
+  MRT_TRY(check_cancel(o));
   if (s->trace)
     mrt_trace_event(s->trace, "Session", "session_initialization", begin, mrt_now_ns(), "");
   return NULL;

@@ -21,6 +21,12 @@ typedef struct mrt_dim_override {
   int64_t value;
 } mrt_dim_override;
 
+/* A tensor that stands for the model's initializer of that name; the session keeps a reference. */
+typedef struct mrt_named_tensor {
+  const char *name;
+  mrt_tensor *tensor; /* host, contiguous; same type and shape as the initializer */
+} mrt_named_tensor;
+
 typedef struct mrt_session_options {
   const mrt_alloc *alloc; /* NULL: the default */
   int level;              /* GraphOptimizationLevel: 0, 1, 2, 3, 99 */
@@ -35,14 +41,16 @@ typedef struct mrt_session_options {
   int n_overrides_by_name;
   const mrt_dim_override *overrides_by_denotation;
   int n_overrides_by_denotation;
+  const mrt_named_tensor *initializers;
+  int n_initializers;
   const char *profile_prefix; /* NULL: no profiling */
   const char *optimized_path; /* NULL: do not write */
-  const atomic_int *cancel;   /* load cancellation; may be NULL */
+  const atomic_int *cancel;   /* nonzero: stop with MRT_MODEL_LOAD_CANCELED; may be NULL */
 } mrt_session_options;
 
 typedef struct mrt_run_options {
   const atomic_int *terminate; /* nonzero: stop with FAIL "Exiting due to terminate flag ..." */
-  mrt_poll *poll;   /* asked between steps on this thread; may be NULL */
+  mrt_poll *poll;              /* asked between steps on this thread; may be NULL */
   bool keep_device; /* results stay in the memory where they were made; else they come to the host
                      */
 } mrt_run_options;

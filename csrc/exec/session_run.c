@@ -88,8 +88,11 @@ static mrt_status *deliver(mrt_session *s, bool keep_device, mrt_value **slot, m
   }
   char a[160], b[160];
   mrt_status *st = NULL;
-  if (!t || bound->dtype != t->dtype ||
-      !mrt_shape_equal(bound->rank, bound->dims, t->rank, t->dims))
+  if (t && bound->dtype != t->dtype)
+    st = MRT_ERR(MRT_INVALID_ARGUMENT,
+                 "Unexpected output data type. Actual: (tensor(%s)) , expected: (tensor(%s))",
+                 mrt_dtype_name((mrt_dtype)bound->dtype), mrt_dtype_name((mrt_dtype)t->dtype));
+  else if (!t || !mrt_shape_equal(bound->rank, bound->dims, t->rank, t->dims))
     st =
         MRT_ERR(MRT_FAIL, "OrtValue shape verification failed. Current shape:%s Requested shape:%s",
                 mrt_shape_format(a, sizeof a, bound->rank, bound->dims),
@@ -172,9 +175,8 @@ static bool overlaps(const mrt_value *out, const call *c, size_t n_in) {
 static mrt_status *run(mrt_session *s, const mrt_run_options *options, call *c) {
   mrt_run r = {
       .alloc = s->alloc, .trace = s->trace, .terminate = options ? options->terminate : NULL};
-  r.par = (mrt_par){.threads = s->threads,
-                    .cancel = r.terminate,
-                    .poll = options ? options->poll : NULL};
+  r.par = (mrt_par){
+      .threads = s->threads, .cancel = r.terminate, .poll = options ? options->poll : NULL};
   r.bound = c->bound;
   mrt_frame *f;
   MRT_TRY(mrt_frame_acquire(s->plan, &f));

@@ -2,9 +2,10 @@
 #include "load/onnx_internal.h"
 
 static mrt_status *dim(mrt_onnx *l, const Onnx__TensorShapeProto__Dimension *p,
-                       const mrt_expr **out, const char **name) {
+                       const mrt_expr **out, const char **name, const char **denotation) {
   *out = NULL;
-  *name = NULL;
+  *name = *denotation = NULL;
+  if (p->denotation && *p->denotation) MRT_TRY(mrt_onnx_keep(l, p->denotation, denotation));
   if (p->dim_param && *p->dim_param) {
     MRT_TRY(mrt_onnx_keep(l, p->dim_param, name));
     *out = mrt_expr_symbol(l->model->sym, *name);
@@ -16,15 +17,18 @@ static mrt_status *dim(mrt_onnx *l, const Onnx__TensorShapeProto__Dimension *p,
 
 static mrt_status *shape(mrt_onnx *l, const Onnx__TensorShapeProto *p, mrt_type *t) {
   const mrt_expr *dims[MRT_MAX_RANK];
-  const char *names[MRT_MAX_RANK];
+  const char *names[MRT_MAX_RANK], *denotations[MRT_MAX_RANK];
   t->rank = -1;
   if (!p) return NULL;
   if (p->n_dim > MRT_MAX_RANK) return MRT_ERR(MRT_NOT_IMPLEMENTED, "rank above %d", MRT_MAX_RANK);
-  for (size_t i = 0; i < p->n_dim; ++i) MRT_TRY(dim(l, p->dim[i], &dims[i], &names[i]));
+  for (size_t i = 0; i < p->n_dim; ++i)
+    MRT_TRY(dim(l, p->dim[i], &dims[i], &names[i], &denotations[i]));
   t->rank = (int)p->n_dim;
   t->dims = mrt_arena_memdup(l->model->arena, dims, p->n_dim * sizeof *dims);
   t->dim_names = mrt_arena_memdup(l->model->arena, names, p->n_dim * sizeof *names);
-  return t->dims && t->dim_names ? NULL : mrt_status_oom();
+  t->dim_denotations =
+      mrt_arena_memdup(l->model->arena, denotations, p->n_dim * sizeof *denotations);
+  return t->dims && t->dim_names && t->dim_denotations ? NULL : mrt_status_oom();
 }
 
 static mrt_status *elem_type(int32_t number, mrt_dtype *out) {

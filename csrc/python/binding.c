@@ -169,6 +169,10 @@ static PyObject *binding_run(PyObject *self, PyObject *const *args, Py_ssize_t n
   mrt_value **values = PyMem_Calloc(count + 1, sizeof *values);
   int *index = PyMem_Calloc(count + 1, sizeof *index);
   PyObject *result = NULL;
+  if (!n_out) {
+    PyErr_SetString(PyExc_RuntimeError, "At least one output should be requested.");
+    goto done;
+  }
   if (!values || !index) {
     PyErr_NoMemory();
     goto done;

@@ -6,8 +6,8 @@
 /* ---- in ---- */
 
 static mrt_value *no_conversion(PyObject *o, const char *name) {
-  PyErr_Format(PyExc_RuntimeError, "Input '%s': cannot be fed with %R", name,
-               (PyObject *)Py_TYPE(o));
+  PyErr_Format(PyExc_RuntimeError, "Unable to handle object of type %R (%s)",
+               (PyObject *)Py_TYPE(o), name);
   return NULL;
 }
 
@@ -112,7 +112,7 @@ mrt_value *mrt_py_to_value(mrt_py_state *state, PyObject *o, const mrt_type *typ
     mrt_tensor *t = mrt_py_dlpack_import(state, o);
     return t ? &t->base : NULL;
   }
-  if (PyObject_CheckBuffer(o) && !PyBytes_Check(o)) return tensor_from_list(state, o, NULL);
+  if (PyMemoryView_Check(o) || PyByteArray_Check(o)) return tensor_from_list(state, o, NULL);
   return no_conversion(o, name);
 }
 

@@ -63,6 +63,13 @@ static PyObject *provider_names(PyObject *m, PyObject *unused) {
   return list;
 }
 
+/* Also for providers that are not listed: the one for tests. */
+static PyObject *has_provider(PyObject *m, PyObject *name) {
+  (void)m;
+  const char *text = PyUnicode_AsUTF8(name);
+  return text ? PyBool_FromLong(mrt_provider_find(text) != NULL) : NULL;
+}
+
 static PyMethodDef methods[] = {
     {"make_flag", mrt_py_flag_new, METH_NOARGS, "a new stop flag"},
     {"set_flag", mrt_py_flag_set, METH_VARARGS, "set_flag(flag, on)"},
@@ -70,6 +77,7 @@ static PyMethodDef methods[] = {
     {"info", info, METH_NOARGS, "cpu, threads, live bytes, plan builds"},
     {"operators", operators, METH_NOARGS, "[(domain, name, doc, types, [since versions])]"},
     {"providers", provider_names, METH_NOARGS, "names of the providers in this build"},
+    {"has_provider", has_provider, METH_O, "whether this build has the provider"},
     {NULL, NULL, 0, NULL}};
 
 static int add_type(PyObject *m, PyType_Spec *spec, PyTypeObject **out) {

@@ -113,6 +113,29 @@ static mrt_dim_override *overrides(PyObject *list, int *n) {
   return out;
 }
 
+/* [(name, OrtValue)]: plain host tensors; borrowed. */
+static mrt_named_tensor *tensors(mrt_py_state *state, PyObject *list, int *n) {
+  Py_ssize_t count = PyList_GET_SIZE(list);
+  mrt_named_tensor *out = PyMem_Calloc((size_t)count + 1, sizeof *out);
+  if (!out) return (void *)PyErr_NoMemory();
+  for (Py_ssize_t i = 0; i < count; ++i) {
+    PyObject *value;
+    bool ok =
+        PyArg_ParseTuple(PyList_GET_ITEM(list, i), "sO!", &out[i].name, state->value_type, &value);
+    if (ok) out[i].tensor = mrt_value_tensor(((mrt_py_value *)value)->v);
+    if (ok && (!out[i].tensor || out[i].tensor->strided)) {
+      PyErr_Format(PyExc_ValueError, "initializer '%s' is no plain tensor", out[i].name);
+      ok = false;
+    }
+    if (!ok) {
+      PyMem_Free(out);
+      return NULL;
+    }
+  }
+  *n = (int)count;
+  return out;
+}
+
 static PyObject *create(PyTypeObject *type, const mrt_session_options *options, const char *path,
                         PyObject *data) {
   mrt_py_state *state = PyType_GetModuleState(type);
@@ -133,19 +156,19 @@ static PyObject *create(PyTypeObject *type, const mrt_session_options *options, 
   return (PyObject *)self;
 }
 
-/* Session(path=None, data=None, *, level, threads, log_level, logid, providers, config, by_name,
- * by_denotation, profile, optimized, cancel): lists of str; config is key, value, key, value. */
+/* Keywords only, as in _core.pyi; config is key, value, key, value. */
 static PyObject *session_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-  static char *names[] = {"path",    "data",      "level",  "threads", "log_level",
-                          "logid",   "providers", "config", "by_name", "by_denotation",
-                          "profile", "optimized", "cancel", NULL};
+  static char *names[] = {"path",    "data",      "level",  "threads",      "log_level",
+                          "logid",   "providers", "config", "by_name",      "by_denotation",
+                          "profile", "optimized", "cancel", "initializers", NULL};
   const char *path, *logid, *profile, *optimized;
-  PyObject *data, *providers, *config, *by_name, *by_denotation, *cancel, *self = NULL;
+  PyObject *data, *providers, *config, *by_name, *by_denotation, *cancel, *inits, *self = NULL;
   mrt_session_options o = {0};
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "zOiiisO!O!O!O!zzO", names, &path, &data, &o.level,
-                                   &o.intra_op_threads, &o.log_level, &logid, &PyList_Type,
-                                   &providers, &PyList_Type, &config, &PyList_Type, &by_name,
-                                   &PyList_Type, &by_denotation, &profile, &optimized, &cancel))
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$yOiiisO!O!O!O!zzOO!", names, &path, &data,
+                                   &o.level, &o.intra_op_threads, &o.log_level, &logid,
+                                   &PyList_Type, &providers, &PyList_Type, &config, &PyList_Type,
+                                   &by_name, &PyList_Type, &by_denotation, &profile, &optimized,
+                                   &cancel, &PyList_Type, &inits))
     return NULL;
   o.logid = logid;
   o.profile_prefix = profile;
@@ -156,18 +179,22 @@ static PyObject *session_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
   const char **pairs = provider_names ? texts(config, &o.n_config) : NULL;
   mrt_dim_override *named = pairs ? overrides(by_name, &o.n_overrides_by_name) : NULL;
   mrt_dim_override *denoted = named ? overrides(by_denotation, &o.n_overrides_by_denotation) : NULL;
-  if (denoted) {
+  mrt_named_tensor *given =
+      denoted ? tensors(PyType_GetModuleState(type), inits, &o.n_initializers) : NULL;
+  if (given) {
     o.providers = provider_names;
     o.config = pairs;
     o.n_config /= 2;
     o.overrides_by_name = named;
     o.overrides_by_denotation = denoted;
-    self = create(type, &o, path, data);
+    o.initializers = given;
+    self = create(type, &o, *path ? path : NULL, data);
   }
   PyMem_Free(provider_names);
   PyMem_Free(pairs);
   PyMem_Free(named);
   PyMem_Free(denoted);
+  PyMem_Free(given);
   return self;
 }
 
@@ -320,7 +347,7 @@ static int parse_fetches(call *c, PyObject *names, Py_ssize_t n) {
       c->fetch_index[i] = mrt_py_session_find(c->o, name, true);
       const char *text = c->fetch_index[i] == -1 ? PyUnicode_AsUTF8(name) : NULL;
       if (text)
-        mrt_py_raise(c->state, MRT_ERR(MRT_INVALID_ARGUMENT, "Invalid output name: %s", text));
+        mrt_py_raise(c->state, MRT_ERR(MRT_INVALID_ARGUMENT, "Invalid output name:%s", text));
       if (c->fetch_index[i] < 0) return -1;
     }
     ++c->n_fetch;
@@ -350,6 +377,10 @@ static PyObject *run_call(PyObject *self, PyObject *names, PyObject *feed, PyObj
                           bool values) {
   call c;
   PyObject *list = NULL, *out = NULL;
+  if (PyUnicode_Check(names) || PyBytes_Check(names)) {
+    PyErr_SetString(PyExc_TypeError, "output names are a sequence of str, not one str");
+    return NULL;
+  }
   if (names != Py_None) {
     list = PySequence_Fast(names, "output names are a sequence of str, or None");
     if (!list) return NULL;

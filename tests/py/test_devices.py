@@ -22,8 +22,6 @@ PROLOGUE = """
 import sys
 import numpy as np
 import macart as ort
-import macart._session as s
-s.AVAILABLE_PROVIDERS = [*s.AVAILABLE_PROVIDERS, "TestExecutionProvider"]
 
 def session(path, claims):
     o = ort.SessionOptions()
