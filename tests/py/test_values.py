@@ -259,7 +259,8 @@ def capsule_of(memory: bytes, shape: list[int], **fields: Any) -> Any:
     for name, value in fields.items():
         setattr(m, name, value)
     new = ctypes.pythonapi.PyCapsule_New
-    new.restype, new.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+    new.restype = ctypes.py_object
+    new.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
     return new(ctypes.addressof(m), b"dltensor_versioned", None), (m, dims, buffer)
 
 
@@ -355,7 +356,8 @@ def test_many_inputs() -> None:
 
 STRINGS = [
     np.array(["a", "ü", ""]), np.array([b"a", "ü".encode(), b""]),
-    np.array(["a", "ü", ""], object), ["a", "ü", ""], np.array([b"a", "ü".encode(), b""]).view("V2"),
+    np.array(["a", "ü", ""], object), ["a", "ü", ""],
+    np.array([b"a", "ü".encode(), b""]).view("V2"),
 ]  # fmt: skip
 
 
@@ -421,7 +423,10 @@ def test_binding() -> None:
 
 def test_binding_over_a_feed() -> None:
     """Input and output in the same memory: the feed is read before it is overwritten."""
-    nodes = [helper.make_node("Transpose", ["x"], ["y"]), helper.make_node("Add", ["x", "y"], ["z"])]
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["y"]),
+        helper.make_node("Add", ["x", "y"], ["z"]),
+    ]
     s = make(tiny.model(nodes, [("x", tiny.F, [3, 3])], [("y", tiny.F, [3, 3]),
                                                          ("z", tiny.F, [3, 3])]))  # fmt: skip
     x = np.arange(9, dtype=np.float32).reshape(3, 3)
