@@ -1,0 +1,202 @@
+/* The walk over batch entries, heads and blocks of query rows. A unit of work packs the keys and
+ * values of one head, then goes through its query rows block by block: scores, softmax and the
+ * product with v stay in L2. One to four query rows (a decoder's step) are done without packing. */
+#include "provider/cpu/attention/attention.h"
+
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/cpu.h"
+#include "provider/cpu/attention/attention_kernel.h"
+#include "provider/cpu/gemm/gemm.h"
+#include "provider/cpu/rows/rows.h"
+
+enum { FEW = 4, BLOCK = 96, ROWS = 12, UNITS = 8 };
+
+static const mrt_attn_kernels *kernels_get(void) {
+  const uint32_t have = mrt_cpu_get()->isa;
+#define MRT_KERNEL(isa, symbol) \
+  if ((have & MRT_ISA_##isa) == MRT_ISA_##isa) return &symbol;
+#include "provider/cpu/attention/attention.def"
+#undef MRT_KERNEL
+}
+
+typedef struct job {
+  const mrt_attn *a;
+  const mrt_attn_kernels *kern;
+  const mrt_row_kernels *rows;
+  int64_t block, splits; /* query rows at a time; units of one kv head */
+  int64_t skp, dvp;      /* rounded up to panels */
+  int64_t chunks, units;
+  size_t at_v, at_s, at_o, at_m, floats; /* of a worker's scratch */
+  float *scratch;
+} job;
+
+static int64_t round_up(int64_t n) { return (n + 31) / 32 * 32; }
+
+static void plan(job *j, const mrt_attn *a) {
+  *j = (job){.a = a, .skp = round_up(a->sk), .dvp = round_up(a->dv)};
+  j->block = BLOCK;
+  while (j->block > ROWS && j->block * j->skp > 1 << 17) j->block -= ROWS;
+  const int64_t pairs = a->batch * a->kv_heads, blocks = (a->sq + j->block - 1) / j->block;
+  j->splits = pairs >= UNITS || pairs == 0 ? 1 : (UNITS + pairs - 1) / pairs;
+  if (j->splits > blocks) j->splits = blocks ? blocks : 1;
+  j->units = pairs * j->splits;
+}
+
+/* The parts of a worker's scratch; false on overflow. */
+static bool lay_out(job *j) {
+  const mrt_attn *a = j->a;
+  const bool few = a->sq <= FEW;
+  const size_t parts[5][2] = {
+      {few ? 0 : (size_t)j->skp, (size_t)a->d},
+      {few ? 0 : (size_t)j->dvp, (size_t)a->sk},
+      {few ? 1 : (size_t)j->block, (size_t)j->skp},
+      {few ? 1 : (size_t)j->block, (size_t)j->dvp},
+      {1, (size_t)j->skp},
+  };
+  size_t *const at[5] = {NULL, &j->at_v, &j->at_s, &j->at_o, &j->at_m};
+  size_t n = 0, one;
+  for (int i = 0; i < 5; ++i) {
+    if (at[i]) *at[i] = n;
+    if (!mrt_size_mul(parts[i][0], parts[i][1], &one) || one > SIZE_MAX / 64 ||
+        !mrt_size_add(n, (one + 15) & ~(size_t)15, &n))
+      return false;
+  }
+  j->floats = n;
+  return n < SIZE_MAX / 64;
+}
+
+size_t mrt_attn_scratch_size(const mrt_par *par, const mrt_attn *a) {
+  job j;
+  size_t bytes;
+  plan(&j, a);
+  if (!lay_out(&j) || !mrt_size_mul(j.floats * sizeof(float), (size_t)mrt_par_workers(par), &bytes))
+    return SIZE_MAX;
+  return bytes;
+}
+
+static const float *at(const mrt_attn_view *v, int64_t b, int64_t h, int64_t i) {
+  return v->data + b * v->batch + h * v->head + i * v->row;
+}
+
+/* The mask of one query row, spread out if it is one number. */
+static const float *mask_row(const job *j, int64_t b, int64_t h, int64_t i, float *own) {
+  const mrt_attn *a = j->a;
+  if (!a->mask) return NULL;
+  const float *m = a->mask + b * a->mask_batch + h * a->mask_head + i * a->mask_row;
+  if (a->mask_col == 1 || a->sk <= 1) return m;
+  for (int64_t k = 0; k < a->sk; ++k) own[k] = *m;
+  return own;
+}
+
+/* How many keys query i sees. */
+static int64_t visible(const mrt_attn *a, int64_t i) {
+  if (!a->causal) return a->sk;
+  const int64_t n = i + a->causal_offset + 1;
+  return n < 0 ? 0 : n > a->sk ? a->sk : n;
+}
+
+static float *out_row(const mrt_attn *a, int64_t b, int64_t h, int64_t i) {
+  return a->out + b * a->out_batch + h * a->out_head + i * a->out_row;
+}
+
+/* ---- few query rows: dot products where k lies ---- */
+
+static void few_scores(const job *j, const float *q, const float *k, int64_t n, float *s) {
+  const mrt_attn *a = j->a;
+  if (a->k.col == 1) {
+    for (int64_t t = 0; t < n; ++t) s[t] = j->rows->dot(q, k + t * a->k.row, a->d);
+    return;
+  }
+  memset(s, 0, (size_t)n * sizeof *s);
+  for (int64_t p = 0; p < a->d; ++p) j->rows->axpy(s, q[p], k + p * a->k.col, n);
+}
+
+static void few_rows(const job *j, int64_t b, int64_t h, int64_t hk, float *own) {
+  const mrt_attn *a = j->a;
+  float *s = own + j->at_s, *o = own + j->at_o, *m = own + j->at_m;
+  const float *v = at(&a->v, b, hk, 0);
+  for (int64_t i = 0; i < a->sq; ++i) {
+    const int64_t n = visible(a, i);
+    few_scores(j, at(&a->q, b, h, i), at(&a->k, b, hk, 0), n, s);
+    const float sum = j->rows->exp_sum(s, s, mask_row(j, b, h, i, m), a->scale, n);
+    memset(o, 0, (size_t)a->dv * sizeof *o);
+    if (a->v.col == 1)
+      for (int64_t t = 0; t < n; ++t) j->rows->axpy(o, s[t], v + t * a->v.row, a->dv);
+    else
+      for (int64_t p = 0; p < a->dv; ++p) o[p] = j->rows->dot(s, v + p * a->v.col, n);
+    j->rows->scale(out_row(a, b, h, i), o, n ? 1.0f / sum : 0.0f, a->dv);
+  }
+}
+
+/* ---- blocks of query rows ---- */
+
+static void pack(const job *j, int64_t b, int64_t hk, float *own) {
+  const mrt_attn *a = j->a;
+  const mrt_par alone = {.threads = 1};
+  const bool trans = a->k.col == 1; /* k is [positions, features]: k^T is wanted */
+  mrt_gemm_pack_b(&alone, at(&a->k, b, hk, 0), trans ? a->k.row : a->k.col, trans, a->d, a->sk,
+                  own);
+  const bool plain = a->v.col == 1;
+  mrt_gemm_pack_b(&alone, at(&a->v, b, hk, 0), plain ? a->v.row : a->v.col, !plain, a->sk, a->dv,
+                  own + j->at_v);
+}
+
+static void query_block(const job *j, int64_t b, int64_t h, int64_t i0, int64_t n, float *own) {
+  const mrt_attn *a = j->a;
+  float *s = own + j->at_s, *o = own + j->at_o, *m = own + j->at_m, sums[BLOCK];
+  const float *q = at(&a->q, b, h, i0);
+  const int64_t seen = visible(a, i0 + n - 1); /* by the last row, hence by the block */
+  for (int64_t c = 0; c < seen; c += 32)
+    j->kern->panel(s + c, j->skp, q, a->q.row, own + c * a->d, n, a->d);
+  for (int64_t i = 0; i < n; ++i) {
+    const int64_t keys = visible(a, i0 + i);
+    float *row = s + i * j->skp;
+    sums[i] = j->rows->exp_sum(row, row, mask_row(j, b, h, i0 + i, m), a->scale, keys);
+    if (keys < seen) memset(row + keys, 0, (size_t)(seen - keys) * sizeof *row);
+  }
+  for (int64_t c = 0; c < a->dv; c += 32)
+    j->kern->panel(o + c, j->dvp, s, j->skp, own + j->at_v + c * a->sk, n, seen);
+  for (int64_t i = 0; i < n; ++i)
+    j->rows->scale(out_row(a, b, h, i0 + i), o + i * j->dvp,
+                   visible(a, i0 + i) ? 1.0f / sums[i] : 0.0f, a->dv);
+}
+
+static void unit(const job *j, int64_t u, float *own) {
+  const mrt_attn *a = j->a;
+  const int64_t pair = u / j->splits, part = u % j->splits, group = a->heads / a->kv_heads;
+  const int64_t b = pair / a->kv_heads, hk = pair % a->kv_heads;
+  if (a->sq > FEW) pack(j, b, hk, own);
+  const int64_t blocks = (a->sq + j->block - 1) / j->block;
+  const int64_t first = mrt_par_begin(blocks, j->splits, part) * j->block;
+  const int64_t last = mrt_par_begin(blocks, j->splits, part + 1) * j->block;
+  for (int64_t h = hk * group; h < (hk + 1) * group; ++h) {
+    if (a->sq <= FEW) {
+      few_rows(j, b, h, hk, own);
+      continue;
+    }
+    for (int64_t i = first; i < last && i < a->sq; i += j->block)
+      query_block(j, b, h, i, a->sq - i < j->block ? a->sq - i : j->block, own);
+  }
+}
+
+static void run_chunk(void *arg, int64_t chunk, int worker) {
+  const job *j = arg;
+  float *own = j->scratch + (size_t)worker * j->floats;
+  const int64_t end = mrt_par_begin(j->units, j->chunks, chunk + 1);
+  for (int64_t u = mrt_par_begin(j->units, j->chunks, chunk); u < end; ++u) unit(j, u, own);
+}
+
+void mrt_attn_run(const mrt_par *par, const mrt_attn *a, void *scratch) {
+  job j;
+  plan(&j, a);
+  if (!j.units || !a->sq || !lay_out(&j)) return;
+  j.kern = kernels_get();
+  j.rows = mrt_row_kernels_get();
+  j.scratch = scratch;
+  const double ns = (double)a->batch * (double)a->heads * (double)a->sq * (double)a->sk *
+                    ((double)(a->d + a->dv) * 0.02 + 1);
+  j.chunks = mrt_par_chunks(j.units, ns);
+  mrt_par_run(par, j.chunks, run_chunk, &j);
+}

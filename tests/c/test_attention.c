@@ -1,0 +1,157 @@
+/* Attention against a loop in double: layouts, grouped heads, masks, causal, sizes around blocks
+ * and panels; threads do not change a bit. */
+#include "kernels.h"
+#include "provider/cpu/attention/attention.h"
+#include "provider/cpu/attention/attention_kernel.h"
+
+typedef struct entry {
+  uint32_t isa;
+  const mrt_attn_kernels *kern;
+} entry;
+static const entry entries[] = {
+#define MRT_KERNEL(isa, symbol) {MRT_ISA_##isa, &symbol},
+#include "provider/cpu/attention/attention.def"
+#undef MRT_KERNEL
+};
+
+static void panels(const mrt_attn_kernels *k) {
+  for (int64_t m = 1; m < 30; ++m)
+    for (int64_t depth = 0; depth < 40; depth += 13) {
+      guarded ga, gb, gc;
+      const float *a = guarded_floats(&ga, m * (depth + 3), 4);
+      const float *b = guarded_floats(&gb, depth * 32, 0);
+      float *c = guarded_floats(&gc, (m - 1) * 35 + 32, 8);
+      k->panel(c, 35, a, depth + 3, b, m, depth);
+      int bad = 0;
+      for (int64_t i = 0; i < m; ++i)
+        for (int64_t j = 0; j < 32; ++j) {
+          double want = 0;
+          for (int64_t p = 0; p < depth; ++p)
+            want += (double)a[i * (depth + 3) + p] * b[p * 32 + j];
+          bad += fabs(c[i * 35 + j] - want) > 1e-5;
+        }
+      CHECK_EQ_I(bad, 0);
+      CHECK(guarded_done(&ga) && guarded_done(&gb) && guarded_done(&gc));
+    }
+}
+
+static float element(const mrt_attn_view *v, int64_t b, int64_t h, int64_t i, int64_t d) {
+  return v->data[b * v->batch + h * v->head + i * v->row + d * v->col];
+}
+
+/* Largest error of one query row; NaN counts as right where the formula gives it. */
+static double row_error(const mrt_attn *a, int64_t b, int64_t h, int64_t i) {
+  static double p[700];
+  const int64_t hk = h / (a->heads / a->kv_heads);
+  int64_t n = a->causal ? i + a->causal_offset + 1 : a->sk;
+  double top = -INFINITY, sum = 0, worst = 0;
+  if (n > a->sk) n = a->sk;
+  for (int64_t j = 0; j < n; ++j) {
+    p[j] = 0;
+    for (int64_t d = 0; d < a->d; ++d)
+      p[j] += (double)element(&a->q, b, h, i, d) * element(&a->k, b, hk, j, d);
+    p[j] *= a->scale;
+    if (a->mask)
+      p[j] += a->mask[b * a->mask_batch + h * a->mask_head + i * a->mask_row + j * a->mask_col];
+    top = fmax(top, p[j]);
+  }
+  for (int64_t j = 0; j < n; ++j) sum += p[j] = exp(p[j] - top);
+  for (int64_t d = 0; d < a->dv; ++d) {
+    double want = 0;
+    for (int64_t j = 0; j < n; ++j) want += p[j] / sum * element(&a->v, b, hk, j, d);
+    const double got = a->out[b * a->out_batch + h * a->out_head + i * a->out_row + d];
+    if (fabs(got - want) > worst) worst = fabs(got - want);
+    if (isnan(got)) worst = 1;
+  }
+  return worst;
+}
+
+static double error_of(const mrt_attn *a) {
+  double worst = 0;
+  for (int64_t b = 0; b < a->batch; ++b)
+    for (int64_t h = 0; h < a->heads; ++h)
+      for (int64_t i = 0; i < a->sq; ++i) worst = fmax(worst, row_error(a, b, h, i));
+  return worst;
+}
+
+typedef struct shape {
+  int64_t batch, heads, kv_heads, sq, sk, d, dv;
+} shape;
+
+/* kind 0: heads first; 1: positions first (BSHD); 2: as 0 with k and v transposed. */
+static void lay(mrt_attn_view *v, int kind, int64_t h, int64_t s, int64_t d) {
+  v->batch = h * s * d;
+  v->head = kind == 1 ? d : s * d;
+  v->row = kind == 1 ? h * d : kind == 2 ? 1 : d;
+  v->col = kind == 2 ? s : 1;
+}
+
+static void one(const shape *s, int kind, int mask, bool causal) {
+  guarded gq, gk, gv, gm, go;
+  mrt_attn a = {.batch = s->batch,
+                .heads = s->heads,
+                .kv_heads = s->kv_heads,
+                .sq = s->sq,
+                .sk = s->sk,
+                .d = s->d,
+                .dv = s->dv,
+                .scale = 0.3f,
+                .causal = causal,
+                .causal_offset = s->sk - s->sq};
+  lay(&a.q, kind == 2 ? 0 : kind, s->heads, s->sq, s->d);
+  lay(&a.k, kind, s->kv_heads, s->sk, s->d);
+  lay(&a.v, kind, s->kv_heads, s->sk, s->dv);
+  a.q.data = guarded_floats(&gq, s->batch * s->heads * s->sq * s->d, 4);
+  a.k.data = guarded_floats(&gk, s->batch * s->kv_heads * s->sk * s->d, 8);
+  a.v.data = guarded_floats(&gv, s->batch * s->kv_heads * s->sk * s->dv, 12);
+  a.out = guarded_floats(&go, s->batch * s->heads * s->sq * s->dv, 4);
+  float *m = guarded_floats(&gm, s->batch * s->sq * s->sk, 0);
+  for (int64_t i = 0; i < s->batch * s->sq * s->sk; ++i)
+    if (i % s->sk && rng_below(3) == 0) m[i] = -INFINITY;
+  if (mask) a.mask = m;
+  a.mask_batch = mask == 1 ? s->sq * s->sk : mask == 2 ? s->sk : 0;
+  a.mask_row = mask == 1 ? s->sk : mask == 3 ? 1 : 0;
+  a.mask_col = mask != 3;
+  if (mask == 3)
+    for (int64_t i = 0; i < s->sq; ++i) m[i] = (float)i;
+  a.out_batch = s->heads * s->sq * s->dv;
+  a.out_head = kind == 1 ? s->dv : s->sq * s->dv;
+  a.out_row = kind == 1 ? s->heads * s->dv : s->dv;
+  const size_t n = (size_t)(s->batch * s->heads * s->sq * s->dv) * sizeof(float);
+  float *first = malloc(n + 1);
+  for (int threads = 1; threads <= 2; ++threads) {
+    const mrt_par par = {.threads = threads};
+    guarded gs = guarded_new(mrt_attn_scratch_size(&par, &a), 0);
+    mrt_attn_run(&par, &a, gs.data);
+    CHECK(guarded_done(&gs));
+    if (threads == 1) memcpy(first, a.out, n);
+  }
+  CHECK(memcmp(first, a.out, n) == 0);
+  free(first);
+  const double e = error_of(&a);
+  if (!(e < 2e-6)) {
+    fprintf(stderr, "sq %d sk %d d %d kind %d mask %d causal %d: ", (int)s->sq, (int)s->sk,
+            (int)s->d, kind, mask, causal);
+    CHECK(e < 2e-6);
+  }
+  CHECK(guarded_done(&gq) && guarded_done(&gk) && guarded_done(&gv) && guarded_done(&go) &&
+        guarded_done(&gm));
+}
+
+static void body(void) {
+  static const shape shapes[] = {{1, 2, 2, 7, 5, 8, 8},         {2, 4, 2, 1, 77, 64, 64},
+                                 {1, 12, 12, 128, 128, 64, 64}, {2, 3, 1, 97, 33, 40, 20},
+                                 {1, 1, 1, 300, 600, 16, 32},   {1, 6, 3, 4, 64, 24, 33},
+                                 {1, 2, 2, 13, 1, 5, 1},        {3, 8, 8, 5, 31, 32, 96}};
+  for (size_t i = 0; i < sizeof shapes / sizeof *shapes; ++i)
+    for (int kind = 0; kind < 3; ++kind)
+      for (int mask = 0; mask < 4; ++mask) one(&shapes[i], kind, mask, mask == 0 && kind == 1);
+  for (size_t e = 0; e < sizeof entries / sizeof *entries; ++e)
+    if ((mrt_cpu_get()->isa & entries[e].isa) == entries[e].isa) panels(entries[e].kern);
+}
+
+int main(int argc, char **argv) {
+  static const char *const isas[] = {"scalar", "avx2", "avx512", NULL};
+  (void)argc;
+  return run_per_isa(argv, isas, body);
+}

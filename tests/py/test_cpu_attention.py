@@ -1,0 +1,91 @@
+"""Attention as exporters write it becomes one step (attend, attention_fuse, attention_node)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from graphs import Graph, check, kernels
+
+pytestmark = pytest.mark.quick
+
+
+def random(*shape: int, seed: int = 0) -> np.ndarray:
+    """Normal numbers."""
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def heads_first(graph: Graph, x: str, heads: int, width: int, perm: list[int]) -> str:
+    """[batch, length, heads * width] cut into heads."""
+    shape = graph.const(np.array([0, 0, heads, width]))
+    return graph.add("Transpose", graph.add("Reshape", x, shape), perm=perm)
+
+
+def attention(graph: Graph, style: str, masked: bool, batch: int, sq: int, sk: int) -> str:
+    """One attention over 4 heads of 16, in the style of one exporter."""
+    heads, width = 4, 16
+    declared = (
+        (lambda name: ["batch", name, heads * width]) if "dynamic" in style else (lambda _: None)
+    )
+    q = graph.input("q", random(batch, sq, heads * width), declared("sq"))
+    k = graph.input("k", random(batch, sk, heads * width, seed=1), declared("sk"))
+    v = graph.input("v", random(batch, sk, heads * width, seed=2), declared("sk"))
+    q = heads_first(graph, q, heads, width, [0, 2, 1, 3])
+    v = heads_first(graph, v, heads, width, [0, 2, 1, 3])
+    if "two_steps" in style:
+        k = heads_first(graph, k, heads, width, [0, 2, 1, 3])
+        k = graph.add("Transpose", k, perm=[0, 1, 3, 2])
+    else:
+        k = heads_first(graph, k, heads, width, [0, 2, 3, 1])
+    if "early" in style:
+        root = graph.const(np.array([0.5], np.float32))
+        q, k = graph.add("Mul", q, root), graph.add("Mul", root, k)
+    scores = graph.add("MatMul", q, k)
+    if "div" in style:
+        scores = graph.add("Div", scores, graph.const(np.float32(4)))
+    elif "early" not in style:
+        scores = graph.add("Mul", scores, graph.const(np.float32(0.25)))
+    if masked:
+        mask = np.where(random(batch, 1, sq, sk, seed=3) > 1, np.float32(-3e38), np.float32(0))
+        name = graph.input("mask", mask, ["batch", 1, "sq", "sk"] if "dynamic" in style else None)
+        scores = graph.add("Add", *((name, scores) if "div" in style else (scores, name)))
+    out = graph.add("MatMul", graph.add("Softmax", scores, axis=-1), v)
+    out = graph.add("Transpose", out, perm=[0, 2, 1, 3])
+    return graph.add("Reshape", out, graph.const(np.array([0, 0, heads * width])))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("style", ["bert", "div two_steps", "early", "dynamic", "dynamic div"])
+def test_exported_styles(style: str, masked: bool) -> None:
+    """Equal results, and one step in place of seven and more."""
+    for batch, sq, sk in [(1, 6, 9), (2, 130, 40), (3, 1, 65)]:
+        graph = Graph()
+        out = attention(graph, style, masked, batch, sq, sk)
+        check(graph, out, bound=4e-6)
+        steps = kernels(graph.model(out), graph.feeds)
+        assert [op for op, _ in steps if op != "Reshape"] == ["Attention"], steps
+
+
+def test_rank_three() -> None:
+    """Heads folded into the batch."""
+    graph = Graph()
+    q, k, v = (graph.input(n, random(6, 12, 20, seed=i)) for i, n in enumerate("qkv"))
+    scores = graph.add("MatMul", q, graph.add("Transpose", k, perm=[0, 2, 1]))
+    out = graph.add("MatMul", graph.add("Softmax", scores, axis=2), v)
+    check(graph, out, bound=4e-6)
+    assert ("Attention", "attention_f32") in kernels(graph.model(out), graph.feeds)
+
+
+def test_what_is_not_attention() -> None:
+    """A score that others read, another axis, a mask that widens: left alone, still right."""
+    graph = Graph()
+    q, k = graph.input("q", random(2, 3, 5, 8)), graph.input("k", random(2, 3, 8, 7, seed=1))
+    v = graph.input("v", random(2, 3, 7, 4, seed=2))
+    wide = graph.input("wide", random(2, 1, 3, 5, 7, seed=3))
+    scores = graph.add("MatMul", q, k)
+    first = graph.add("MatMul", graph.add("Softmax", scores, axis=-1), v)
+    second = graph.add("MatMul", graph.add("Softmax", graph.add("MatMul", q, k), axis=2), v)
+    third = graph.add("Add", graph.add("MatMul", q, k), wide)
+    third = graph.add("MatMul", graph.add("Softmax", third, axis=-1), v)
+    shared = graph.add("Softmax", graph.add("MatMul", q, k), axis=-1)
+    fourth = graph.add("MatMul", shared, v)
+    check(graph, scores, first, second, third, shared, fourth, bound=4e-6)
