@@ -128,3 +128,48 @@ def test_embed_layer_norm(segments: bool, mask: bool, given: bool) -> None:
              "gamma", "beta", "mask" if mask else "", "at" if given else ""]  # fmt: skip
     node = ms("EmbedLayerNormalization", names, ["y", "n", "sum"])
     check(node, feeds, {"y": F32, "n": TensorProto.INT32, "sum": F32})
+
+
+@pytest.mark.parametrize("trans", [(a, b) for a in (0, 1) for b in (0, 1)], ids=str)
+@pytest.mark.parametrize("batch", [0, 1], ids=["plain", "transBatch"])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3)], ids=str)
+def test_fused_matmul(trans: tuple[int, int], batch: int, shape: tuple[int, ...]) -> None:
+    """All transpositions of both sides, with batch dims."""
+    if batch and not shape:
+        pytest.skip("no batch dims")
+    a, b = floats(1, *shape, 4, 5), floats(2, *shape, 5, 6)
+    if trans[0]:
+        a = a.swapaxes(-1, -2)
+    if trans[1]:
+        b = b.swapaxes(-1, -2)
+    if batch:  # the dim before the last goes to the front
+        a, b = np.moveaxis(a, -2, 0), np.moveaxis(b, -2, 0)
+    attributes = {"transA": trans[0], "transB": trans[1], "alpha": 0.5}
+    if batch:
+        attributes |= {"transBatchA": 1, "transBatchB": 1}
+    feeds = {"a": np.ascontiguousarray(a), "b": np.ascontiguousarray(b)}
+    check(ms("FusedMatMul", ["a", "b"], ["y"], **attributes), feeds)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("zeros", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("shape", [(1, 64, 16), (7, 96, 33), (2, 3, 80, 10)], ids=str)
+def test_matmul_nbits(bits: int, zeros: bool, bias: bool, shape: tuple[int, ...]) -> None:
+    """Weights of 4 and 8 bits in blocks of 32, an odd number of blocks among them."""
+    *rows, k, n = shape
+    rng = np.random.default_rng(1)
+    blocks = (k + 31) // 32
+    constants = {
+        "b": rng.integers(0, 256, (n, blocks, 32 * bits // 8)).astype(np.uint8),
+        "s": rng.uniform(0.01, 0.1, (n, blocks)).astype(np.float32),
+    }
+    names = ["a", "b", "s", "", "", ""]
+    if zeros:
+        constants["z"] = rng.integers(0, 256, (n, (blocks * bits + 7) // 8)).astype(np.uint8)
+        names[3] = "z"
+    if bias:
+        constants["c"] = floats(4, n)
+        names[5] = "c"
+    node = ms("MatMulNBits", names, ["y"], K=k, N=n, bits=bits, block_size=32)
+    check(node, {"a": floats(3, *rows, k)}, None, constants, rtol=1e-4, atol=2e-4)
