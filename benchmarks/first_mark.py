@@ -1,4 +1,4 @@
-"""Speed beside onnxruntime, from Python: ResNet-50, BERT-base s128, a 6-node MLP.
+"""Speed beside onnxruntime, from Python: BERT-base s128, a 6-node MLP, convolutional networks.
 
     python benchmarks/first_mark.py [--threads 1 2] [--rounds 12] [--json out.json] [-k resnet]
 
@@ -28,11 +28,13 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests" / "models"))
+sys.path[:0] = [str(ROOT / "tests" / "models"), str(ROOT / "benchmarks")]
 
 SLICE_SECONDS = 0.4
 LEAST_RUNS = 3
-MODELS = ("tiny_mlp", "resnet50", "bert_base_s128")
+PICTURES = {"resnet50": 224, "mobilenet_v2": 224, "efficientnet_b0": 224}
+NETWORKS = {"densenet121": 224, "unet256": 256}
+MODELS = ("tiny_mlp", "bert_base_s128", *PICTURES, *NETWORKS)
 
 
 def tiny_mlp() -> Path:
@@ -71,7 +73,11 @@ def model_path(name: str) -> Path:
         return tiny_mlp()
     import refill
 
-    return refill.model_path("resnet50" if name == "resnet50" else "bert_base")
+    if name in NETWORKS:
+        import conv_nets
+
+        return conv_nets.model_path(name)
+    return refill.model_path(name if name in PICTURES else "bert_base")
 
 
 def model_feeds(name: str) -> dict[str, np.ndarray]:
@@ -79,8 +85,9 @@ def model_feeds(name: str) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(3)
     if name == "tiny_mlp":
         return {"x": rng.standard_normal((1, 32)).astype(np.float32)}
-    if name == "resnet50":
-        return {"pixel_values": rng.standard_normal((1, 3, 224, 224)).astype(np.float32)}
+    if size := PICTURES.get(name) or NETWORKS.get(name):
+        image = rng.standard_normal((1, 3, size, size)).astype(np.float32)
+        return {"pixel_values" if name in PICTURES else "x": image}
     ids = rng.integers(999, 30000, (1, 128))
     ones = np.ones_like(ids)
     return {"input_ids": ids, "attention_mask": ones, "token_type_ids": 0 * ones}
