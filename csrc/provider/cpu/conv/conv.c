@@ -298,6 +298,27 @@ static int64_t tile_place(const conv_job *j, const view *v, int64_t i, mrt_tile 
   return rows;
 }
 
+/* The panel (or slice of k) that follows: each tile fetches its share of it into L2, so that
+ * weights from L3 or memory arrive while others are used. */
+typedef struct ahead {
+  const float *from;
+  int64_t step, floats; /* of a tile, of all */
+  int lines;
+} ahead;
+
+static ahead weights_ahead(const conv_job *j, const float *weights, int64_t n, int64_t n1,
+                           int64_t p0, int64_t k0, int64_t len, int64_t tiles, bool last) {
+  const geom *g = &j->g;
+  ahead a = {.floats = len * PANEL, .lines = (int)max_i64(1, ceil_div(8, tiles))};
+  a.step = len / 4 * a.lines * 16;
+  if (g->kern->nr != PANEL || a.step <= 0) return a;
+  if (n + PANEL < n1)
+    a.from = weights + (n + PANEL) * g->k + k0 * PANEL;
+  else if (!last)
+    a.from = weights + p0 * PANEL * g->k + (k0 + len) * PANEL;
+  return a;
+}
+
 /* All tiles [t0, t1) and panels [p0, p1) of one image and group, one slice of k after the other. */
 static void run_tiles(const conv_job *j, const view *v, int64_t image, int64_t group, int64_t t0,
                       int64_t t1, int64_t p0, int64_t p1) {
@@ -324,14 +345,20 @@ static void run_tiles(const conv_job *j, const view *v, int64_t image, int64_t g
     t.flags = (s ? MRT_TILE_LOAD : 0) | (last ? j->flags | MRT_TILE_FINAL : 0);
     t.blocks = j->blocks + b0;
     t.n_blocks = b1 - b0;
+    int64_t len = 0;
+    for (int64_t b = b0; b < b1; ++b) len += j->blocks[b].len;
     for (int64_t n = p0 * PANEL; n < n1; n += nr) {
       t.cols = (int)min_i64(nr, padded - n);
       const mrt_tile_fn *fns = t.cols <= 16 && nr > 16 ? g->kern->narrow : g->kern->wide;
       t.b = weights + n / PANEL * PANEL * g->k + k0 * PANEL + n % PANEL;
       t.bias = j->bias ? j->bias + group * g->cout + n : NULL;
+      const ahead next = weights_ahead(j, weights, n, n1, p0, k0, len, t1 - t0, last);
       for (int64_t i = t0; i < t1; ++i) {
         int64_t pixel;
         const int64_t rows = tile_place(j, v, i, &t, &pixel);
+        t.ahead_lines = next.lines;
+        t.ahead = next.from && (i - t0) * next.step < next.floats ? next.from + (i - t0) * next.step
+                                                                  : NULL;
         const int64_t at = out0 + n * area + pixel * 16;
         t.c = j->a->output + at;
         t.residual = j->a->residual ? j->a->residual + at : NULL;
@@ -339,7 +366,7 @@ static void run_tiles(const conv_job *j, const view *v, int64_t image, int64_t g
         if (j->act && last) activate(j, &t, rows);
       }
     }
-    for (int64_t b = b0; b < b1; ++b) k0 += j->blocks[b].len;
+    k0 += len;
   }
 }
 

@@ -96,8 +96,8 @@ INLINE void tile(const mrt_tile *t, const int rows, const int nv, const int phas
     for (int i = 0; i < rows; ++i) c[p][i][0] = c[p][i][1] = _mm512_setzero_ps();
   cursor p = {.s = t->a_row, .s3 = 3 * t->a_row};
   __asm__("" : "+r"(p.s3)); /* keep it in a register */
-  const float *b = t->b;
-  const int64_t n_blocks = t->n_blocks;
+  const float *b = t->b, *ahead = t->ahead;
+  const int64_t n_blocks = t->n_blocks, lines = ahead ? t->ahead_lines : 0;
   for (int64_t kb = 0; kb < n_blocks; ++kb) {
     const int64_t off = t->blocks[kb].off, len = t->blocks[kb].len;
     p.q0 = t->a + off;
@@ -115,6 +115,9 @@ INLINE void tile(const mrt_tile *t, const int rows, const int nv, const int phas
           _mm_prefetch((const char *)(b + 512 + u * 16), _MM_HINT_T0);
       }
       b += 128;
+      if (rows > 4)
+        for (int64_t u = 0; u < lines; ++u, ahead += 16)
+          _mm_prefetch((const char *)ahead, _MM_HINT_T1);
     }
     for (; k < len; ++k, b += 32) step(c[0], &p, k, b, rows, nv);
   }
@@ -137,7 +140,8 @@ INLINE void tile(const mrt_tile *t, const int rows, const int nv, const int phas
   }
 TILE(1)
 TILE(2)
-TILE(3) TILE(4) TILE(5) TILE(6) TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14)
+TILE(3)
+TILE(4) TILE(5) TILE(6) TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14)
 
     /* 16x16 transpose: r[i][j] becomes r[j][i]. */
     INLINE void transpose16(__m512 r[16]) {

@@ -38,6 +38,10 @@ typedef struct mrt_tile {
   const float *row_bias; /* [rows] or NULL */
   const float *residual; /* or NULL */
   int64_t r_row, r_col16;
+  /* Weights that come next, to be fetched into L2 on the way: ahead_lines cache lines for every 4
+   * k. NULL, or a kernel that does not care: nothing is fetched. May point past the end. */
+  const float *ahead;
+  int ahead_lines;
   float alpha, beta, lo, hi;
   int cols; /* 1..nr: only these are read and written in C, bias and residual */
   int flags;
