@@ -1,5 +1,5 @@
-/* Operators about shapes: Shape, Size, Reshape, Flatten, Squeeze, Unsqueeze, Identity, Dropout,
- * Constant, ConstantOfShape, Expand. The contents of shape tensors are followed symbolically. */
+/* Operators about shapes: Shape, Size, Reshape, Flatten, Squeeze, Unsqueeze, Identity, Constant,
+ * ConstantOfShape, Expand. The contents of shape tensors are followed symbolically. */
 #include "ops/common.h"
 
 static mrt_status *copy_run(mrt_kctx *c) {
@@ -172,7 +172,7 @@ static mrt_status *unsqueeze_infer(mrt_infer *c) {
   return pass_elems(c);
 }
 
-/* ---- Identity, Dropout ---- */
+/* ---- Identity ---- */
 static mrt_status *identity_infer(mrt_infer *c) {
   MRT_TRY(mrt_infer_out_type(c, 0, c->n_in ? c->in_types[0] : NULL));
   return pass_elems(c);
@@ -183,24 +183,6 @@ static mrt_status *identity_run(mrt_kctx *c) {
   MRT_TRY(mrt_value_keep(c->alloc, mrt_in_value(c, 0), &v));
   return mrt_out_set(c, 0, v);
 }
-static mrt_status *dropout_infer(mrt_infer *c) {
-  MRT_TRY(mrt_infer_same_shape(c));
-  return mrt_infer_out_like(c, 1, 0, MRT_BOOL);
-}
-static mrt_status *dropout_run(mrt_kctx *c) {
-  const mrt_tensor *mode = mrt_in(c, 2);
-  if (mode && *(const uint8_t *)mode->data)
-    return MRT_ERR(MRT_NOT_IMPLEMENTED, "Dropout in training mode");
-  if (mrt_out(c, 1)) memset(mrt_out(c, 1)->data, 1, mrt_out(c, 1)->bytes);
-  return copy_run(c);
-}
-static mrt_status *dropout_up(mrt_node *node) { /* ratio is meaningless in inference */
-  mrt_node_del_attr(node, "ratio");
-  mrt_node_del_attr(node, "is_test");
-  mrt_node_del_attr(node, "consumed_inputs");
-  return NULL;
-}
-
 /* ---- Constant, ConstantOfShape ---- */
 static mrt_status *constant_infer(mrt_infer *c) {
   const mrt_attr *a = mrt_node_attr(c->node, "value");
@@ -333,8 +315,6 @@ static const mrt_op_version squeeze_v[] = {{1, axes_up}, {11, axes_up}, {13}, {2
                                            {23},         {24},          {25}, {0}};
 static const mrt_op_version identity_v[] = {{1},  {13}, {14}, {16}, {19},
                                             {21}, {23}, {24}, {25}, {0}};
-static const mrt_op_version dropout_v[] = {
-    {1, dropout_up}, {6, dropout_up}, {7, dropout_up}, {10, dropout_up}, {12}, {13}, {22}, {0}};
 static const mrt_op_version constant_v[] = {{1},  {9},  {11}, {12}, {13}, {19},
                                             {21}, {23}, {24}, {25}, {0}};
 static const mrt_op_version cos_v[] = {{9}, {20}, {21}, {23}, {24}, {25}, {0}};
@@ -406,16 +386,6 @@ MRT_OP(Identity) = {ANY,
                     .flags = MRT_OP_VIEW,
                     .infer = identity_infer,
                     .run = identity_run};
-MRT_OP(Dropout) = {.domain = "",
-                   .types = "T=" MRT_T_FLOATS "," MRT_T_FLOAT8 ";B=bool;R=" MRT_T_FLOATS,
-                   .name = "Dropout",
-                   .doc = "y = x in inference",
-                   .in = "data:T, ratio:R?, training_mode:B?",
-                   .out = "output:T, mask:bool?",
-                   .attrs = "seed:int",
-                   .versions = dropout_v,
-                   .infer = dropout_infer,
-                   .run = dropout_run};
 MRT_OP(Constant) = {
     ANY,
     .name = "Constant",
