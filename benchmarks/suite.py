@@ -1,0 +1,200 @@
+"""The rows of the benchmark: a model file, its feeds, and how much arithmetic one run is.
+
+Models come from tests/models (networks as torch.onnx.export writes them, weights refilled), from
+graphs.py (plain graphs), and from these by onnxruntime's own quantiser or half-precision
+converter. Files are made on first use in the cache folder of the test models.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from graphs import GRAPHS
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "models"))
+import refill  # noqa: E402
+
+FEED_SETS = 4  # runs take turns among these, so that no engine may remember its inputs
+Feeds = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a network in one form, at one size."""
+
+    name: str
+    model: str
+    form: str = "fp32"  # fp32, u8s8, s8s8 (QDQ), dynamic (int8 weights), fp16
+    sizes: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def size(self) -> dict[str, int]:
+        """Values of the model's free dimensions."""
+        return {"batch": 1, **dict(self.sizes)}
+
+
+def row(name: str, model: str = "", form: str = "fp32", **sizes: int) -> Row:
+    """A row whose model is its name unless told."""
+    return Row(name, model or name, form, tuple(sizes.items()))
+
+
+IMAGE_NETS = ("resnet50", "mobilenet_v2", "efficientnet_b0", "densenet121", "mobilenet_v3",
+              "unet256", "convnext_tiny", "vit_b16")  # fmt: skip
+ROWS = [
+    *(row(name) for name in IMAGE_NETS),
+    *(row(f"{name}-b8", name, batch=8) for name in ("resnet50", "mobilenet_v2")),
+    *(row(f"bert_base-s{n}", "bert_base", sequence=n) for n in (8, 128, 384)),
+    row("minilm-s32", "minilm", sequence=32),
+    row("gpt2-token", "gpt2", sequence=1, past=63),
+    row("gpt2-s64", "gpt2", sequence=64, past=0),
+    row("whisper_tiny_encoder"),
+    row("yolo_head"),
+    row("lstm-exported", "lstm", time=100),
+    *(row(name) for name in ("lstm2", "gru2", "bilstm2", "tiny_mlp", "chain100", "elementwise_1m")),
+    *(row(f"{n}-{f}", n, f) for n in ("resnet50", "mobilenet_v2") for f in ("u8s8", "s8s8")),
+    row("bert_base-s128-dynamic", "bert_base", "dynamic", sequence=128),
+    row("resnet50-fp16", "resnet50", "fp16"),
+    row("gemv4_level0"),
+    row("gemv4_level4"),
+]
+
+
+def plain_path(name: str) -> Path:
+    """The float32 model file of a network."""
+    if name not in GRAPHS:
+        return refill.model_path(name)
+    source = (Path(__file__).parent / "graphs.py").stat().st_mtime_ns
+    path = refill.cache_folder() / f"bench-{name}-{source}.onnx"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".tmp")
+        onnx.save(GRAPHS[name](), partial)
+        partial.replace(path)
+    return path
+
+
+def model_path(r: Row) -> Path:
+    """The model file of a row."""
+    plain = plain_path(r.model)
+    if r.form == "fp32":
+        return plain
+    path = plain.with_name(f"{plain.stem}-{r.form}.onnx")
+    if not path.exists():
+        partial = path.with_suffix(".tmp")
+        CONVERT[r.form](r, plain, partial)
+        partial.replace(path)
+    return path
+
+
+def _static(signed: bool) -> Callable[[Row, Path, Path], None]:
+    def convert(r: Row, plain: Path, target: Path) -> None:
+        from onnxruntime import quantization as q
+
+        class Reader(q.CalibrationDataReader):
+            """Random pictures; the range of activations is all that matters for speed."""
+
+            def __init__(self) -> None:
+                self.rest = [feeds(r, k) for k in range(FEED_SETS)]
+
+            def get_next(self) -> Feeds | None:
+                return self.rest.pop() if self.rest else None
+
+        q.quantize_static(
+            plain,
+            target,
+            Reader(),
+            quant_format=q.QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=q.QuantType.QInt8 if signed else q.QuantType.QUInt8,
+            weight_type=q.QuantType.QInt8,
+        )
+
+    return convert
+
+
+def _dynamic(r: Row, plain: Path, target: Path) -> None:
+    from onnxruntime import quantization as q
+
+    q.quantize_dynamic(plain, target, weight_type=q.QuantType.QInt8)
+
+
+def _fp16(r: Row, plain: Path, target: Path) -> None:
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    onnx.save(convert_float_to_float16(onnx.load(plain), keep_io_types=True), target)
+
+
+CONVERT: dict[str, Callable[[Row, Path, Path], None]] = {
+    "u8s8": _static(False),
+    "s8s8": _static(True),
+    "dynamic": _dynamic,
+    "fp16": _fp16,
+}
+
+
+def inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """The inputs that must be fed."""
+    known = {t.name for t in model.graph.initializer}
+    return [v for v in model.graph.input if v.name not in known]
+
+
+def feeds(r: Row, which: int) -> Feeds:
+    """Feed set number `which` of a row."""
+    rng = np.random.default_rng(100 + which)
+    size = dict(r.size)
+    if "past" in size:
+        size["total"] = size["past"] + size["sequence"]
+    model = onnx.load(plain_path(r.model), load_external_data=False)
+    result: Feeds = {}
+    for value in inputs(model):
+        dims = value.type.tensor_type.shape.dim
+        shape = [size[d.dim_param] if d.dim_param else d.dim_value for d in dims]
+        if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT:
+            result[value.name] = rng.standard_normal(shape).astype(np.float32)
+        elif "ids" in value.name and "type" not in value.name:
+            result[value.name] = rng.integers(1000, 30000, shape)
+        else:  # masks are all ones, token types all zero
+            result[value.name] = np.full(shape, "mask" in value.name, np.int64)
+    return result
+
+
+def flops(r: Row) -> float:
+    """Multiply-adds of one run, counted as two operations: convolutions, products, recurrences."""
+    model = onnx.load(plain_path(r.model))
+    given = feeds(r, 0)
+    for value in model.graph.input:
+        for i, d in enumerate(value.type.tensor_type.shape.dim):
+            if value.name in given:
+                d.dim_value = given[value.name].shape[i]
+    model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    shapes = {t.name: list(t.dims) for t in model.graph.initializer}
+    for value in [*model.graph.input, *model.graph.value_info, *model.graph.output]:
+        shapes.setdefault(value.name, [d.dim_value for d in value.type.tensor_type.shape.dim])
+    return float(sum(_node_flops(n, shapes) for n in model.graph.node))
+
+
+def _node_flops(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:
+    def count(name: str) -> int:
+        return int(np.prod(shapes.get(name, [0])))
+
+    if node.op_type == "Conv":
+        return 2 * count(node.output[0]) * int(np.prod(shapes[node.input[1]][1:]))
+    if node.op_type == "ConvTranspose":
+        return 2 * count(node.input[0]) * int(np.prod(shapes[node.input[1]][1:]))
+    if node.op_type in ("MatMul", "Gemm"):
+        transposed = any(a.name == "transA" and a.i for a in node.attribute)
+        a = shapes.get(node.input[0], [0])
+        return 2 * count(node.output[0]) * (a[0] if transposed else a[-1])
+    if node.op_type in ("LSTM", "GRU"):
+        steps = shapes.get(node.input[0], [0])[0]
+        return 2 * steps * (count(node.input[1]) + count(node.input[2]))
+    if node.op_type == "MatMulNBits":
+        sizes = {a.name: a.i for a in node.attribute}
+        return 2 * sizes["K"] * sizes["N"]
+    return 0
