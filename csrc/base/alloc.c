@@ -32,6 +32,7 @@ const mrt_alloc *mrt_alloc_default(void) {
   return &a;
 }
 int64_t mrt_alloc_live_bytes(void) { return atomic_load(&live); }
+void mrt_alloc_trim(void) { (void)malloc_trim(0); }
 
 static void *failing_alloc(void *ctx, size_t size, size_t align) {
   mrt_alloc_failing *f = ctx;

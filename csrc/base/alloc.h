@@ -24,6 +24,8 @@ typedef struct mrt_alloc {
 const mrt_alloc *mrt_alloc_default(void);
 /* Bytes now live in mrt_alloc_default, and the highest they have been. */
 int64_t mrt_alloc_live_bytes(void);
+/* Gives freed memory back to the system: after work that used much more than it leaves. */
+void mrt_alloc_trim(void);
 
 /* For tests: forwards to `parent`, counts, and fails allocation number `fail_at` (0-based; < 0
  * never). Thread safe. */

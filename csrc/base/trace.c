@@ -6,11 +6,13 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/fork.h"
 #include "base/log.h"
 #include "base/str.h"
 
 struct mrt_trace {
   const mrt_alloc *alloc;
+  mrt_fork_guard guard; /* of lock */
   pthread_mutex_t lock;
   mrt_str text;
   uint64_t start;
@@ -22,6 +24,7 @@ mrt_status *mrt_trace_create(const mrt_alloc *alloc, mrt_trace **out) {
   MRT_TRY(mrt_mem_new_zero(alloc, sizeof *t, (void **)&t));
   t->alloc = alloc;
   pthread_mutex_init(&t->lock, NULL);
+  mrt_fork_guard_add(&t->guard, &t->lock);
   mrt_str_init(&t->text, alloc);
   t->start = mrt_now_ns();
   *out = t;
@@ -31,6 +34,7 @@ mrt_status *mrt_trace_create(const mrt_alloc *alloc, mrt_trace **out) {
 void mrt_trace_destroy(mrt_trace *t) {
   if (!t) return;
   mrt_str_deinit(&t->text);
+  mrt_fork_guard_remove(&t->guard);
   pthread_mutex_destroy(&t->lock);
   mrt_mem_free(t->alloc, t);
 }

@@ -306,6 +306,8 @@ static mrt_status *create(mrt_session *s, const mrt_session_options *o, const mr
   return NULL;
 }
 
+#define TRIM_ABOVE (16 << 20) /* bytes: packing weights leaves holes of their size */
+
 mrt_status *mrt_session_create(const mrt_session_options *o, const mrt_source *source,
                                mrt_session **out) {
   const mrt_alloc *alloc = o->alloc ? o->alloc : mrt_alloc_default();
@@ -317,11 +319,13 @@ mrt_status *mrt_session_create(const mrt_session_options *o, const mrt_source *s
   s->ops = mrt_ops_builtin();
   mrt_map_init(&s->input_names, alloc);
   mrt_map_init(&s->output_names, alloc);
+  int64_t before = mrt_alloc_live_bytes();
   mrt_status *st = create(s, o, source);
   if (st) {
     mrt_session_release(s);
     return st;
   }
+  if (mrt_alloc_live_bytes() - before > TRIM_ABOVE) mrt_alloc_trim();
   *out = s;
   return NULL;
 }

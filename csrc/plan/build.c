@@ -386,6 +386,7 @@ static mrt_status *build(const mrt_alloc *alloc, mrt_graph *g, builder *parent,
   for (int i = 0; i < n_providers; ++i)
     if (mrt_provider_has_memory(providers[i])) p->n_memories = n_providers + 1;
   pthread_mutex_init(&p->lock, NULL);
+  mrt_fork_guard_add(&p->guard, &p->lock);
   builder b = {.plan = p,
                .parent = parent,
                .providers = providers,
@@ -417,6 +418,7 @@ void mrt_plan_destroy(mrt_plan *p) {
     if (s->kernel) s->kernel->destroy(s->kernel);
   }
   for (int i = 0; i < p->n_cache; ++i) mrt_eval_release(p->cache[i]);
+  mrt_fork_guard_remove(&p->guard);
   pthread_mutex_destroy(&p->lock);
   mrt_mem_free(p->alloc, p->refs);
   mrt_mem_free(p->alloc, p->dims);

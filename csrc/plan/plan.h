@@ -14,6 +14,7 @@
 
 #include <pthread.h>
 
+#include "base/fork.h"
 #include "pass/pass.h"
 #include "provider/provider.h"
 
@@ -105,6 +106,7 @@ struct mrt_plan {
   int *symbols; /* symbols that this plan's expressions read, ascending */
   int n_key_symbols;
   int n_symbols;        /* of the model */
+  mrt_fork_guard guard; /* of lock */
   pthread_mutex_t lock; /* guards what follows */
   mrt_eval *cache[MRT_EVAL_CACHE];
   int n_cache, next_victim;
