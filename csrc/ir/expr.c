@@ -9,6 +9,7 @@
 #define MAX_POWERS 12 /* atoms in one monomial */
 #define MAX_POWER  16 /* of one atom; both bound evaluation */
 #define MAX_DEPTH  24 /* of divisions, min and max in each other: walks are not memoised */
+#define MAX_LEAVES 12 /* of one min or max */
 
 typedef enum atom_op { SYMBOL, FLOORDIV, CEILDIV, MIN, MAX } atom_op;
 typedef struct atom {
@@ -407,21 +408,49 @@ static bool absorbs(const mrt_expr *a, const mrt_expr *b, bool max) {
   return m->p[0].atom->a == a || m->p[0].atom->b == a;
 }
 
-static const mrt_expr *min_max(mrt_symtab *t, const mrt_expr *a, const mrt_expr *b, bool max) {
-  int64_t lo, hi;
-  const mrt_expr *d = mrt_expr_sub(t, a, b);
-  if (!d) return NULL;
-  mrt_expr_bounds(d, &lo, &hi);
-  if (lo >= 0) return max ? a : b;
-  if (hi <= 0) return max ? b : a;
-  if (absorbs(a, b, max)) return a;
-  if (absorbs(b, a, max)) return b;
-  if (a->id > b->id) { /* commutative: one order */
-    const mrt_expr *s = a;
-    a = b;
-    b = s;
+/* The operands of nested atoms of one kind, without those that another one makes needless. */
+typedef struct leaves {
+  const mrt_expr *e[MAX_LEAVES];
+  int n;
+} leaves;
+
+/* false: too many. */
+static bool add_leaf(mrt_symtab *t, leaves *l, const mrt_expr *e, bool max) {
+  const mono *m = e->n == 1 && e->t[0].coef == 1 ? e->t[0].m : NULL;
+  if (m && m->n == 1 && m->p[0].n == 1 && m->p[0].atom->op == (max ? MAX : MIN))
+    return add_leaf(t, l, m->p[0].atom->a, max) && add_leaf(t, l, m->p[0].atom->b, max);
+  for (int i = 0; i < l->n; ++i) {
+    int64_t lo = INT64_MIN, hi = INT64_MAX;
+    if (l->e[i] == e || absorbs(l->e[i], e, max)) return true;
+    const mrt_expr *d = mrt_expr_sub(t, l->e[i], e);
+    if (d) mrt_expr_bounds(d, &lo, &hi);
+    if (max ? lo >= 0 : hi <= 0) return true;
+    if ((max ? hi <= 0 : lo >= 0) || absorbs(e, l->e[i], max)) l->e[i--] = l->e[--l->n];
   }
-  return from_atom(t, get_atom(t, max ? MAX : MIN, -1, a, b));
+  if (l->n == MAX_LEAVES) return false;
+  l->e[l->n++] = e;
+  return true;
+}
+
+static const mrt_expr *chain(mrt_symtab *t, const mrt_expr *a, const mrt_expr *b, bool max) {
+  return a && b ? from_atom(t, get_atom(t, max ? MAX : MIN, -1, a, b)) : NULL;
+}
+
+/* One form for all ways to nest: leaves in the order of their ids. */
+static const mrt_expr *min_max(mrt_symtab *t, const mrt_expr *a, const mrt_expr *b, bool max) {
+  leaves l = {.n = 0};
+  if (!a || !b) return NULL;
+  if (!add_leaf(t, &l, a, max) || !add_leaf(t, &l, b, max))
+    return a->id < b->id ? chain(t, a, b, max) : chain(t, b, a, max);
+  for (int i = 1; i < l.n; ++i)
+    for (int k = i; k > 0 && l.e[k]->id < l.e[k - 1]->id; --k) {
+      const mrt_expr *s = l.e[k];
+      l.e[k] = l.e[k - 1];
+      l.e[k - 1] = s;
+    }
+  const mrt_expr *e = l.e[0];
+  for (int i = 1; i < l.n; ++i) e = chain(t, e, l.e[i], max);
+  return e;
 }
 const mrt_expr *mrt_expr_min(mrt_symtab *t, const mrt_expr *a, const mrt_expr *b) {
   return min_max(t, a, b, false);

@@ -102,9 +102,8 @@ mrt_status *mrt_infer_same_dim(mrt_infer *c, const mrt_expr *a, const mrt_expr *
   return c->guard ? c->guard(c, a, b, 0) : NULL;
 }
 
-/* One dim of a broadcast. */
-static mrt_status *merge_dim(mrt_infer *c, const mrt_expr *a, const mrt_expr *b,
-                             const mrt_expr **out) {
+mrt_status *mrt_infer_broadcast_dim(mrt_infer *c, const mrt_expr *a, const mrt_expr *b,
+                                    const mrt_expr **out) {
   int64_t x, y;
   *out = NULL;
   bool ca = mrt_expr_is_const(a, &x), cb = mrt_expr_is_const(b, &y);
@@ -143,7 +142,7 @@ mrt_status *mrt_infer_broadcast(mrt_infer *c, int first, int n, int *rank, const
     for (int i = first; i < first + n; ++i) {
       int k = mrt_infer_rank(c, i), at = d - (r - k);
       if (!mrt_infer_has(c, i) || at < 0) continue;
-      MRT_TRY(merge_dim(c, dim, mrt_infer_dim(c, i, at), &dim));
+      MRT_TRY(mrt_infer_broadcast_dim(c, dim, mrt_infer_dim(c, i, at), &dim));
     }
     dims[d] = dim;
   }

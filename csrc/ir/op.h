@@ -65,6 +65,10 @@ mrt_status *mrt_infer_same_dim(mrt_infer *c, const mrt_expr *a, const mrt_expr *
 /* numpy broadcasting of inputs first..first+n-1 (absent ones skipped). *rank -1 when unknown. */
 mrt_status *mrt_infer_broadcast(mrt_infer *c, int first, int n, int *rank,
                                 const mrt_expr **dims) MRT_MUST_CHECK;
+/* One dim of a broadcast: the larger of the two where they agree or one is 1 (else an error, or a
+ * guard when symbolic). */
+mrt_status *mrt_infer_broadcast_dim(mrt_infer *c, const mrt_expr *a, const mrt_expr *b,
+                                    const mrt_expr **out) MRT_MUST_CHECK;
 /* Axis attribute or input normalised to [0, rank); error text of ONNX Runtime when out of range. */
 mrt_status *mrt_infer_axis(const mrt_infer *c, int64_t axis, int rank, int *out) MRT_MUST_CHECK;
 void *mrt_infer_alloc(mrt_infer *c, size_t bytes); /* zeroed arena memory; NULL: no memory */

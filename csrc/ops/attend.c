@@ -1,6 +1,8 @@
 /* macart.Attention: softmax(scale * q k^T + mask) v, with heads read where they lie. An operand's
  * layout says how its dims are ordered: "BHSD", "BSHD", or "BHDS" (k and v only); rank 3 is
- * without B. Heads of q may be a multiple of those of k and v. */
+ * without B. Batch, heads and positions broadcast as they do in the nodes that it stands for (a
+ * mask may be what gives them their size); heads of q may also be a multiple of those of k and v.
+ */
 #include "ops/common.h"
 
 typedef struct shape {
@@ -38,10 +40,17 @@ static mrt_status *infer(mrt_infer *c) {
       !read_shape(c, 2, layout[2], &v))
     return MRT_ERR(MRT_FAIL, "q, k and v must have rank 3 or 4");
   MRT_TRY(mrt_infer_same_dim(c, q.d, k.d, "features of q and k", NULL));
-  MRT_TRY(mrt_infer_same_dim(c, k.s, v.s, "positions of k and v", NULL));
-  MRT_TRY(mrt_infer_same_dim(c, q.b, k.b, "batch of q and k", NULL));
-  MRT_TRY(mrt_infer_same_dim(c, k.b, v.b, "batch of k and v", NULL));
   MRT_TRY(mrt_infer_same_dim(c, k.h, v.h, "heads of k and v", NULL));
+  MRT_TRY(mrt_infer_broadcast_dim(c, q.b, k.b, &q.b));
+  MRT_TRY(mrt_infer_broadcast_dim(c, q.b, v.b, &q.b));
+  const int rm = mrt_infer_rank(c, 3);
+  if (rm > 4 || rm > mrt_infer_rank(c, 0)) return MRT_ERR(MRT_FAIL, "a mask of rank %d", rm);
+  const mrt_expr **grown[3] = {&q.b, &q.h, &q.s};
+  for (int i = 0; i < 3; ++i)
+    if (rm >= 4 - i)
+      MRT_TRY(mrt_infer_broadcast_dim(c, *grown[i], mrt_infer_dim(c, 3, i - (4 - rm)), grown[i]));
+  if (rm >= 1) MRT_TRY(mrt_infer_broadcast_dim(c, k.s, mrt_infer_dim(c, 3, rm - 1), &k.s));
+  MRT_TRY(mrt_infer_same_dim(c, k.s, v.s, "positions of k and v", NULL));
   const bool bshd = strcmp(layout[3], "BSHD") == 0;
   const mrt_expr *dims[4] = {q.b, bshd ? q.s : q.h, bshd ? q.h : q.s, v.d};
   const int rank = mrt_infer_rank(c, 0);

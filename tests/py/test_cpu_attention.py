@@ -89,3 +89,17 @@ def test_what_is_not_attention() -> None:
     shared = graph.add("Softmax", graph.add("MatMul", q, k), axis=-1)
     fourth = graph.add("MatMul", shared, v)
     check(graph, scores, first, second, third, shared, fourth, bound=4e-6)
+
+
+def test_mask_gives_the_sizes() -> None:
+    """Queries, keys and heads of length 1 that the mask spreads out; names that may differ."""
+    graph = Graph()
+    q = graph.input("q", random(2, 1, 1, 8), ["b", 1, "a", 8])
+    k = graph.input("k", random(2, 1, 1, 8, seed=1), ["b", 1, "s", 8])
+    v = graph.input("v", random(2, 1, 6, 5, seed=2), ["b", 1, "t", 5])
+    mask = graph.input("mask", random(3, 4, 6, seed=3), ["h", "m", "n"])
+    scores = graph.add("MatMul", q, graph.add("Transpose", k, perm=[0, 1, 3, 2]))
+    soft = graph.add("Softmax", graph.add("Add", mask, scores), axis=-1)
+    out = graph.add("MatMul", soft, v)
+    check(graph, out, bound=4e-6)
+    assert ("Attention", "attention_f32") in kernels(graph.model(out), graph.feeds)

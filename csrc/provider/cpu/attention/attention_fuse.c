@@ -110,7 +110,8 @@ static bool find_scores(mrt_var *x, int index, found *f) {
       mrt_node *node;
       mrt_var *v = n->in[i].var, *bare = unscaled(v, index, &unused, &node);
       const mrt_type *m = f32_type(n->in[1 - i].var);
-      if (!m || m->rank > 4 || !same_dims(v, x) || !single_use(v)) continue;
+      const mrt_type *s = f32_type(v);
+      if (!m || !s || m->rank > s->rank || !single_use(v)) continue;
       if (!maker(v, "MatMul", index) && !(bare && maker(bare, "MatMul", index))) continue;
       f->mask = n->in[1 - i].var;
       scores = v;

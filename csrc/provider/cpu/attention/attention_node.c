@@ -32,27 +32,51 @@ static mrt_status *read_axes(const mrt_tensor *t, const char *layout, axes *out)
   return NULL;
 }
 
-static mrt_attn_view view(const mrt_tensor *t, const axes *a) {
-  return (mrt_attn_view){t->data, a->step_b, a->step_h, a->step_s, a->step_d};
+/* n and m as one dim of a broadcast; false: they do not fit. */
+static bool widen(int64_t *n, int64_t m) {
+  if (*n != m && *n != 1 && m != 1) return false;
+  if (*n == 1) *n = m;
+  return true;
 }
 
-static mrt_status *read_mask(const mrt_tensor *m, mrt_attn *a) {
+static mrt_attn_view view(const mrt_tensor *t, const axes *a, int64_t heads, int64_t positions) {
+  return (mrt_attn_view){t->data, a->b == 1 ? 0 : a->step_b, a->h == 1 && heads > 1 ? 0 : a->step_h,
+                         a->s == 1 && positions > 1 ? 0 : a->step_s, a->step_d};
+}
+
+/* The mask's dims as [B, H, Sq, Sk], missing ones 1. */
+static mrt_status *mask_dims(const mrt_tensor *m, int64_t *dims) {
+  for (int i = 0; i < 4; ++i) dims[i] = 1;
   if (!m) return NULL;
-  const int64_t want[4] = {a->batch, a->heads, a->sq, a->sk};
+  if (m->rank > 4) return MRT_ERR(MRT_INVALID_ARGUMENT, "Attention: mask of rank %d", m->rank);
+  for (int i = 0; i < m->rank; ++i) dims[4 - m->rank + i] = m->dims[i];
+  return NULL;
+}
+
+static void set_mask(mrt_attn *a, const mrt_tensor *m, const int64_t *dims) {
   int64_t *const to[4] = {&a->mask_batch, &a->mask_head, &a->mask_row, &a->mask_col};
   int64_t step = 1;
-  if (m->rank > 4) return MRT_ERR(MRT_INVALID_ARGUMENT, "Attention: mask of rank %d", m->rank);
   for (int i = 3; i >= 0; --i) {
-    const int k = i - (4 - m->rank);
-    const int64_t d = k < 0 ? 1 : m->dims[k];
-    if (d != 1 && d != want[i])
-      return MRT_ERR(MRT_INVALID_ARGUMENT, "Attention: dim %d of the mask is %lld, not %lld", k,
-                     (long long)d, (long long)want[i]);
-    *to[i] = d == 1 ? 0 : step;
-    step *= d;
+    *to[i] = dims[i] == 1 ? 0 : step;
+    step *= dims[i];
   }
-  a->mask = m->data;
-  return NULL;
+  a->mask = m ? m->data : NULL;
+}
+
+/* Sizes of the whole, each a broadcast; false: shapes do not fit together. */
+static bool set_sizes(mrt_attn *a, const axes *q, const axes *k, const axes *v, const axes *o,
+                      const int64_t *mask) {
+  a->batch = q->b;
+  a->heads = q->h;
+  a->kv_heads = k->h;
+  a->sq = q->s;
+  a->sk = k->s;
+  a->d = q->d;
+  a->dv = v->d;
+  return widen(&a->batch, k->b) && widen(&a->batch, v->b) && widen(&a->batch, mask[0]) &&
+         widen(&a->heads, mask[1]) && widen(&a->sq, mask[2]) && widen(&a->sk, mask[3]) &&
+         q->d == k->d && a->sk == v->s && k->h == v->h && k->h && a->heads % k->h == 0 &&
+         o->b == a->batch && o->h == a->heads && o->s == a->sq && o->d == v->d;
 }
 
 static mrt_status *run(const mrt_kernel *kernel, mrt_kctx *c) {
@@ -65,25 +89,19 @@ static mrt_status *run(const mrt_kernel *kernel, mrt_kctx *c) {
   MRT_TRY(read_axes(tk, p->layout[1], &k));
   MRT_TRY(read_axes(tv, p->layout[2], &v));
   MRT_TRY(read_axes(y, p->layout[3], &o));
-  if (q.b != k.b || k.b != v.b || k.h != v.h || !k.h || q.h % k.h || q.d != k.d || k.s != v.s ||
-      o.b != q.b || o.h != q.h || o.s != q.s || o.d != v.d)
-    return MRT_ERR(MRT_INVALID_ARGUMENT, "Attention: shapes do not fit together");
-  mrt_attn a = {.batch = q.b,
-                .heads = q.h,
-                .kv_heads = k.h,
-                .sq = q.s,
-                .sk = k.s,
-                .d = q.d,
-                .dv = v.d,
-                .q = view(tq, &q),
-                .k = view(tk, &k),
-                .v = view(tv, &v),
-                .out = y->data,
+  int64_t mask[4];
+  MRT_TRY(mask_dims(mrt_in(c, 3), mask));
+  mrt_attn a = {.out = y->data,
                 .out_batch = o.step_b,
                 .out_head = o.step_h,
                 .out_row = o.step_s,
                 .scale = p->scale};
-  MRT_TRY(read_mask(mrt_in(c, 3), &a));
+  if (!set_sizes(&a, &q, &k, &v, &o, mask))
+    return MRT_ERR(MRT_INVALID_ARGUMENT, "Attention: shapes do not fit together");
+  a.q = view(tq, &q, a.heads, a.sq);
+  a.k = view(tk, &k, a.kv_heads, a.sk);
+  a.v = view(tv, &v, a.kv_heads, a.sk);
+  set_mask(&a, mrt_in(c, 3), mask);
   const size_t bytes = mrt_attn_scratch_size(&c->par, &a);
   void *scratch;
   if (bytes == SIZE_MAX) return mrt_status_oom();
