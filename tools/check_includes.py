@@ -21,11 +21,12 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "ir": ("tensor", "base"),
     "ops": ("ir", "tensor", "base"),
     "load": ("ops", "ir", "tensor", "base"),
+    "save": ("load", "ops", "ir", "tensor", "base"),
     "pass": ("ops", "ir", "tensor", "base"),
     "comm": ("tensor", "base"),
     "provider": ("comm", "pass", "ops", "ir", "tensor", "base"),
     "plan": ("provider", "ops", "ir", "tensor", "base"),
-    "exec": ("plan", "provider", "comm", "pass", "load", "ops", "ir", "tensor", "base"),
+    "exec": ("plan", "provider", "comm", "pass", "save", "load", "ops", "ir", "tensor", "base"),
     "python": ("exec", "plan", "provider", "pass", "load", "ops", "ir", "tensor", "base"),
     "include": (),
 }

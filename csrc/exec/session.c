@@ -33,7 +33,9 @@ static mrt_status *describe(mrt_session *s) {
   mrt_var **over = mrt_arena_alloc(s->model->arena, ((size_t)g->n_inputs + 1) * sizeof *over);
   if (!required || !over) return mrt_status_oom();
   for (int i = 0; i < g->n_inputs; ++i) {
-    if (g->inputs[i]->constant)
+    if (g->inputs[i]->constant && s->model->ir_version < 4)
+      g->inputs[i]->is_input = false; /* the format made all initializers inputs then: constants */
+    else if (g->inputs[i]->constant)
       over[m++] = g->inputs[i];
     else
       required[n++] = g->inputs[i];
@@ -42,6 +44,7 @@ static mrt_status *describe(mrt_session *s) {
   s->n_overridable = m;
   s->defaults = mrt_arena_alloc(s->model->arena, ((size_t)m + 1) * sizeof *s->defaults);
   if (!s->defaults) return mrt_status_oom();
+  g->n_inputs = n + m;
   for (int i = 0; i < n; ++i) g->inputs[i] = required[i];
   for (int i = 0; i < m; ++i) {
     g->inputs[n + i] = over[i];
@@ -152,8 +155,8 @@ static void log_lines(const mrt_logger *log, const char *text) {
 }
 
 /* A byte count from a config entry. */
-static mrt_status *config_bytes(const mrt_session *s, const char *key, size_t fallback,
-                                size_t *out) {
+mrt_status *mrt_session_config_bytes(const mrt_session *s, const char *key, size_t fallback,
+                                     size_t *out) {
   const char *text = config_value((void *)s, key);
   char *end;
   *out = fallback;
@@ -167,10 +170,13 @@ static mrt_status *config_bytes(const mrt_session *s, const char *key, size_t fa
   return NULL;
 }
 
-static mrt_status *optimize(mrt_session *s) {
+/* For tests: fused operators are taken apart again, which must change no result. */
+#define DECOMPOSE_KEY "session.macart.decompose"
+
+static mrt_status *optimize(mrt_session *s, const char *path) {
   size_t fold_limit;
-  MRT_TRY(config_bytes(s, "optimization.constant_folding_max_output_size_in_bytes", (size_t)1 << 26,
-                       &fold_limit));
+  MRT_TRY(mrt_session_config_bytes(s, "optimization.constant_folding_max_output_size_in_bytes",
+                                   (size_t)1 << 26, &fold_limit));
   mrt_pass_ctx ctx = {.model = s->model,
                       .ops = s->ops,
                       .logger = &s->logger,
@@ -179,11 +185,15 @@ static mrt_status *optimize(mrt_session *s) {
                       .disabled = MRT_ENV("MRT_PASSES", "", "passes to leave out: -fold,-dce")};
   int fired = 0;
   MRT_TRY(mrt_pass_pipeline(&ctx));
+  if (path && *path) MRT_TRY(mrt_session_write(s, &ctx, path));
   MRT_TRY(mrt_partition(s->model->graph, s->providers, s->n_providers));
   if (s->level >= 2) {
     for (int i = 0; i < s->n_providers; ++i)
       if (s->providers[i]->v->fuse)
         MRT_TRY(s->providers[i]->v->fuse(s->providers[i], s->model, i, &fired));
+    const char *apart = config_value(s, DECOMPOSE_KEY);
+    if (apart && strcmp(apart, "1") == 0)
+      MRT_TRY(mrt_pass_run(&ctx, mrt_pass_find("decompose"), s->model->graph, &fired));
     if (fired) {
       MRT_TRY(mrt_graph_verify(s->model->graph));
       MRT_TRY(mrt_partition(s->model->graph, s->providers, s->n_providers));
@@ -286,8 +296,6 @@ static mrt_status *create(mrt_session *s, const mrt_session_options *o, const mr
   MRT_TRY(mrt_arena_create(s->alloc, &s->arena));
   MRT_TRY(copy_options(s, o));
   if (o->profile_prefix) MRT_TRY(start_profile(s, o->profile_prefix));
-  if (o->optimized_path && *o->optimized_path)
-    return MRT_ERR(MRT_NOT_IMPLEMENTED, "optimized_model_filepath");
   uint64_t begin = mrt_now_ns();
   MRT_TRY(check_cancel(o));
   MRT_TRY(load(s, source));
@@ -299,7 +307,7 @@ static mrt_status *create(mrt_session *s, const mrt_session_options *o, const mr
   MRT_TRY(make_providers(s, o));
   begin = mrt_now_ns();
   const char *where = source->path ? source->path : "model from memory";
-  MRT_TRY_CTX(optimize(s), "%s", where);
+  MRT_TRY_CTX(optimize(s, o->optimized_path), "%s", where);
   MRT_TRY(check_cancel(o));
   if (s->trace)
     mrt_trace_event(s->trace, "Session", "session_initialization", begin, mrt_now_ns(), "");

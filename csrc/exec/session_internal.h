@@ -4,6 +4,7 @@
 
 #include "exec/frame.h"
 #include "exec/session.h"
+#include "pass/pass.h"
 
 struct mrt_session {
   const mrt_alloc *alloc;
@@ -25,5 +26,11 @@ struct mrt_session {
   mrt_trace *trace;
   const char *profile_path;
 };
+
+/* A byte count from a config entry. */
+mrt_status *mrt_session_config_bytes(const mrt_session *s, const char *key, size_t fallback,
+                                     size_t *out) MRT_MUST_CHECK;
+/* write.c: the model as ONNX, for optimized_model_filepath; rewrites what ONNX cannot say. */
+mrt_status *mrt_session_write(mrt_session *s, mrt_pass_ctx *ctx, const char *path) MRT_MUST_CHECK;
 
 #endif

@@ -301,10 +301,26 @@ static mrt_status *soft_run(mrt_kctx *c, bool log) {
 }
 static mrt_status *softmax_run(mrt_kctx *c) { return soft_run(c, false); }
 static mrt_status *logsoftmax_run(mrt_kctx *c) { return soft_run(c, true); }
+/* ONNX has no flattening form any more: a matrix, and back. */
+static mrt_status *soft_decompose(mrt_node *node, const mrt_op_table *ops) {
+  mrt_var *x = node->in[0].var, *flat, *rows, *shape, *y;
+  mrt_graph *g = node->graph;
+  mrt_node *n;
+  MRT_TRY(mrt_graph_insert(g, node, ops, "", "Flatten", 1, &x, NULL, &n, &flat));
+  MRT_TRY(mrt_node_set_int(n, "axis", mrt_node_int(node, "axis")));
+  MRT_TRY(mrt_graph_insert(g, node, ops, "", node->op_type, 1, &flat, NULL, NULL, &rows));
+  MRT_TRY(mrt_graph_insert(g, node, ops, "", "Shape", 1, &x, NULL, NULL, &shape));
+  mrt_var *both[2] = {rows, shape};
+  MRT_TRY(mrt_graph_insert(g, node, ops, "", "Reshape", 2, both, node->out[0]->type, NULL, &y));
+  MRT_TRY(mrt_var_replace(node->out[0], y));
+  mrt_node_remove(node);
+  return NULL;
+}
 static const mrt_op_version soft_v[] = {{1, softmax_up}, {11, softmax_up}, {13}, {0}};
-#define SOFT                                                                    \
-  .domain = "", .in = "input:T", .out = "output:T", .types = "T=" MRT_T_FLOATS, \
-  .attrs = "axis:int=-1", .versions = soft_v, .inplace = {{1, 0}}, .infer = mrt_infer_same_shape
+#define SOFT                                                                                      \
+  .domain = "", .in = "input:T", .out = "output:T", .types = "T=" MRT_T_FLOATS,                   \
+  .attrs = "axis:int=-1", .versions = soft_v, .inplace = {{1, 0}}, .infer = mrt_infer_same_shape, \
+  .decompose = soft_decompose
 MRT_OP(Softmax) = {SOFT, .name = "Softmax", .doc = "exp(x) / sum exp(x) along an axis",
                    .run = softmax_run};
 MRT_OP(LogSoftmax) = {SOFT, .name = "LogSoftmax", .doc = "log of Softmax", .run = logsoftmax_run};

@@ -223,6 +223,22 @@ static mrt_status *from_scales(mrt_node *node) {
   MRT_TRY(mrt_node_set_str(node, "coordinate_transformation_mode", "asymmetric"));
   return mrt_node_set_str(node, "nearest_mode", "_simple");
 }
+/* ONNX's name for the mode, where there is one: it depends on the direction. */
+static mrt_status *simple_to_onnx(mrt_node *node, const mrt_op_table *ops) {
+  (void)ops;
+  const mrt_tensor *scales = node->n_in > 2 && node->in[2].var ? node->in[2].var->constant : NULL;
+  bool nearest = strcmp(mrt_node_str(node, "mode"), "nearest") == 0, up = true, down = true;
+  int64_t n = nearest && scales ? mrt_tensor_count(scales) : 0;
+  for (int64_t i = 0; i < n; ++i) {
+    double v = mrt_elem_get_f64((mrt_dtype)scales->dtype, scales->data, i);
+    up = up && v >= 1;
+    down = down && v <= 1;
+  }
+  if (nearest && (!n || (!up && !down)))
+    return MRT_ERR(MRT_NOT_IMPLEMENTED,
+                   "Resize-10 with scales that are not known, or of both kinds");
+  return mrt_node_set_str(node, "nearest_mode", up ? "floor" : "ceil");
+}
 static mrt_status *scales_input(mrt_node *node, int n, const float *v) {
   mrt_tensor *t;
   mrt_var *var;
@@ -277,6 +293,7 @@ MRT_OP(Resize) = {
         "cubic_coeff_a:float=-0.75 exclude_outside:int=0 extrapolation_value:float=0.0 "
         "keep_aspect_ratio_policy:string=stretch mode:string=nearest "
         "nearest_mode:string=round_prefer_floor",
+    .decompose = simple_to_onnx,
     .versions = resize_v,
     .infer = resize_infer,
     .run = resize_run};

@@ -1,4 +1,5 @@
-"""Model-local functions: inlined wherever they are called, against the onnx package's evaluator."""
+"""Model-local functions: inlined wherever they are called, against the onnx package's evaluator. (ir/clone,
+pass/inline.)"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loading: weights wherever they lie in the file, external data and its rules, sparse initializers."""
+"""Loading: weights wherever they lie in the file, external data and its rules, sparse initializers. (csrc/load, plan/align.)"""
 
 from __future__ import annotations
 

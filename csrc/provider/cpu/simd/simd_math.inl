@@ -47,7 +47,7 @@ INLINE vf v_expm1(vf x) {
  * to the small part: log1p's rounding correction. */
 INLINE vf log_parts(vf x, vf extra) {
   const vm tiny = v_lt(x, v_set(1.17549435e-38f));
-  x = v_sel(tiny, x * v_set(8388608.0f), x);
+  x = v_sel(tiny, v_abs(x * v_set(8388608.0f)), x); /* no sign: the bits below would overflow */
   vi bits = v_cast_i(x) - v_seti(0x3f3504f3);
   vf k = v_to_f(bits >> 23) - v_sel(tiny, v_set(23.0f), v_set(0.0f));
   vf f = v_cast_f((bits & v_seti(0x007fffff)) + v_seti(0x3f3504f3)) - v_set(1.0f);
