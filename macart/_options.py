@@ -63,7 +63,7 @@ class SessionOptions:
     enable_mem_reuse = Option(True, HINT, "memory is reused in any case")
     enable_profiling = Option(False, EFFECTIVE, "write a Chrome trace of loading and running")
     profile_file_prefix = Option("onnxruntime_profile_", EFFECTIVE, "start of the trace's name")
-    optimized_model_filepath = Option("", REFUSED, "the optimized model cannot be written yet")
+    optimized_model_filepath = Option("", EFFECTIVE, "write the optimized model, as ONNX, there")
     logid = Option("", EFFECTIVE, "stands in each log line")
     log_severity_level = Option(-1, EFFECTIVE, "0 verbose to 4 fatal; -1: the process default")
     log_verbosity_level = Option(0, HINT, "verbose lines have one level")
