@@ -78,8 +78,8 @@ def set_default_logger_verbosity(level: int) -> None:
 
 
 def set_seed(seed: int) -> None:
-    """Accepted as a hint: random operators take their seeds from the model."""
-    int(seed)
+    """Random operators that the model gives no seed repeat their numbers from here on."""
+    _core.set_seed(seed)
 
 
 def enable_telemetry_events() -> None:

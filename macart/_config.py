@@ -133,6 +133,25 @@ RUN_KEYS = (
 )
 
 
+# Methods of SessionOptions and RunOptions that are settings too.
+METHODS = (
+    Key("add_session_config_entry", "", EFFECTIVE, "see the keys below"),
+    Key("add_free_dimension_override_by_name", "", EFFECTIVE, "fixes a named dim of the inputs"),
+    Key("add_free_dimension_override_by_denotation", "", EFFECTIVE, "fixes dims of a denotation"),
+    Key("add_provider", "", EFFECTIVE, "as the session's providers argument"),
+    Key("add_initializer", "", EFFECTIVE, "a value in place of an initializer, without a copy"),
+    Key("add_external_initializers", "", EFFECTIVE, "the same for several"),
+    Key("add_external_initializers_from_files_in_memory", "", REFUSED, "external data is read"),
+    Key("set_load_cancellation_flag", "", EFFECTIVE, "stops the making of sessions"),
+    Key("register_custom_ops_library", "", REFUSED, "custom operators are not there yet"),
+    Key("add_provider_for_devices", "", REFUSED, "plugin providers are not there"),
+    Key("set_provider_selection_policy", "", REFUSED, "providers are chosen by name"),
+    Key("set_provider_selection_policy_delegate", "", REFUSED, "providers are chosen by name"),
+    Key("add_run_config_entry", "", EFFECTIVE, "see the keys below (RunOptions)"),
+    Key("add_active_adapter", "", REFUSED, "LoRA adapters are not there yet (RunOptions)"),
+)
+
+
 def check_key(keys: tuple[Key, ...], name: str, value: str) -> str | None:
     """Why this entry is refused, or None."""
     for key in keys:

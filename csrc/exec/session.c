@@ -170,6 +170,22 @@ mrt_status *mrt_session_config_bytes(const mrt_session *s, const char *key, size
   return NULL;
 }
 
+/* session.disable_cpu_ep_fallback: every node runs on a provider that was asked for. */
+static mrt_status *check_fallback(const mrt_session *s) {
+  const char *key = config_value((void *)s, "session.disable_cpu_ep_fallback");
+  int cpu = s->n_providers - 1;
+  if (!key || strcmp(key, "1") != 0 || cpu <= 0) return NULL;
+  for (const mrt_node *n = s->model->graph->first; n; n = n->next) {
+    char name[200];
+    if (n->provider == cpu)
+      return MRT_ERR(MRT_FAIL,
+                     "This session contains graph nodes that are assigned to the default CPU EP, "
+                     "but fallback to CPU EP has been explicitly disabled by the user: %s",
+                     mrt_node_describe(n, name, sizeof name));
+  }
+  return NULL;
+}
+
 /* For tests: fused operators are taken apart again, which must change no result. */
 #define DECOMPOSE_KEY "session.macart.decompose"
 
@@ -187,6 +203,7 @@ static mrt_status *optimize(mrt_session *s, const char *path) {
   MRT_TRY(mrt_pass_pipeline(&ctx));
   if (path && *path) MRT_TRY(mrt_session_write(s, &ctx, path));
   MRT_TRY(mrt_partition(s->model->graph, s->providers, s->n_providers));
+  MRT_TRY(check_fallback(s));
   if (s->level >= 2) {
     for (int i = 0; i < s->n_providers; ++i)
       if (s->providers[i]->v->fuse)
@@ -309,6 +326,8 @@ static mrt_status *create(mrt_session *s, const mrt_session_options *o, const mr
   const char *where = source->path ? source->path : "model from memory";
   MRT_TRY_CTX(optimize(s, o->optimized_path), "%s", where);
   MRT_TRY(check_cancel(o));
+  MRT_LOG(&s->logger, MRT_INFO, "%s: ready, %d kernel calls in %d segments", where,
+          s->plan->n_steps, s->plan->n_segments);
   if (s->trace)
     mrt_trace_event(s->trace, "Session", "session_initialization", begin, mrt_now_ns(), "");
   return NULL;

@@ -5,8 +5,13 @@
 #include <stdatomic.h>
 #include <time.h>
 
+static atomic_ullong runs; /* 0: not started */
+
+void mrt_random_seed(int64_t seed) {
+  atomic_store(&runs, mrt_random_bits(0x5eedf00d, (uint64_t)seed) | 1);
+}
+
 uint64_t mrt_random_key(const mrt_node *node) {
-  static atomic_ullong runs;
   const mrt_attr *a = mrt_node_attr(node, "seed");
   if (a) {
     uint32_t bits = (uint32_t)a->i;

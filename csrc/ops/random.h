@@ -8,6 +8,8 @@
 /* The stream of a node's run: of its `seed` attribute (each run the same numbers), or, without
  * one, of a process-wide counter that starts at a random place. */
 uint64_t mrt_random_key(const mrt_node *node);
+/* Sets that counter: runs from now on repeat those after an earlier call with the same seed. */
+void mrt_random_seed(int64_t seed);
 
 /* 64 random bits, number i of a stream: two rounds of multiply-xorshift over a Weyl sequence. */
 static inline uint64_t mrt_random_bits(uint64_t key, uint64_t i) {

@@ -4,6 +4,7 @@
 
 #include "base/cpu.h"
 #include "ir/op.h"
+#include "ops/random.h"
 #include "plan/plan.h"
 
 static PyObject *set_log_level(PyObject *m, PyObject *arg) {
@@ -11,6 +12,14 @@ static PyObject *set_log_level(PyObject *m, PyObject *arg) {
   int v = (int)PyLong_AsLong(arg);
   if (PyErr_Occurred()) return NULL;
   mrt_log_set_default_level(v);
+  Py_RETURN_NONE;
+}
+
+static PyObject *set_seed(PyObject *m, PyObject *arg) {
+  (void)m;
+  long long v = PyLong_AsLongLong(arg);
+  if (PyErr_Occurred()) return NULL;
+  mrt_random_seed(v);
   Py_RETURN_NONE;
 }
 
@@ -74,6 +83,7 @@ static PyMethodDef methods[] = {
     {"make_flag", mrt_py_flag_new, METH_NOARGS, "a new stop flag"},
     {"set_flag", mrt_py_flag_set, METH_VARARGS, "set_flag(flag, on)"},
     {"set_log_level", set_log_level, METH_O, "default severity"},
+    {"set_seed", set_seed, METH_O, "starts the streams of random operators anew"},
     {"info", info, METH_NOARGS, "cpu, threads, live bytes, plan builds"},
     {"operators", operators, METH_NOARGS, "[(domain, name, doc, types, [since versions])]"},
     {"providers", provider_names, METH_NOARGS, "names of the providers in this build"},
