@@ -44,7 +44,7 @@ static void NAME(locate)(const grid_job *j, const T *grid, int64_t (*index)[4], 
     T half = (T)(j->align ? 0 : 0.5), lo = -half, hi = (T)(dims[d] - 1) + half;
     if (!(x > (T)-1e9 && x < (T)1e9)) x = x > 0 ? (T)1e9 : (T)-1e9; /* NaN too */
     if (j->mode == GRID_NEAREST) x = NAME(round_of)(x);
-    if (x < lo || x > hi) {
+    if (j->mode != GRID_CUBIC && (x < lo || x > hi)) { /* cubic: tap by tap */
       if (j->padding == PAD_BORDER) x = x < 0 ? 0 : (T)(dims[d] - 1);
       if (j->padding == PAD_REFLECTION) x = NAME(reflect)(x, lo, hi);
     }

@@ -149,7 +149,11 @@ static mrt_status *pool_run(mrt_kctx *c) {
     if (!(image >= 0 && image < (double)xd[0]))
       return MRT_ERR(MRT_INVALID_ARGUMENT, "MaxRoiPool: batch index %g of %lld", image,
                      (long long)xd[0]);
-    for (int q = 0; q < 4; ++q) box[q] = round(at(j.rois, r * 5 + 1 + q) * j.scale);
+    for (int q = 0; q < 4; ++q) { /* a half decides: rounded as the type computes it */
+      double v = at(j.rois, r * 5 + 1 + q);
+      box[q] = j.rois->dtype == MRT_DOUBLE ? round(v * j.scale)
+                                           : (double)roundf((float)v * (float)j.scale);
+    }
     double bh = fmax(box[3] - box[1] + 1, 1) / (double)yd[2],
            bw = fmax(box[2] - box[0] + 1, 1) / (double)yd[3];
     int64_t y0 = clamp(floor((double)ph * bh) + box[1], xd[2]),
