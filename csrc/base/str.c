@@ -50,3 +50,10 @@ void mrt_str_addf(mrt_str *s, const char *fmt, ...) {
 
 const char *mrt_str_cstr(const mrt_str *s) { return s->data ? s->data : ""; }
 mrt_status *mrt_str_check(const mrt_str *s) { return s->failed ? mrt_status_oom() : NULL; }
+
+bool mrt_list_has(const char *list, const char *name) {
+  size_t len = strlen(name);
+  for (const char *p = list; p && (p = strstr(p, name)); p += len)
+    if ((p == list || p[-1] == ',' || p[-1] == '-') && (p[len] == 0 || p[len] == ',')) return true;
+  return false;
+}

@@ -19,6 +19,9 @@ void mrt_str_addf(mrt_str *s, const char *fmt, ...) MRT_PRINTF(2, 3);
 const char *mrt_str_cstr(const mrt_str *s);                 /* "" when empty */
 mrt_status *mrt_str_check(const mrt_str *s) MRT_MUST_CHECK; /* OOM if failed */
 
+/* Does a list like "a,b" or "-a,-b" hold the name? NULL list: no. */
+bool mrt_list_has(const char *list, const char *name);
+
 uint64_t mrt_hash_bytes(const void *data, size_t n,
                         uint64_t seed); /* good 64-bit mix, not crypto */
 

@@ -120,12 +120,15 @@ static mrt_status *copy_options(mrt_session *s, const mrt_session_options *o) {
   if (!s->config) return mrt_status_oom();
   for (int i = 0; i < 2 * o->n_config; ++i)
     if (!(s->config[i] = mrt_arena_strdup(a, o->config[i]))) return mrt_status_oom();
-  s->env = (mrt_provider_env){.alloc = s->alloc,
-                              .logger = &s->logger,
-                              .ops = s->ops,
-                              .level = s->level,
-                              .config = config_value,
-                              .config_ctx = s};
+  s->env = (mrt_provider_env){
+      .alloc = s->alloc,
+      .logger = &s->logger,
+      .ops = s->ops,
+      .level = s->level,
+      .tally = &s->tally,
+      .disabled = MRT_ENV("MRT_PASSES", "", "passes and fusions to leave out: -fold,-layout"),
+      .config = config_value,
+      .config_ctx = s};
   return NULL;
 }
 
@@ -197,8 +200,9 @@ static mrt_status *optimize(mrt_session *s, const char *path) {
                       .ops = s->ops,
                       .logger = &s->logger,
                       .level = s->level,
+                      .tally = &s->tally,
                       .fold_limit = fold_limit,
-                      .disabled = MRT_ENV("MRT_PASSES", "", "passes to leave out: -fold,-dce")};
+                      .disabled = s->env.disabled};
   int fired = 0;
   MRT_TRY(mrt_pass_pipeline(&ctx));
   if (path && *path) MRT_TRY(mrt_session_write(s, &ctx, path));
@@ -406,3 +410,8 @@ mrt_status *mrt_session_end_profiling(mrt_session *s, const char **out_path) {
   *out_path = s->profile_path;
   return NULL;
 }
+
+mrt_status *mrt_session_print(const mrt_session *s, int64_t max_elems, mrt_str *out) {
+  return mrt_model_print(s->model, max_elems, out);
+}
+const mrt_tally *mrt_session_tally(const mrt_session *s) { return &s->tally; }

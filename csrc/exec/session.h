@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/threads.h"
+#include "base/tally.h"
 #include "base/trace.h"
 #include "ir/ir.h"
 
@@ -94,5 +95,10 @@ mrt_status *mrt_session_run(mrt_session *s, const mrt_run_options *options, int 
 mrt_status *mrt_session_end_profiling(mrt_session *s, const char **out_path) MRT_MUST_CHECK;
 uint64_t mrt_session_profiling_start_ns(const mrt_session *s);
 int64_t mrt_session_plan_evals(const mrt_session *s);
+/* The optimized graph as text (ir/text.h): fused operators, layouts' reorders and copies included.
+ */
+mrt_status *mrt_session_print(const mrt_session *s, int64_t max_elems, mrt_str *out) MRT_MUST_CHECK;
+/* Which passes and fusions fired, and how often. */
+const mrt_tally *mrt_session_tally(const mrt_session *s);
 
 #endif

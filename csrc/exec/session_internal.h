@@ -25,6 +25,7 @@ struct mrt_session {
   mrt_map input_names, output_names;
   mrt_trace *trace;
   const char *profile_path;
+  mrt_tally tally; /* passes and fusions that fired */
 };
 
 /* A byte count from a config entry. */

@@ -5,21 +5,18 @@
 #define MRT_PASS_PASS_H
 
 #include "base/log.h"
+#include "base/tally.h"
 #include "ir/op.h"
 
 typedef struct mrt_pass_ctx {
   mrt_model *model;
   const mrt_op_table *ops;
   const mrt_logger *logger;
-  const char *disabled;  /* comma list of pass names to leave out (MRT_PASSES=-a,-b); may be NULL */
-  size_t fold_limit;     /* largest constant that folding may make, bytes */
-  size_t n_inlined;      /* nodes that functions have become, in all graphs */
-  int level;             /* GraphOptimizationLevel: 0 only what is needed to run */
-  struct mrt_pass_stat { /* how often each pass fired; n rows in order of the pipeline */
-    const char *name;
-    int fired;
-  } stats[32];
-  int n_stats;
+  const char *disabled; /* comma list of pass names to leave out (MRT_PASSES=-a,-b); may be NULL */
+  size_t fold_limit;    /* largest constant that folding may make, bytes */
+  size_t n_inlined;     /* nodes that functions have become, in all graphs */
+  int level;            /* GraphOptimizationLevel: 0 only what is needed to run */
+  mrt_tally *tally;     /* counts what fired; may be NULL */
 } mrt_pass_ctx;
 
 typedef struct mrt_pass {
@@ -57,8 +54,8 @@ mrt_status *mrt_infer_graph(mrt_model *model, mrt_graph *g, mrt_guards *guards) 
 mrt_status *mrt_eval_node(const mrt_alloc *alloc, const mrt_node *node, mrt_value *const *ins,
                           mrt_value **outs) MRT_MUST_CHECK;
 
-/* Parses a model (ir/text.h), runs the passes (names with commas between; "" only infers) and prints
- * the result. */
+/* Parses a model (ir/text.h), runs the passes (names with commas between; "" only infers) and
+ * prints the result. */
 mrt_status *mrt_pass_run_text(const mrt_alloc *alloc, const mrt_op_table *ops, const char *text,
                               const char *passes, int64_t max_elems, int *fired,
                               mrt_str *out) MRT_MUST_CHECK;

@@ -35,28 +35,12 @@ static mrt_status *run_depth(mrt_pass_ctx *ctx, const mrt_pass *pass, mrt_graph 
   return NULL;
 }
 
-static void count(mrt_pass_ctx *ctx, const char *name, int fired) {
-  int i = 0;
-  while (i < ctx->n_stats && strcmp(ctx->stats[i].name, name) != 0) ++i;
-  if (i == 32) return;
-  if (i == ctx->n_stats) ctx->stats[ctx->n_stats++].name = name;
-  ctx->stats[i].fired += fired;
-}
-
 mrt_status *mrt_pass_run(mrt_pass_ctx *ctx, const mrt_pass *pass, mrt_graph *g, int *fired) {
   int n = 0;
   MRT_TRY_CTX(run_depth(ctx, pass, g, &n, 0), "pass '%s'", pass->name);
-  count(ctx, pass->name, n);
+  mrt_tally_add(ctx->tally, pass->name, n);
   *fired += n;
   return NULL;
-}
-
-static bool switched_off(const mrt_pass_ctx *ctx, const char *name) {
-  size_t len = strlen(name);
-  for (const char *p = ctx->disabled; p && (p = strstr(p, name)); p += len)
-    if ((p == ctx->disabled || p[-1] == ',' || p[-1] == '-') && (p[len] == 0 || p[len] == ','))
-      return true;
-  return false;
 }
 
 mrt_status *mrt_pass_pipeline(mrt_pass_ctx *ctx) {
@@ -64,7 +48,7 @@ mrt_status *mrt_pass_pipeline(mrt_pass_ctx *ctx) {
   int fired = 0;
   mrt_status *st = NULL;
   MRT_TRY(run_depth(ctx, mrt_pass_find("inline"), g, &fired, 0));
-  MRT_TRY(run_depth(ctx, mrt_pass_find("upgrade"), g, &fired, 0));
+  MRT_TRY(mrt_pass_run(ctx, mrt_pass_find("upgrade"), g, &fired));
   MRT_TRY(run_depth(ctx, mrt_pass_find("expand"), g, &fired, 0));
   MRT_TRY(mrt_graph_verify(g));
   MRT_TRY(mrt_infer_graph(ctx->model, g, NULL));
@@ -72,7 +56,7 @@ mrt_status *mrt_pass_pipeline(mrt_pass_ctx *ctx) {
     fired = 0;
     for (int i = 0; rounds[i]; ++i) {
       const mrt_pass *pass = mrt_pass_find(rounds[i]);
-      if (!pass || pass->level > ctx->level || switched_off(ctx, pass->name)) continue;
+      if (!pass || pass->level > ctx->level || mrt_list_has(ctx->disabled, pass->name)) continue;
       MRT_TRY(mrt_pass_run(ctx, pass, g, &fired));
     }
     if (!fired) break;

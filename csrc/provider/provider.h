@@ -8,6 +8,7 @@
 #define MRT_PROVIDER_PROVIDER_H
 
 #include "base/log.h"
+#include "base/tally.h"
 #include "ir/op.h"
 
 typedef struct mrt_provider mrt_provider;
@@ -19,6 +20,8 @@ typedef struct mrt_provider_env {
   const mrt_logger *logger;
   const mrt_op_table *ops;
   int level;                                         /* GraphOptimizationLevel */
+  mrt_tally *tally;                                  /* fusions that fired */
+  const char *disabled;                              /* fusions to leave out, "-a,-b" */
   const char *(*config)(void *ctx, const char *key); /* session config entry or NULL */
   void *config_ctx;
 } mrt_provider_env;

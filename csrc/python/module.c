@@ -87,6 +87,8 @@ static PyMethodDef methods[] = {
     {"info", info, METH_NOARGS, "cpu, threads, live bytes, plan builds"},
     {"operators", operators, METH_NOARGS, "[(domain, name, doc, types, [since versions])]"},
     {"providers", provider_names, METH_NOARGS, "names of the providers in this build"},
+    {"run_passes", mrt_py_run_passes, METH_VARARGS,
+     "run_passes(text, passes, max_elems) -> (text, how often they fired)"},
     {"has_provider", has_provider, METH_O, "whether this build has the provider"},
     {NULL, NULL, 0, NULL}};
 

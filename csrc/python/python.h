@@ -88,6 +88,11 @@ PyObject *mrt_py_flag_new(PyObject *module, PyObject *unused);
 PyObject *mrt_py_flag_set(PyObject *module, PyObject *args);
 const atomic_int *mrt_py_flag_get(PyObject *flag); /* NULL with an exception; None: NULL without */
 
+/* ---- text.c: the text form of models ---- */
+PyObject *mrt_py_run_passes(PyObject *module, PyObject *args); /* (text, passes, max_elems) */
+PyObject *mrt_py_session_text(PyObject *self, PyObject *max_elems);
+PyObject *mrt_py_session_fired(PyObject *self, PyObject *unused);
+
 /* ---- interrupt.c ---- */
 /* Ctrl-C: `poll` is called between steps and chunks on the thread that runs; on the main thread it
  * takes the GIL every 50 ms and asks Python for signals. */

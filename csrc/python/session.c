@@ -449,6 +449,8 @@ static PyMethodDef methods[] = {
     {"describe", mrt_py_session_describe, METH_NOARGS, "inputs, outputs, metadata, providers"},
     {"end_profiling", session_end_profiling, METH_NOARGS, "writes the profile, returns its path"},
     {"stats", session_stats, METH_NOARGS, "counters"},
+    {"text", mrt_py_session_text, METH_O, "text(max_elems): the optimized graph"},
+    {"fired", mrt_py_session_fired, METH_NOARGS, "{pass or fusion: how often it fired}"},
     {NULL, NULL, 0, NULL}};
 static PyType_Slot slots[] = {{Py_tp_new, session_new},
                               {Py_tp_dealloc, session_dealloc},

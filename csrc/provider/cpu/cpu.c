@@ -126,10 +126,16 @@ static mrt_status *fuse_graph(const mrt_provider *p, const mrt_fusion *f, mrt_gr
 
 static mrt_status *fuse(const mrt_provider *p, mrt_model *model, int index, int *fired) {
   for (int order = 0; order < MAX_ORDER; ++order)
-    for (int i = 0; fusions[i]; ++i)
-      if (fusions[i]->order == order && fusions[i]->level <= p->env->level)
-        MRT_TRY_CTX(fuse_graph(p, fusions[i], model->graph, index, fired, 0), "fusion '%s'",
-                    fusions[i]->name);
+    for (int i = 0; fusions[i]; ++i) {
+      int n = 0;
+      if (fusions[i]->order != order || fusions[i]->level > p->env->level ||
+          mrt_list_has(p->env->disabled, fusions[i]->name))
+        continue;
+      MRT_TRY_CTX(fuse_graph(p, fusions[i], model->graph, index, &n, 0), "fusion '%s'",
+                  fusions[i]->name);
+      mrt_tally_add(p->env->tally, fusions[i]->name, n);
+      *fired += n;
+    }
   return NULL;
 }
 

@@ -150,19 +150,12 @@ static mrt_status *kernel_create(const mrt_provider *p, const mrt_node *node, mr
 }
 
 /* ---- claims ---- */
-static bool in_list(const char *list, const char *name) {
-  size_t n = strlen(name);
-  for (const char *p = list; (p = strstr(p, name)); p += n)
-    if ((p == list || p[-1] == ',') && (p[n] == 0 || p[n] == ',')) return true;
-  return false;
-}
-
 static bool claims(const mrt_provider *p, const mrt_node *node, mrt_str *why) {
   const char *list = p->env->config(p->env->config_ctx, "test.claims");
   const mrt_op_def *def = node->def;
   bool ok = def && def->run && def->infer && node->n_out > 0 &&
             !(def->flags & (MRT_OP_DYNAMIC | MRT_OP_CONTROL));
-  if (ok && list) ok = in_list(list, node->op_type);
+  if (ok && list) ok = mrt_list_has(list, node->op_type);
   for (int i = 0; ok && i < node->n_out; ++i) {
     const mrt_type *t = node->out[i] ? node->out[i]->type : NULL;
     ok = !node->out[i] || (t && t->kind == MRT_KIND_TENSOR && t->dtype == MRT_FLOAT);
