@@ -49,8 +49,8 @@ static PyObject *operators(PyObject *m, PyObject *unused) {
   PyObject *list = PyList_New((Py_ssize_t)t->n_rows);
   for (size_t i = 0; list && i < t->n_rows; ++i) {
     const mrt_op_def *d = t->rows[i];
-    PyObject *row = Py_BuildValue("(ssszN)", d->domain, d->name, d->doc ? d->doc : "", d->types,
-                                  version_list(d));
+    PyObject *row = Py_BuildValue("(ssszzzN)", d->domain, d->name, d->doc ? d->doc : "", d->in,
+                                  d->out, d->types, version_list(d));
     if (!row)
       Py_CLEAR(list);
     else
@@ -85,7 +85,7 @@ static PyMethodDef methods[] = {
     {"set_log_level", set_log_level, METH_O, "default severity"},
     {"set_seed", set_seed, METH_O, "starts the streams of random operators anew"},
     {"info", info, METH_NOARGS, "cpu, threads, live bytes, plan builds"},
-    {"operators", operators, METH_NOARGS, "[(domain, name, doc, types, [since versions])]"},
+    {"operators", operators, METH_NOARGS, "[(domain, name, doc, inputs, outputs, types, [since versions])]"},
     {"providers", provider_names, METH_NOARGS, "names of the providers in this build"},
     {"run_passes", mrt_py_run_passes, METH_VARARGS,
      "run_passes(text, passes, max_elems) -> (text, how often they fired)"},
