@@ -1,11 +1,7 @@
-/* Operators that move elements: Transpose, Concat, Split, Slice, Gather, GatherND, Pad, Where,
- * Range. They work by element size; strings are moved as pointers and then counted. */
+/* Transpose, Concat, Split, Slice: copies between strided boxes (tensor/strided.h), by element
+ * size; strings are moved as pointers and then counted. Range. */
 #include "ops/common.h"
-
-static mrt_status *elem_size(const mrt_kctx *c, const mrt_tensor *t, size_t *out) {
-  *out = (size_t)mrt_dtype_bits((mrt_dtype)t->dtype) / 8;
-  return *out ? NULL : mrt_no_type(c->node->op_type, t->dtype);
-}
+#include "tensor/strided.h"
 
 /* ---- Transpose ---- */
 static void permutation(const mrt_node *n, int rank, int *perm) {
@@ -33,20 +29,17 @@ static mrt_status *transpose_run(mrt_kctx *c) {
   const mrt_tensor *x = mrt_in(c, 0);
   mrt_tensor *y = mrt_out(c, 0);
   int perm[MRT_MAX_RANK];
-  int64_t strides[MRT_MAX_RANK], step = 1;
+  int64_t from[MRT_MAX_RANK], to[MRT_MAX_RANK], strides[MRT_MAX_RANK];
+  size_t size;
   if (!y) return NULL;
+  MRT_TRY(mrt_elem_size(c, x, &size));
   permutation(c->node, x->rank, perm);
-  mrt_tensor v = *x;
-  for (int i = x->rank - 1; i >= 0; --i) {
-    strides[i] = step;
-    step *= x->dims[i];
-  }
-  for (int i = 0; i < x->rank; ++i) {
-    v.dims[i] = x->dims[perm[i]];
-    v.strides[i] = strides[perm[i]];
-  }
-  v.strided = true;
-  return mrt_tensor_copy_into(y, &v);
+  mrt_contiguous_strides(x->rank, x->dims, strides);
+  mrt_contiguous_strides(y->rank, y->dims, to);
+  for (int i = 0; i < x->rank; ++i) from[i] = strides[perm[i]];
+  mrt_strided_copy(&c->par, size, y->rank, y->dims, y->data, to, x->data, from);
+  mrt_tensor_retain_strings(y);
+  return NULL;
 }
 
 /* ---- Concat ---- */
@@ -81,17 +74,21 @@ static mrt_status *concat_run(mrt_kctx *c) {
   size_t size;
   if (!y) return NULL;
   MRT_TRY(mrt_fix_axis(mrt_node_int(c->node, "axis"), y->rank, &axis));
-  MRT_TRY(elem_size(c, y, &size));
+  MRT_TRY(mrt_elem_size(c, y, &size));
   int64_t outer = mrt_dims_product(y->dims, 0, axis),
           row = mrt_dims_product(y->dims, axis, y->rank), at = 0;
+  for (int i = 0; i < c->n_in; ++i) { /* nothing is copied before all is known to fit */
+    const mrt_tensor *x = mrt_in(c, i);
+    at += mrt_dims_product(x->dims, axis, x->rank);
+    if (at > row || mrt_dims_product(x->dims, 0, axis) != outer)
+      return MRT_ERR(MRT_INVALID_ARGUMENT, "Concat: input %d does not fit", i);
+  }
+  at = 0;
   for (int i = 0; i < c->n_in; ++i) {
     const mrt_tensor *x = mrt_in(c, i);
     int64_t part = mrt_dims_product(x->dims, axis, x->rank);
-    if (at + part > row || mrt_dims_product(x->dims, 0, axis) != outer)
-      return MRT_ERR(MRT_INVALID_ARGUMENT, "Concat: input %d does not fit", i);
-    for (int64_t o = 0; o < outer && part; ++o)
-      memcpy((char *)y->data + (size_t)(o * row + at) * size,
-             (const char *)x->data + (size_t)(o * part) * size, (size_t)part * size);
+    const int64_t box[2] = {outer, part}, to[2] = {row, 1}, from[2] = {part, 1};
+    mrt_strided_copy(&c->par, size, 2, box, (char *)y->data + (size_t)at * size, to, x->data, from);
     at += part;
   }
   mrt_tensor_retain_strings(y);
@@ -129,12 +126,20 @@ static mrt_status *split_run(mrt_kctx *c) {
   const mrt_tensor *x = mrt_in(c, 0);
   int axis;
   size_t size;
-  MRT_TRY(elem_size(c, x, &size));
+  MRT_TRY(mrt_elem_size(c, x, &size));
   MRT_TRY(mrt_fix_axis(mrt_node_int(c->node, "axis"), x->rank, &axis));
   int64_t outer = mrt_dims_product(x->dims, 0, axis),
           inner = mrt_dims_product(x->dims, axis + 1, x->rank), at = 0;
   const mrt_tensor *sizes = mrt_in(c, 1);
-  int64_t chunk = (x->dims[axis] + c->n_out - 1) / c->n_out;
+  int64_t chunk = (x->dims[axis] + c->n_out - 1) / c->n_out, sum = 0;
+  for (int i = 0; sizes && i < c->n_out && i < mrt_tensor_count(sizes); ++i)
+    sum += mrt_index_at(sizes, i);
+  if (sizes && (mrt_tensor_count(sizes) != c->n_out || sum != x->dims[axis]))
+    return MRT_ERR(
+        MRT_INVALID_ARGUMENT,
+        "Cannot split using values in 'split' input: %lld sizes add up to %lld, axis has "
+        "%lld",
+        (long long)mrt_tensor_count(sizes), (long long)sum, (long long)x->dims[axis]);
   for (int i = 0; i < c->n_out; ++i) {
     int64_t len = sizes              ? mrt_elem_get_i64(MRT_INT64, sizes->data, i)
                   : i + 1 < c->n_out ? chunk
@@ -143,10 +148,11 @@ static mrt_status *split_run(mrt_kctx *c) {
     if (len < 0 || at + len > x->dims[axis])
       return MRT_ERR(MRT_INVALID_ARGUMENT, "split sizes do not add up to the axis");
     if (y && y->dims[axis] != len) return MRT_ERR(MRT_FAIL, "split %d", i);
-    for (int64_t o = 0; y != NULL && o < outer && len * inner > 0; ++o)
-      memcpy((char *)y->data + (size_t)(o * len * inner) * size,
-             (const char *)x->data + (size_t)((o * x->dims[axis] + at) * inner) * size,
-             (size_t)(len * inner) * size);
+    const int64_t run = len * inner, box[2] = {outer, run}, to[2] = {run, 1},
+                  from[2] = {x->dims[axis] * inner, 1};
+    if (y)
+      mrt_strided_copy(&c->par, size, 2, box, y->data, to,
+                       (const char *)x->data + (size_t)(at * inner) * size, from);
     if (y) mrt_tensor_retain_strings(y);
     at += len;
   }
@@ -235,8 +241,8 @@ static mrt_status *slice_infer(mrt_infer *c) {
 }
 static mrt_status *slice_run(mrt_kctx *c) {
   const mrt_tensor *x = mrt_in(c, 0);
-  mrt_tensor *y = mrt_out(c, 0), v = *x;
-  int64_t s[MRT_MAX_RANK], e[MRT_MAX_RANK], axes[MRT_MAX_RANK], steps[MRT_MAX_RANK], stride = 1;
+  mrt_tensor *y = mrt_out(c, 0);
+  int64_t s[MRT_MAX_RANK], e[MRT_MAX_RANK], axes[MRT_MAX_RANK], steps[MRT_MAX_RANK];
   int n, k;
   slicing sl;
   if (!y) return NULL;
@@ -255,224 +261,16 @@ static mrt_status *slice_run(mrt_kctx *c) {
     return MRT_ERR(MRT_FAIL, "the slice has another shape than planned");
   if (!mrt_tensor_count(y)) return NULL;
   size_t size;
-  MRT_TRY(elem_size(c, x, &size));
-  int64_t offset = 0;
-  for (int i = x->rank - 1; i >= 0; --i) {
-    offset += sl.start[i] * stride;
-    v.strides[i] = sl.step[i] * stride;
-    v.dims[i] = sl.len[i];
-    stride *= x->dims[i];
+  MRT_TRY(mrt_elem_size(c, x, &size));
+  int64_t offset = 0, from[MRT_MAX_RANK], to[MRT_MAX_RANK];
+  mrt_contiguous_strides(x->rank, x->dims, from);
+  mrt_contiguous_strides(y->rank, y->dims, to);
+  for (int i = 0; i < x->rank; ++i) {
+    offset += sl.start[i] * from[i];
+    from[i] *= sl.step[i];
   }
-  v.data = (char *)x->data + offset * (int64_t)size;
-  v.strided = true;
-  return mrt_tensor_copy_into(y, &v);
-}
-
-/* ---- Gather ---- */
-static mrt_status *gather_infer(mrt_infer *c) {
-  int rank = mrt_infer_rank(c, 0), ri = mrt_infer_rank(c, 1), axis, k = 0;
-  const mrt_expr *dims[2 * MRT_MAX_RANK];
-  if (rank < 0 || ri < 0) return mrt_infer_out(c, 0, mrt_infer_dtype(c, 0), -1, NULL);
-  MRT_TRY(mrt_infer_axis(c, mrt_node_int(c->node, "axis"), rank, &axis));
-  for (int i = 0; i < axis; ++i) dims[k++] = mrt_infer_dim(c, 0, i);
-  for (int i = 0; i < ri; ++i) dims[k++] = mrt_infer_dim(c, 1, i);
-  for (int i = axis + 1; i < rank; ++i) dims[k++] = mrt_infer_dim(c, 0, i);
-  MRT_TRY(mrt_infer_out(c, 0, mrt_infer_dtype(c, 0), k, dims));
-  int n, ni;
-  const mrt_expr *const *e = mrt_infer_ints(c, 0, &n);
-  const mrt_expr *const *at = mrt_infer_ints(c, 1, &ni);
-  const mrt_expr *out[64];
-  if (rank != 1 || !e || !at || ni > 64) return NULL;
-  for (int i = 0; i < ni; ++i) {
-    int64_t v;
-    if (!mrt_expr_is_const(at[i], &v) || v < -n || v >= n) return NULL;
-    out[i] = e[v < 0 ? v + n : v];
-  }
-  return mrt_infer_out_elems(c, 0, ni, out);
-}
-static mrt_status *gather_run(mrt_kctx *c) {
-  const mrt_tensor *x = mrt_in(c, 0), *idx = mrt_in(c, 1);
-  mrt_tensor *y = mrt_out(c, 0);
-  int axis;
-  size_t size;
-  if (!y) return NULL;
-  MRT_TRY(mrt_fix_axis(mrt_node_int(c->node, "axis"), x->rank, &axis));
-  MRT_TRY(elem_size(c, x, &size));
-  int64_t outer = mrt_dims_product(x->dims, 0, axis), n = mrt_tensor_count(idx), d = x->dims[axis];
-  size_t inner = (size_t)mrt_dims_product(x->dims, axis + 1, x->rank) * size;
-  for (int64_t i = 0; i < n; ++i) {
-    int64_t v = mrt_elem_get_i64((mrt_dtype)idx->dtype, idx->data, i);
-    if (v < -d || v >= d)
-      return MRT_ERR(MRT_INVALID_ARGUMENT,
-                     "indices element out of data bounds, idx=%lld must be within the inclusive "
-                     "range [%lld,%lld]",
-                     (long long)v, (long long)-d, (long long)d - 1);
-    if (v < 0) v += d;
-    for (int64_t o = 0; o < outer; ++o)
-      memcpy((char *)y->data + (size_t)(o * n + i) * inner,
-             (const char *)x->data + (size_t)(o * d + v) * inner, inner);
-  }
-  mrt_tensor_retain_strings(y);
-  return NULL;
-}
-static mrt_status *gathernd_infer(mrt_infer *c) {
-  int rank = mrt_infer_rank(c, 0), ri = mrt_infer_rank(c, 1), k = 0;
-  int64_t last, b = mrt_node_int(c->node, "batch_dims");
-  const mrt_expr *dims[2 * MRT_MAX_RANK];
-  if (rank < 0 || ri < 1 || !mrt_expr_is_const(mrt_infer_dim(c, 1, ri - 1), &last))
-    return mrt_infer_out(c, 0, mrt_infer_dtype(c, 0), -1, NULL);
-  if (last < 1 || last + b > rank)
-    return MRT_ERR(MRT_INVALID_ARGUMENT,
-                   "last dimension of indices must not be larger than rank of input tensor");
-  for (int i = 0; i < ri - 1; ++i) dims[k++] = mrt_infer_dim(c, 1, i);
-  for (int i = (int)(last + b); i < rank; ++i) dims[k++] = mrt_infer_dim(c, 0, i);
-  return mrt_infer_out(c, 0, mrt_infer_dtype(c, 0), k, dims);
-}
-static mrt_status *gathernd_run(mrt_kctx *c) {
-  const mrt_tensor *x = mrt_in(c, 0), *idx = mrt_in(c, 1);
-  mrt_tensor *y = mrt_out(c, 0);
-  size_t size;
-  if (!y) return NULL;
-  MRT_TRY(elem_size(c, x, &size));
-  int b = (int)mrt_node_int(c->node, "batch_dims"), k = (int)idx->dims[idx->rank - 1];
-  int64_t batches = mrt_dims_product(x->dims, 0, b), per = mrt_dims_product(x->dims, b, x->rank);
-  int64_t rows = mrt_dims_product(idx->dims, b, idx->rank - 1),
-          inner = mrt_dims_product(x->dims, b + k, x->rank);
-  for (int64_t i = 0; i < batches * rows; ++i) {
-    int64_t at = 0;
-    for (int j = 0; j < k; ++j) {
-      int64_t v = mrt_elem_get_i64((mrt_dtype)idx->dtype, idx->data, i * k + j), d = x->dims[b + j];
-      if (v < -d || v >= d)
-        return MRT_ERR(MRT_INVALID_ARGUMENT, "invalid index found, index = %lld", (long long)v);
-      at = at * d + (v < 0 ? v + d : v);
-    }
-    memcpy((char *)y->data + (size_t)(i * inner) * size,
-           (const char *)x->data + (size_t)(i / (rows ? rows : 1) * per + at * inner) * size,
-           (size_t)inner * size);
-  }
-  mrt_tensor_retain_strings(y);
-  return NULL;
-}
-
-/* ---- Where ---- */
-static mrt_status *where_infer(mrt_infer *c) {
-  const mrt_expr *dims[MRT_MAX_RANK];
-  int rank, nc, na, nb;
-  int64_t v;
-  MRT_TRY(mrt_infer_broadcast(c, 0, 3, &rank, dims));
-  MRT_TRY(mrt_infer_out(c, 0, mrt_infer_dtype(c, 1), rank, dims));
-  const mrt_expr *const *k = mrt_infer_ints(c, 0, &nc), *const *a = mrt_infer_ints(c, 1, &na),
-                        *const *b = mrt_infer_ints(c, 2, &nb);
-  const mrt_expr *out[64];
-  if (rank != 1 || !k || !a || !b || nc > 64) return NULL;
-  for (int i = 0; i < nc; ++i) {
-    if (!mrt_expr_is_const(k[i], &v) || (na != nc && na != 1) || (nb != nc && nb != 1)) return NULL;
-    out[i] = v ? a[na == 1 ? 0 : i] : b[nb == 1 ? 0 : i];
-  }
-  return mrt_infer_out_elems(c, 0, nc, out);
-}
-typedef struct where_job {
-  const mrt_tensor *c, *a, *b;
-  char *out;
-  size_t size;
-  const mrt_bcast *bc;
-} where_job;
-static void where_row(void *arg, const int64_t *off, int64_t out, int64_t n) {
-  const where_job *j = arg;
-  int last = j->bc->rank - 1;
-  for (int64_t i = 0; i < n; ++i) {
-    bool t = ((const uint8_t *)j->c->data)[off[0] + i * j->bc->strides[0][last]] != 0;
-    const mrt_tensor *s = t ? j->a : j->b;
-    int64_t at = off[t ? 1 : 2] + i * j->bc->strides[t ? 1 : 2][last];
-    memcpy(j->out + (size_t)(out + i) * j->size, (const char *)s->data + (size_t)at * j->size,
-           j->size);
-  }
-}
-static mrt_status *where_run(mrt_kctx *c) {
-  mrt_tensor *y = mrt_out(c, 0);
-  const mrt_tensor *in[3] = {mrt_in(c, 0), mrt_in(c, 1), mrt_in(c, 2)};
-  mrt_bcast bc;
-  size_t size;
-  if (!y) return NULL;
-  MRT_TRY(elem_size(c, y, &size));
-  MRT_TRY(mrt_bcast_init(&bc, 3, in, y->rank, y->dims));
-  where_job j = {in[0], in[1], in[2], y->data, size, &bc};
-  mrt_bcast_each_row(&bc, where_row, &j);
-  mrt_tensor_retain_strings(y);
-  return NULL;
-}
-
-/* ---- Pad ---- */
-static mrt_status *pad_up(mrt_node *node) {
-  mrt_attr value;
-  mrt_var *v;
-  MRT_TRY(mrt_node_attr_to_input(node, "paddings", 1));
-  MRT_TRY(mrt_node_attr_to_input(node, "pads", 1));
-  if (!mrt_node_take_attr(node, "value", &value)) return NULL;
-  if (value.f == 0) return NULL;
-  MRT_TRY(mrt_graph_const_f32(node->graph, value.f, &v));
-  return mrt_node_set_input(node, 2, v);
-}
-static mrt_status *pad_infer(mrt_infer *c) {
-  int rank = mrt_infer_rank(c, 0), n, na;
-  const mrt_expr *dims[MRT_MAX_RANK];
-  int64_t axes[MRT_MAX_RANK];
-  const mrt_expr *const *p = mrt_infer_ints(c, 1, &n);
-  if (rank < 0) return mrt_infer_out(c, 0, mrt_infer_dtype(c, 0), -1, NULL);
-  for (int i = 0; i < rank; ++i) dims[i] = p ? mrt_infer_dim(c, 0, i) : NULL, axes[i] = i;
-  na = rank;
-  if (mrt_infer_has(c, 3) && !mrt_infer_const_ints(c, 3, MRT_MAX_RANK, axes, &na)) p = NULL;
-  if (p && n != 2 * na)
-    return MRT_ERR(MRT_INVALID_ARGUMENT, "pads has %d entries for %d axes", n, na);
-  for (int i = 0; i < na && p; ++i) {
-    int a;
-    MRT_TRY(mrt_infer_axis(c, axes[i], rank, &a));
-    dims[a] = mrt_expr_add(c->sym, dims[a], mrt_expr_add(c->sym, p[i], p[i + na]));
-  }
-  return mrt_infer_out(c, 0, mrt_infer_dtype(c, 0), rank, dims);
-}
-static int64_t pad_source(char mode, int64_t i, int64_t n) { /* -1: the constant */
-  if (i >= 0 && i < n) return i;
-  if (mode == 'c' || n == 0) return -1;
-  if (mode == 'e') return i < 0 ? 0 : n - 1;
-  if (mode == 'w') return (i % n + n) % n;
-  if (n == 1) return 0;
-  int64_t period = 2 * (n - 1), k = (i % period + period) % period; /* reflect */
-  return k < n ? k : period - k;
-}
-static mrt_status *pad_run(mrt_kctx *c) {
-  const mrt_tensor *x = mrt_in(c, 0), *value = mrt_in(c, 2);
-  mrt_tensor *y = mrt_out(c, 0);
-  int64_t p[2 * MRT_MAX_RANK], axes[MRT_MAX_RANK], begin[MRT_MAX_RANK] = {0},
-                                                   index[MRT_MAX_RANK] = {0};
-  int n, na = x->rank;
-  size_t size;
-  if (!y) return NULL;
-  MRT_TRY(elem_size(c, x, &size));
-  MRT_TRY(mrt_read_ints(mrt_in(c, 1), 2 * MRT_MAX_RANK, p, &n, "pads"));
-  for (int i = 0; i < na; ++i) axes[i] = i;
-  if (mrt_in(c, 3)) MRT_TRY(mrt_read_ints(mrt_in(c, 3), MRT_MAX_RANK, axes, &na, "axes"));
-  for (int i = 0; i < na; ++i) {
-    int a;
-    MRT_TRY(mrt_fix_axis(axes[i], x->rank, &a));
-    begin[a] = p[i];
-  }
-  char mode = *mrt_node_str(c->node, "mode");
-  static const char zeros[16] = {0};
-  const char *fill = value ? value->data : zeros;
-  int64_t total = mrt_tensor_count(y);
-  for (int64_t o = 0; o < total; ++o) {
-    int64_t at = 0;
-    bool inside = true;
-    for (int d = 0; d < y->rank && inside; ++d) {
-      int64_t s = pad_source(mode, index[d] - begin[d], x->dims[d]);
-      inside = s >= 0;
-      at = at * x->dims[d] + s;
-    }
-    memcpy((char *)y->data + (size_t)o * size,
-           inside ? (const char *)x->data + (size_t)at * size : fill, size);
-    for (int d = y->rank - 1; d >= 0 && ++index[d] == y->dims[d]; --d) index[d] = 0;
-  }
+  mrt_strided_copy(&c->par, size, y->rank, y->dims, y->data, to,
+                   (const char *)x->data + offset * (int64_t)size, from);
   mrt_tensor_retain_strings(y);
   return NULL;
 }
@@ -525,11 +323,6 @@ static const mrt_op_version concat_v[] = {{1, concat_up1}, {4}, {11}, {13}, {0}}
 static const mrt_op_version split_v[] = {{1, split_up}, {2, split_up}, {11, split_up},
                                          {13},          {18},          {0}};
 static const mrt_op_version slice_v[] = {{1, slice_up1}, {10}, {11}, {13}, {0}};
-static const mrt_op_version gather_v[] = {{1}, {11}, {13}, {0}};
-static const mrt_op_version gathernd_v[] = {{11}, {12}, {13}, {0}};
-static const mrt_op_version where_v[] = {{9}, {16}, {0}};
-static const mrt_op_version pad_v[] = {{1, pad_up}, {2, pad_up}, {11}, {13}, {18}, {19},
-                                       {21},        {23},        {24}, {25}, {0}};
 static const mrt_op_version range_v[] = {{11}, {27}, {0}};
 #define ANY .domain = "", .types = "T=" MRT_T_ANY ";I=int32,int64"
 MRT_OP(Transpose) = {ANY,
@@ -567,42 +360,6 @@ MRT_OP(Slice) = {ANY,
                  .versions = slice_v,
                  .infer = slice_infer,
                  .run = slice_run};
-MRT_OP(Gather) = {ANY,
-                  .name = "Gather",
-                  .doc = "slices at indices",
-                  .in = "data:T, indices:I",
-                  .out = "output:T",
-                  .attrs = "axis:int=0",
-                  .versions = gather_v,
-                  .flags = MRT_OP_BYTES,
-                  .infer = gather_infer,
-                  .run = gather_run};
-MRT_OP(GatherND) = {ANY,
-                    .name = "GatherND",
-                    .doc = "slices at index tuples",
-                    .in = "data:T, indices:int64",
-                    .out = "output:T",
-                    .attrs = "batch_dims:int=0",
-                    .versions = gathernd_v,
-                    .infer = gathernd_infer,
-                    .run = gathernd_run};
-MRT_OP(Where) = {ANY,
-                 .name = "Where",
-                 .doc = "condition ? x : y",
-                 .in = "condition:bool, X:T, Y:T",
-                 .out = "output:T",
-                 .versions = where_v,
-                 .infer = where_infer,
-                 .run = where_run};
-MRT_OP(Pad) = {ANY,
-               .name = "Pad",
-               .doc = "adds (or cuts) borders",
-               .in = "data:T, pads:int64, constant_value:T?, axes:I?",
-               .out = "output:T",
-               .attrs = "mode:string=constant",
-               .versions = pad_v,
-               .infer = pad_infer,
-               .run = pad_run};
 MRT_OP(Range) = {.domain = "",
                  .types = "T=float,double,int16,int32,int64,float16,bfloat16",
                  .name = "Range",

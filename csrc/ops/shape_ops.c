@@ -1,6 +1,7 @@
 /* Operators about shapes: Shape, Size, Reshape, Flatten, Squeeze, Unsqueeze, Identity, Constant,
  * ConstantOfShape, Expand. The contents of shape tensors are followed symbolically. */
 #include "ops/common.h"
+#include "tensor/strided.h"
 
 static mrt_status *copy_run(mrt_kctx *c) {
   const mrt_tensor *x = mrt_in(c, 0);
@@ -291,20 +292,21 @@ static mrt_status *expand_infer(mrt_infer *c) {
 static mrt_status *expand_run(mrt_kctx *c) {
   const mrt_tensor *x = mrt_in(c, 0);
   mrt_tensor *y = mrt_out(c, 0);
+  int64_t from[MRT_MAX_RANK], to[MRT_MAX_RANK], step = 1;
+  size_t size;
   if (!y) return NULL;
-  mrt_tensor v = *x;
-  int64_t step = 1;
+  MRT_TRY(mrt_elem_size(c, x, &size));
   for (int i = y->rank - 1; i >= 0; --i) {
     int k = i - (y->rank - x->rank);
     int64_t d = k < 0 ? 1 : x->dims[k];
     if (d != 1 && d != y->dims[i]) return MRT_ERR(MRT_INVALID_ARGUMENT, "invalid expand shape");
-    v.strides[i] = d == 1 ? 0 : step;
-    v.dims[i] = y->dims[i];
+    from[i] = d == 1 ? 0 : step;
     step *= d;
   }
-  v.rank = y->rank;
-  v.strided = true;
-  return mrt_tensor_copy_into(y, &v);
+  mrt_contiguous_strides(y->rank, y->dims, to);
+  mrt_strided_copy(&c->par, size, y->rank, y->dims, y->data, to, x->data, from);
+  mrt_tensor_retain_strings(y);
+  return NULL;
 }
 
 static const mrt_op_version shape_v[] = {{1}, {13}, {15}, {19}, {21}, {23}, {24}, {25}, {0}};

@@ -88,6 +88,7 @@ static mrt_status *split_one(const splitter *p, const mrt_string *x, mrt_string 
   size_t n = mrt_string_len(x), at = 0, b, e;
   const char *s = mrt_string_bytes(x);
   *count = 0;
+  if (!n) return NULL; /* as ONNX Runtime: no piece, where Python's split gives one empty one */
   while (next_piece(s, n, p->by, p->nb, p->max < 0 ? -1 : p->max - *count, &at, &b, &e)) {
     if (out) MRT_TRY(mrt_string_create(NULL, s + b, e - b, &out[*count]));
     ++*count;

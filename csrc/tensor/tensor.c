@@ -1,5 +1,5 @@
 /* Tensors: creation, views, copies. */
-#include "tensor/tensor.h"
+#include "tensor/strided.h"
 
 #include <string.h>
 
@@ -139,23 +139,6 @@ void mrt_tensor_init_view(mrt_tensor *t, mrt_dtype dtype, int rank, const int64_
   t->alloc = NULL;
 }
 
-/* Element-wise copy between strided tensors by element size; sub-byte types are contiguous only. */
-typedef struct copy_ctx {
-  char *dst;
-  const char *src;
-  size_t size;
-  const mrt_bcast *b;
-} copy_ctx;
-
-static void copy_row(void *arg, const int64_t *offsets, int64_t out, int64_t n) {
-  const copy_ctx *c = arg;
-  int64_t ss = c->b->strides[0][c->b->rank - 1], ds = c->b->strides[1][c->b->rank - 1];
-  (void)out;
-  for (int64_t i = 0; i < n; ++i)
-    memcpy(c->dst + (size_t)(offsets[1] + i * ds) * c->size,
-           c->src + (offsets[0] + i * ss) * (int64_t)c->size, c->size);
-}
-
 mrt_status *mrt_tensor_copy_into(mrt_tensor *dst, const mrt_tensor *src) {
   if (dst->dtype != src->dtype || !mrt_shape_equal(dst->rank, dst->dims, src->rank, src->dims)) {
     char a[160], b[160];
@@ -166,17 +149,19 @@ mrt_status *mrt_tensor_copy_into(mrt_tensor *dst, const mrt_tensor *src) {
   }
   if (!mrt_device_is_host(src->device) || !mrt_device_is_host(dst->device))
     return MRT_ERR(MRT_FAIL, "copy of device memory without its provider");
+  if (dst->dtype == MRT_STRING && dst->strided)
+    return MRT_ERR(MRT_NOT_IMPLEMENTED, "copy of strings into a strided tensor");
   if (dst->dtype == MRT_STRING) free_strings(dst);
   if (!src->strided && !dst->strided) {
     if (src->bytes) memcpy(dst->data, src->data, src->bytes);
   } else {
     int bits = mrt_dtype_bits((mrt_dtype)src->dtype);
     if (bits < 8) return MRT_ERR(MRT_NOT_IMPLEMENTED, "strided tensors of sub-byte elements");
-    const mrt_tensor *both[2] = {src, dst};
-    mrt_bcast b;
-    MRT_TRY(mrt_bcast_init(&b, 2, both, dst->rank, dst->dims));
-    copy_ctx c = {dst->data, src->data, (size_t)bits / 8, &b};
-    if (mrt_tensor_count(dst)) mrt_bcast_each_row(&b, copy_row, &c);
+    int64_t plain[MRT_MAX_RANK]; /* sub-byte types are contiguous only */
+    mrt_contiguous_strides(dst->rank, dst->dims, plain);
+    mrt_strided_copy(NULL, (size_t)bits / 8, dst->rank, dst->dims, dst->data,
+                     dst->strided ? dst->strides : plain, src->data,
+                     src->strided ? src->strides : plain);
   }
   if (dst->dtype == MRT_STRING) mrt_tensor_retain_strings(dst);
   return NULL;
