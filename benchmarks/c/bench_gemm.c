@@ -1,4 +1,5 @@
-/* float32 GEMM beside the FMA peak. Arguments: threads (default 1), then optionally m n k. */
+/* float32 GEMM beside the FMA peak. Arguments: threads (default 1), precision (0 highest, 1 high, 2
+ * medium), then optionally m n k. */
 #include "bench.h"
 
 #include "provider/cpu/gemm/gemm.h"
@@ -13,6 +14,8 @@ static void run(void *arg) {
   mrt_gemm_run(&j->par, &j->g, j->scratch);
 }
 
+static mrt_precision precision;
+
 static void shape(int threads, int64_t m, int64_t n, int64_t k, mrt_ew_op act) {
   job j = {.par = {.threads = threads}};
   float *a = bench_floats((size_t)(m * k)), *b = bench_floats((size_t)(n * k));
@@ -20,7 +23,7 @@ static void shape(int threads, int64_t m, int64_t n, int64_t k, mrt_ew_op act) {
   float *packed = aligned_alloc(64, mrt_gemm_packed_size(n, k));
   mrt_gemm_epilogue epi = {.alpha = 1.0f, .bias = bias, .act = {.op = act}};
   mrt_gemm_pack_b(&j.par, b, n, false, k, n, packed);
-  j.g = (mrt_gemm){m, n, k, a, k, false, packed, c, n, &epi};
+  j.g = (mrt_gemm){m, n, k, a, k, false, packed, c, n, &epi, precision};
   j.scratch = aligned_alloc(64, mrt_gemm_scratch_size(&j.par, m, n, k, false) / 64 * 64 + 64);
   mrt_threads_run_begin(&j.par);
   const bench_result r = bench_run(run, &j, 0.15, 0);
@@ -34,8 +37,9 @@ static void shape(int threads, int64_t m, int64_t n, int64_t k, mrt_ew_op act) {
 
 int main(int argc, char **argv) {
   const int threads = argc > 1 ? atoi(argv[1]) : 1;
-  if (argc > 4) {
-    shape(threads, atoll(argv[2]), atoll(argv[3]), atoll(argv[4]), MRT_EW_COPY);
+  precision = (mrt_precision)(argc > 2 ? atoi(argv[2]) : 0);
+  if (argc > 5) {
+    shape(threads, atoll(argv[3]), atoll(argv[4]), atoll(argv[5]), MRT_EW_COPY);
     return 0;
   }
   static const int64_t shapes[][3] = {

@@ -10,7 +10,8 @@
 #include <string.h>
 
 #include "base/cpu.h"
-#include "provider/cpu/gemm/gemm_kernel.h"
+#include "provider/cpu/gemm/gemm_epilogue.h"
+#include "provider/cpu/gemm/gemm_split.h"
 
 enum {
   KC_MAX = 1152,        /* k-block when A is reused; 147 KB of a panel */
@@ -105,8 +106,13 @@ size_t mrt_gemm_scratch_size(const mrt_par *par, int64_t m, int64_t n, int64_t k
   const size_t one = plan_scratch(&p, par, k);
   plan_make(&p, par, m, n, k, 2, a_trans, 1024);
   p.share_a = false;
-  const size_t many = plan_scratch(&p, par, k);
-  return one > many ? one : many;
+  size_t most = plan_scratch(&p, par, k);
+  if (one > most) most = one;
+  if (mrt_gemm_split_parts(MRT_PRECISION_MEDIUM, m, n, k)) {
+    const size_t split = mrt_gemm_split_scratch(par, m, n, k, a_trans);
+    if (split > most) most = split;
+  }
+  return most;
 }
 
 /* ---- packing ------------------------------------------------------------------------------------
@@ -165,8 +171,7 @@ typedef struct gemm_job {
   mrt_gemm_batch batch;
   mrt_gemm_epilogue epi;
   mrt_ew_fn act; /* NULL when none or done in registers */
-  float lo, hi;
-  int flags;
+  mrt_tile tile; /* constants of the epilogue */
   float *scratch;
   int64_t worker_floats;
   int64_t pack_chunks;
@@ -217,12 +222,6 @@ static int64_t fill_blocks(const gemm_plan *p, int64_t kn, mrt_kblock *blocks) {
   return n;
 }
 
-/* Applies a transcendental activation to the tile just stored, still in L1. */
-static void activate(const gemm_job *j, const mrt_tile *t, int64_t rows) {
-  for (int64_t r = 0; r < rows; ++r)
-    j->act(t->c + r * t->c_row, t->c + r * t->c_row, NULL, NULL, j->epi.act.p, t->cols);
-}
-
 typedef struct gemm_block { /* one row block x k-block of one product */
   const float *a;           /* first row tile; packed or in place */
   const float *b;
@@ -236,7 +235,7 @@ typedef struct gemm_block { /* one row block x k-block of one product */
 static void run_block(const gemm_job *j, const gemm_block *k, mrt_tile *t) {
   const mrt_gemm_kernels *kern = j->p.kern;
   const mrt_gemm *g = &j->g;
-  t->flags = (k->k0 > 0 ? MRT_TILE_LOAD : 0) | (k->last ? j->flags | MRT_TILE_FINAL : 0);
+  t->flags = (k->k0 > 0 ? MRT_TILE_LOAD : 0) | (k->last ? j->tile.flags | MRT_TILE_FINAL : 0);
   const int64_t n1 = min_i64(k->p1 * MRT_GEMM_PANEL, g->n);
   for (int64_t n = k->p0 * MRT_GEMM_PANEL; n < n1; n += kern->nr) {
     t->cols = (int)min_i64(kern->nr, g->n - n);
@@ -251,7 +250,7 @@ static void run_block(const gemm_job *j, const gemm_block *k, mrt_tile *t) {
       t->row_bias = j->epi.row_bias ? j->epi.row_bias + r0 : NULL;
       t->residual = k->residual ? k->residual + r0 * t->r_row + n : NULL;
       fns[rows](t);
-      if (j->act && k->last) activate(j, t, rows);
+      if (j->act && k->last) mrt_gemm_activate(j->act, &j->epi.act, t, rows);
     }
   }
 }
@@ -268,10 +267,10 @@ static void run_range(const gemm_job *j, int64_t item, int64_t t0, int64_t t1, i
                 .c_col16 = 16,
                 .r_row = j->epi.residual_ld,
                 .r_col16 = 16,
-                .alpha = j->epi.alpha,
-                .beta = j->epi.beta,
-                .lo = j->lo,
-                .hi = j->hi};
+                .alpha = j->tile.alpha,
+                .beta = j->tile.beta,
+                .lo = j->tile.lo,
+                .hi = j->tile.hi};
   const float *a = g->a + item * j->batch.a;
   gemm_block k = {.b = g->b + item * j->batch.b, .c = g->c + item * j->batch.c, .p0 = p0, .p1 = p1};
   if (j->epi.residual) k.residual = j->epi.residual + item * j->batch.residual;
@@ -327,25 +326,19 @@ static void batch_chunk(void *arg, int64_t chunk, int worker) {
     run_range(b->job, i, 0, p->tiles, 0, p->panels, worker);
 }
 
-static void epilogue_set(gemm_job *j) {
-  j->epi = j->g.epi ? *j->g.epi : MRT_GEMM_EPILOGUE_NONE;
-  const mrt_act *act = &j->epi.act;
-  if (act->op == MRT_EW_RELU || act->op == MRT_EW_CLIP) {
-    j->flags = MRT_TILE_CLIP;
-    j->lo = act->op == MRT_EW_RELU ? 0.0f : act->p[0];
-    j->hi = act->op == MRT_EW_RELU ? __builtin_inff() : act->p[1];
-  } else if (act->op != MRT_EW_COPY) {
-    j->act = mrt_ew_find(act->op);
-  }
-}
-
 void mrt_gemm_run_batch(const mrt_par *par, const mrt_gemm *g, const mrt_gemm_batch *batch,
                         void *scratch) {
   if (g->m <= 0 || g->n <= 0 || batch->batch <= 0) return;
+  const int parts = mrt_gemm_split_parts(g->precision, g->m, g->n, g->k);
+  if (parts) {
+    mrt_gemm_split_run(mrt_split_kernels_get(), parts, par, g, batch, scratch);
+    return;
+  }
   gemm_job j = {.g = *g, .batch = *batch, .scratch = scratch};
   plan_make(&j.p, par, g->m, g->n, g->k, batch->batch, g->a_trans, g->lda);
   if (g->k <= 0) j.p.pack_a = j.p.share_a = false;
-  epilogue_set(&j);
+  j.epi = g->epi ? *g->epi : MRT_GEMM_EPILOGUE_NONE;
+  j.act = mrt_gemm_epilogue_tile(&j.epi, &j.tile);
   const int64_t each = j.p.parts_m * j.p.parts_n;
   if (j.p.share_a) {
     j.pack_chunks = mrt_par_chunks(j.p.tiles, (double)g->m * (double)g->k * 0.15);

@@ -26,6 +26,16 @@ typedef struct mrt_gemm_epilogue {
 } mrt_gemm_epilogue;
 #define MRT_GEMM_EPILOGUE_NONE ((mrt_gemm_epilogue){.alpha = 1.0f})
 
+/* What a product of float32 promises (PyTorch's words for float32 matmul precision). Error of an
+ * element as max |e| / sum |a b|: HIGHEST not above that of a float32 loop of fused multiply-adds;
+ * HIGH 3 to 6 times it; MEDIUM that of bf16 inputs. Infinities, NaN and overflow are those of
+ * float32 arithmetic in all of them. */
+typedef enum mrt_precision {
+  MRT_PRECISION_HIGHEST = 0,
+  MRT_PRECISION_HIGH,
+  MRT_PRECISION_MEDIUM
+} mrt_precision;
+
 /* One matrix A or C. Row-major with ld elements from row to row. a_trans: A is stored [k, m], ld
  * from one k to the next. */
 typedef struct mrt_gemm {
@@ -37,6 +47,7 @@ typedef struct mrt_gemm {
   float *c;
   int64_t ldc;
   const mrt_gemm_epilogue *epi; /* NULL: none */
+  mrt_precision precision;      /* the least that is promised; the fastest way is taken */
 } mrt_gemm;
 
 /* Bytes of packed B (64-byte aligned memory). */
@@ -48,7 +59,7 @@ void mrt_gemm_pack_b(const mrt_par *par, const float *b, int64_t ldb, bool trans
                      int64_t n, float *dst);
 
 /* Scratch of mrt_gemm_run / mrt_gemm_run_batch (64-byte aligned; contents do not matter; may be 0
- * bytes and NULL). Depends on the shape and the number of workers. */
+ * bytes and NULL). Depends on the shape and the number of workers; enough for every precision. */
 size_t mrt_gemm_scratch_size(const mrt_par *par, int64_t m, int64_t n, int64_t k, bool a_trans);
 
 /* Computes one product. C must not overlap A or B; C may be the residual. No alignment needed

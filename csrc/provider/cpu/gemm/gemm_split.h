@@ -1,0 +1,78 @@
+/* float32 products out of bf16 tile products. A float is split into 1, 2 or 3 bf16 parts (each the
+ * nearest bf16 of what is left; ties go away from zero but for the last part, where they go to
+ * even), and of the products of parts the largest 1, 3 or 6 are summed in
+ * float32 tiles:
+ *   parts 1   bf16 accuracy                                          (precision "medium")
+ *   parts 2   hi*lo + lo*hi + hi*hi: a few times a float loop's error (precision "high")
+ *   parts 3   six products: below a float loop's error                (precision "highest")
+ *
+ * The steps, so that convolution and others can drive them with their own loops:
+ *   split_a     a strip of up to 32 rows, read through row pointers and a table of k-blocks
+ *   split_b     a range of k of a panel of 32 columns (from mrt_gemm_pack_b)
+ *   multiply    strip x panel range into a 32 x 32 block of float sums, optionally added to it
+ *   suspicious  the block holds something that tiles may have got wrong: recompute it by FMA
+ *   finish      epilogue, from the block to C
+ * multiply runs between begin and end (tile configuration, per thread and stretch of work).
+ *
+ * Range: parts of numbers beyond bf16's become infinite or NaN and show up in the sums, as do
+ * infinities and NaN of the inputs; tiles flush denormals, so sums below 2^-90 are suspicious too.
+ * A suspicious block is computed again in float32 arithmetic, which gives what that gives. */
+#ifndef MRT_PROVIDER_CPU_GEMM_SPLIT_H
+#define MRT_PROVIDER_CPU_GEMM_SPLIT_H
+
+#include "provider/cpu/gemm/gemm.h"
+#include "provider/cpu/gemm/gemm_kernel.h"
+
+enum {
+  MRT_STRIP = 32,                /* rows of a strip, columns of a panel */
+  MRT_SPLIT_GROUP = 32,          /* k per group: one tile of A is 16 rows x 32 k */
+  MRT_SPLIT_GROUP_PART = 2 * 512 /* bf16 numbers of one part of one group (two tiles) */
+};
+
+/* Rows of A: element k of row r lies at row[r] + blocks[j].off + (k within block j). */
+typedef struct mrt_split_rows {
+  const float *row[MRT_STRIP];
+  int rows; /* 1 .. 32 */
+  const mrt_kblock *blocks;
+  int64_t n_blocks;
+} mrt_split_rows;
+
+typedef struct mrt_split_kernels {
+  const char *name;
+  /* dst: [groups][parts][2][16 rows][16][2]; groups = ceil(sum of len / 32); k and k + 16 of a
+   * group stand side by side. Rows and k beyond the end become zero (the second tile only if
+   * rows > 16). */
+  void (*split_a)(const mrt_split_rows *src, int parts, uint16_t *dst);
+  /* panel: [k][32] floats. dst: [groups][parts][2][16][16 columns][2]: row i holds k = i and
+   * i + 16; the second tile only if cols > 16. */
+  void (*split_b)(const float *panel, int64_t k, int cols, int parts, uint16_t *dst);
+  /* acc: [32][32]; with load it is added to. */
+  void (*multiply)(const uint16_t *a, const uint16_t *b, int64_t groups, int parts, int rows,
+                   int cols, bool load, float *acc);
+  bool (*suspicious)(const float *acc, int rows, int cols);
+  /* t: c, bias, residual ... as for a tile of `rows` x t->cols; a and b are not used. Flags: FINAL
+   * is implied, CLIP honoured. */
+  void (*finish)(const float *acc, int rows, const mrt_tile *t);
+  void (*begin)(void);
+  void (*end)(void);
+} mrt_split_kernels;
+
+#define MRT_KERNEL(isa, symbol) extern const mrt_split_kernels symbol;
+#include "provider/cpu/gemm/gemm_split.def"
+#undef MRT_KERNEL
+
+/* The tile kernels of this machine, NULL if it has none that pay. */
+const mrt_split_kernels *mrt_split_kernels_get(void);
+
+/* How many parts a product of this shape should use (0: plain FMA): the fastest way that keeps the
+ * precision's promise. A function of the shape and the machine, not of the number of threads. */
+int mrt_gemm_split_parts(mrt_precision precision, int64_t m, int64_t n, int64_t k);
+
+/* Bytes of scratch for one product or a batch, for the most parts that the machine would choose. */
+size_t mrt_gemm_split_scratch(const mrt_par *par, int64_t m, int64_t n, int64_t k, bool a_trans);
+
+/* mrt_gemm_run_batch with given kernels and parts (1 .. 3). */
+void mrt_gemm_split_run(const mrt_split_kernels *kern, int parts, const mrt_par *par,
+                        const mrt_gemm *g, const mrt_gemm_batch *batch, void *scratch);
+
+#endif

@@ -1,0 +1,118 @@
+/* The tile loops of gemm_split.h, on the macros of amx/tile.h: included by the kernels for real
+ * tiles and by their model. Tiles 0-3 hold the 32 x 32 block, 4-5 rows of A, 6-7 columns of B. */
+#include "provider/cpu/amx/tile.h"
+#include "provider/cpu/gemm/gemm_split.h"
+
+#undef INLINE
+#define INLINE static inline __attribute__((always_inline))
+/* Products of one part of A with one part of B. Loads stand as late as possible: each hides behind
+ * the products before it. NEXT_AB loads both, NEXT_A and NEXT_B keep the other. */
+#define A_PART(p, half) (a + (p)*1024 + (half)*512)
+#define B_PART(p, half) (b + (p)*1024 + (half)*512)
+#define PRODUCTS(load_a, pa, load_b, pb)              \
+  do {                                                \
+    if (load_a) MRT_AMX_LOAD(4, A_PART(pa, 0), 64);   \
+    if (load_b) MRT_AMX_LOAD(6, B_PART(pb, 0), 64);   \
+    MRT_AMX_BF16(0, 4, 6);                            \
+    if (two_cols) {                                   \
+      if (load_b) MRT_AMX_LOAD(7, B_PART(pb, 1), 64); \
+      MRT_AMX_BF16(1, 4, 7);                          \
+    }                                                 \
+    if (two_rows) {                                   \
+      if (load_a) MRT_AMX_LOAD(5, A_PART(pa, 1), 64); \
+      MRT_AMX_BF16(2, 5, 6);                          \
+      if (two_cols) MRT_AMX_BF16(3, 5, 7);            \
+    }                                                 \
+  } while (0)
+#define NEXT_AB(pa, pb) PRODUCTS(true, pa, true, pb)
+#define NEXT_A(pa)      PRODUCTS(true, pa, false, 0)
+#define NEXT_B(pb)      PRODUCTS(false, 0, true, pb)
+
+INLINE void block(const uint16_t *a, const uint16_t *b, int64_t groups, const int parts,
+                  const bool two_rows, const bool two_cols, bool load, float *acc) {
+  if (load) {
+    MRT_AMX_LOAD(0, acc, 128);
+    if (two_cols) MRT_AMX_LOAD(1, acc + 16, 128);
+    if (two_rows) MRT_AMX_LOAD(2, acc + 512, 128);
+    if (two_rows && two_cols) MRT_AMX_LOAD(3, acc + 528, 128);
+  } else {
+    MRT_AMX_ZERO(0);
+    MRT_AMX_ZERO(1);
+    MRT_AMX_ZERO(2);
+    MRT_AMX_ZERO(3);
+  }
+  for (int64_t g = 0; g < groups; ++g, a += parts * 1024, b += parts * 1024) {
+    if (parts == 1) {
+      NEXT_AB(0, 0);
+    } else if (parts == 2) {
+      NEXT_AB(0, 1);
+      NEXT_B(0);
+      NEXT_A(1);
+    } else {
+      NEXT_AB(0, 2);
+      NEXT_B(1);
+      NEXT_A(1);
+      NEXT_B(0);
+      NEXT_A(2);
+      NEXT_A(0);
+    }
+  }
+  MRT_AMX_STORE(0, acc, 128);
+  if (two_cols) MRT_AMX_STORE(1, acc + 16, 128);
+  if (two_rows) MRT_AMX_STORE(2, acc + 512, 128);
+  if (two_rows && two_cols) MRT_AMX_STORE(3, acc + 528, 128);
+}
+
+#define CASE(parts, rows, cols)                                  \
+  case parts * 4 + rows * 2 + cols:                              \
+    block(a, b, groups, parts, rows != 0, cols != 0, load, acc); \
+    break
+static void multiply(const uint16_t *a, const uint16_t *b, int64_t groups, int parts, int rows,
+                     int cols, bool load, float *acc) {
+  switch (parts * 4 + (rows > 16) * 2 + (cols > 16)) {
+    CASE(1, 0, 0);
+    CASE(1, 0, 1);
+    CASE(1, 1, 0);
+    CASE(1, 1, 1);
+    CASE(2, 0, 0);
+    CASE(2, 0, 1);
+    CASE(2, 1, 0);
+    CASE(2, 1, 1);
+    CASE(3, 0, 0);
+    CASE(3, 0, 1);
+    CASE(3, 1, 0);
+    CASE(3, 1, 1);
+  }
+}
+
+static void begin(void) { MRT_AMX_BEGIN(); }
+static void end(void) { MRT_AMX_END(); }
+
+/* Walks the k-blocks of a strip in groups of 32: where the group's two halves of 16 lie, if they
+ * are whole, or how to gather it. */
+typedef struct group_cursor {
+  const mrt_kblock *blocks;
+  int64_t n_blocks, block, pos; /* pos: within the block */
+} group_cursor;
+
+/* The next 16 k. *off: floats from the row; returns how many of them are there in one piece at
+ * *off, 16 in the common case; 0 at the end. The caller goes on from where that piece ends. */
+INLINE int cursor_piece(group_cursor *c, int want, int64_t *off) {
+  while (c->block < c->n_blocks && c->pos >= c->blocks[c->block].len) {
+    ++c->block;
+    c->pos = 0;
+  }
+  if (c->block >= c->n_blocks) return 0;
+  const mrt_kblock *b = &c->blocks[c->block];
+  const int64_t left = b->len - c->pos;
+  const int n = left < want ? (int)left : want;
+  *off = b->off + c->pos;
+  c->pos += n;
+  return n;
+}
+
+INLINE int64_t groups_of(const mrt_kblock *blocks, int64_t n) {
+  int64_t k = 0;
+  for (int64_t i = 0; i < n; ++i) k += blocks[i].len;
+  return (k + 31) / 32;
+}

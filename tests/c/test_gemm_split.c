@@ -1,0 +1,327 @@
+/* Split products (gemm_split.h): tile kernels of this machine against their model bit for bit,
+ * whole products against double with the error that each number of parts promises, non-finite and
+ * out-of-range values, and equal bits for any number of threads. */
+#include <float.h>
+
+#include "kernels.h"
+#include "provider/cpu/gemm/gemm_split.h"
+
+typedef struct entry {
+  uint32_t isa;
+  const mrt_split_kernels *kern;
+} entry;
+static const entry entries[] = {
+#define MRT_KERNEL(isa, symbol) {MRT_ISA_##isa, &symbol},
+#include "provider/cpu/gemm/gemm_split.def"
+#undef MRT_KERNEL
+};
+
+static float wide_float(void) { /* many magnitudes, now and then something special */
+  static const float special[] = {INFINITY, -INFINITY, NAN, 3.4e38f, 1e-40f, -0.0f, 0x1p-120f};
+  const uint32_t r = rng();
+  if (r % 97 == 0) return special[r / 97 % 7];
+  return ldexpf(rng_float(), (int)(r >> 8) % 40 - 20);
+}
+
+/* NaN may carry any sign and payload. */
+static int same_bits(const float *a, const float *b, int n) {
+  for (int i = 0; i < n; ++i)
+    if (!(isnan(a[i]) && isnan(b[i])) && memcmp(a + i, b + i, 4) != 0) return 0;
+  return 1;
+}
+static int same_halves(const uint16_t *a, const uint16_t *b, int64_t n) {
+  for (int64_t i = 0; i < n; ++i)
+    if (a[i] != b[i] && !((a[i] & 0x7fff) > 0x7f80 && (b[i] & 0x7fff) > 0x7f80)) return 0;
+  return 1;
+}
+
+/* Both kernels' steps on the same data. */
+static void check_steps(const mrt_split_kernels *kern, int rows, int cols, int64_t k, int parts,
+                        int blocking) {
+  enum { LD = 300 };
+  const mrt_split_kernels *model = &mrt_gemm_split_model;
+  const int64_t groups = (k + 31) / 32, halves = groups * parts * MRT_SPLIT_GROUP_PART;
+  guarded ga, gp, gs[2], gb[2], gc[2];
+  float *a = guarded_floats(&ga, 31 * LD + k + 8, 4), *panel = guarded_floats(&gp, k * 32, 0);
+  for (int64_t i = 0; i < 31 * LD + k + 8; ++i) a[i] = wide_float();
+  for (int64_t i = 0; i < k * 32; ++i) panel[i] = i % 32 < cols ? wide_float() : 0;
+  mrt_kblock blocks[300];
+  mrt_split_rows src = {.rows = rows, .blocks = blocks};
+  for (int64_t at = 0; at < k; ++src.n_blocks) { /* whole, by 16, or ragged */
+    const int64_t len = blocking == 0 ? k : blocking == 1 ? 16 : 1 + rng_below(20);
+    blocks[src.n_blocks] = (mrt_kblock){(int32_t)at, (int32_t)(len < k - at ? len : k - at)};
+    at += len;
+  }
+  for (int r = 0; r < rows; ++r) src.row[r] = a + r * LD;
+  for (int i = 0; i < 2; ++i) {
+    gs[i] = guarded_new((size_t)halves * 2, 0), gb[i] = guarded_new((size_t)halves * 2, 0);
+    gc[i] = guarded_new(4096, 0);
+    memset(gs[i].data, 0, (size_t)halves * 2), memset(gb[i].data, 0, (size_t)halves * 2);
+    memset(gc[i].data, 0, 4096);
+    const mrt_split_kernels *q = i ? model : kern;
+    q->split_a(&src, parts, (uint16_t *)gs[i].data);
+    q->split_b(panel, k, cols, parts, (uint16_t *)gb[i].data);
+    q->begin();
+    q->multiply((uint16_t *)gs[i].data, (uint16_t *)gb[i].data, groups, parts, rows, cols, false,
+                (float *)gc[i].data);
+    q->multiply((uint16_t *)gs[i].data, (uint16_t *)gb[i].data, 1, parts, rows, cols, true,
+                (float *)gc[i].data);
+    q->end();
+  }
+  CHECK(same_halves((uint16_t *)gs[0].data, (uint16_t *)gs[1].data, halves));
+  CHECK(same_halves((uint16_t *)gb[0].data, (uint16_t *)gb[1].data, halves));
+  CHECK(same_bits((float *)gc[0].data, (float *)gc[1].data, 1024));
+  CHECK(kern->suspicious((float *)gc[0].data, rows, cols) ==
+        model->suspicious((float *)gc[1].data, rows, cols));
+  for (int i = 0; i < 2; ++i)
+    CHECK(guarded_done(&gs[i]) && guarded_done(&gb[i]) && guarded_done(&gc[i]));
+  CHECK(guarded_done(&ga) && guarded_done(&gp));
+}
+
+/* One suspicious element in an otherwise good block. */
+static void check_suspicious(const mrt_split_kernels *kern) {
+  static const struct {
+    float x;
+    bool bad;
+  } cases[] = {{0, false},        {-0.0f, false},    {1, false},         {INFINITY, true},
+               {-INFINITY, true}, {NAN, true},       {FLT_MAX, false},   {0x1p-91f, true},
+               {-0x1p-91f, true}, {0x1p-90f, false}, {-0x1p-90f, false}, {1e-44f, true}};
+  float acc[1024];
+  for (int rows = 1; rows <= 32; rows += 5)
+    for (int cols = 1; cols <= 32; cols += 3)
+      for (size_t c = 0; c < sizeof cases / sizeof *cases; ++c) {
+        for (int i = 0; i < 1024; ++i) acc[i] = i / 32 < rows && i % 32 < cols ? 1.5f : NAN;
+        acc[rng_below(rows) * 32 + rng_below(cols)] = cases[c].x;
+        CHECK(kern->suspicious(acc, rows, cols) == cases[c].bad);
+      }
+}
+
+static void check_finish(const mrt_split_kernels *kern, int rows, int cols, int variant) {
+  enum { LD = 45 };
+  float acc[1024], bias[32], row_bias[32];
+  guarded gc[2], gr;
+  float *res = guarded_floats(&gr, (int64_t)(rows - 1) * LD + cols, 4);
+  for (int i = 0; i < 1024; ++i) acc[i] = rng_float();
+  for (int i = 0; i < 32; ++i) bias[i] = rng_float(), row_bias[i] = rng_float();
+  if (variant == 15) acc[0] = NAN;
+  mrt_tile t = {.c_row = LD,
+                .c_col16 = 16,
+                .r_row = LD,
+                .r_col16 = 16,
+                .alpha = 0.5f,
+                .beta = 2,
+                .lo = -0.25f,
+                .hi = 0.5f,
+                .cols = cols};
+  if (variant & 1) t.bias = bias;
+  if (variant & 2) t.row_bias = row_bias;
+  if (variant & 4) t.residual = res;
+  if (variant & 8) t.flags = MRT_TILE_CLIP;
+  for (int i = 0; i < 2; ++i) {
+    t.c = guarded_floats(&gc[i], (int64_t)(rows - 1) * LD + cols, 4);
+    for (int64_t x = 0; x < (int64_t)(rows - 1) * LD + cols; ++x) t.c[x] = 3;
+    (i ? &mrt_gemm_split_model : kern)->finish(acc, rows, &t);
+  }
+  CHECK(same_bits((float *)gc[0].data, (float *)gc[1].data, (rows - 1) * LD + cols));
+  CHECK(guarded_done(&gc[0]) && guarded_done(&gc[1]) && guarded_done(&gr));
+}
+
+typedef struct product { /* c = a b of m x n x k, with everything around it */
+  int64_t m, n, k, lda, ldc;
+  bool a_trans;
+  float *a, *b, *packed, *c, *d;
+  void *scratch;
+} product;
+
+static float fma_loop(const product *p, int64_t i, int64_t j) {
+  float s = 0;
+  for (int64_t k = 0; k < p->k; ++k)
+    s = fmaf(p->a[p->a_trans ? k * p->lda + i : i * p->lda + k], p->b[k * p->n + j], s);
+  return s;
+}
+
+/* Largest error / sum |a b| of c, and of a float loop, over finite elements. */
+static void errors(const product *p, double *worst, double *loop) {
+  *worst = *loop = 0;
+  for (int64_t i = 0; i < p->m; ++i)
+    for (int64_t j = 0; j < p->n; ++j) {
+      double x = 0, s = 1e-300;
+      for (int64_t k = 0; k < p->k; ++k) {
+        const double q =
+            (double)p->a[p->a_trans ? k * p->lda + i : i * p->lda + k] * p->b[k * p->n + j];
+        x += q, s += fabs(q);
+      }
+      const double e = fabs(p->c[i * p->ldc + j] - x) / s, f = fabs(fma_loop(p, i, j) - x) / s;
+      if (e > *worst) *worst = e;
+      if (f > *loop) *loop = f;
+    }
+}
+
+static void product_make(product *p, int64_t m, int64_t n, int64_t k, bool a_trans,
+                         float (*value)(void)) {
+  const mrt_par all = {0};
+  *p = (product){m, n, k, (a_trans ? m : k) + 3, n + 5, a_trans};
+  const int64_t na = (a_trans ? k : m) * p->lda;
+  p->a = malloc((size_t)na * 4), p->b = malloc((size_t)(n * k) * 4);
+  for (int64_t i = 0; i < na; ++i) p->a[i] = value();
+  for (int64_t i = 0; i < n * k; ++i) p->b[i] = value();
+  p->packed = aligned_alloc(64, mrt_gemm_packed_size(n, k));
+  mrt_gemm_pack_b(&all, p->b, n, false, k, n, p->packed);
+  p->c = malloc((size_t)(m * p->ldc) * 4), p->d = malloc((size_t)(m * p->ldc) * 4);
+  p->scratch = aligned_alloc(64, (mrt_gemm_split_scratch(&all, m, n, k, a_trans) + 63) / 64 * 64);
+}
+static void product_free(product *p) {
+  free(p->a), free(p->b), free(p->packed), free(p->c), free(p->d), free(p->scratch);
+}
+/* Once with all threads into c, once with one into d: the same bits. */
+static void product_run(product *p, const mrt_split_kernels *kern, int parts,
+                        const mrt_gemm_epilogue *epi) {
+  const mrt_par all = {0}, one = {.threads = 1};
+  const mrt_gemm_batch batch = {.batch = 1};
+  mrt_gemm g = {p->m, p->n, p->k, p->a, p->lda, p->a_trans, p->packed, p->c, p->ldc, epi};
+  for (int64_t i = 0; i < p->m * p->ldc; ++i) p->c[i] = p->d[i] = 9;
+  mrt_gemm_split_run(kern, parts, &all, &g, &batch, p->scratch);
+  g.c = p->d;
+  mrt_gemm_split_run(kern, parts, &one, &g, &batch, p->scratch);
+  CHECK(memcmp(p->c, p->d, (size_t)(p->m * p->ldc) * 4) == 0);
+  for (int64_t i = 0; i < p->m; ++i)
+    for (int64_t j = p->n; j < p->ldc; ++j) CHECK(p->c[i * p->ldc + j] == 9);
+}
+
+static void check_product(const mrt_split_kernels *kern, int64_t m, int64_t n, int64_t k,
+                          bool a_trans, int parts) {
+  product p;
+  double worst, loop;
+  product_make(&p, m, n, k, a_trans, rng_float);
+  product_run(&p, kern, parts, NULL);
+  errors(&p, &worst, &loop);
+  const double bound = parts == 3 ? fmax(loop, 6e-8) : parts == 2 ? 1.5e-5 : 8e-3;
+  if (worst > bound)
+    fprintf(stderr, "%s parts %d %lld x %lld x %lld: %g, a float loop %g\n", kern->name, parts,
+            (long long)m, (long long)n, (long long)k, worst, loop);
+  CHECK(worst <= bound);
+  product_free(&p);
+}
+
+/* A few special values: every element equals what float arithmetic gives. */
+static void check_special(const mrt_split_kernels *kern, int parts) {
+  product p;
+  product_make(&p, 40, 70, 100, parts == 2, rng_float);
+  float *row = p.a_trans ? p.a : p.a + 0;
+  const float values[] = {INFINITY, NAN, 3.39e38f, -INFINITY};
+  for (int v = 0; v < 4; ++v) row[p.a_trans ? 7 * p.lda + 3 * v : 3 * v * p.lda + 7] = values[v];
+  p.b[5 * 70 + 66] = INFINITY;
+  for (int64_t k = 0; k < 100; ++k) { /* a row of denormals and a row of tiny numbers */
+    p.a[p.a_trans ? k * p.lda + 38 : 38 * p.lda + k] = 1e-40f;
+    p.a[p.a_trans ? k * p.lda + 39 : 39 * p.lda + k] = 1e-33f * rng_float();
+  }
+  const mrt_par one = {.threads = 1};
+  mrt_gemm_pack_b(&one, p.b, 70, false, 100, 70, p.packed);
+  product_run(&p, kern, parts, NULL);
+  for (int64_t i = 0; i < 40; ++i)
+    for (int64_t j = 0; j < 70; ++j) {
+      const float want = fma_loop(&p, i, j), got = p.c[i * p.ldc + j];
+      if (isnan(want)) {
+        CHECK(isnan(got));
+      } else if (isinf(want) || fabsf(want) > 1e37f) {
+        CHECK(got == want || fabs((double)got / want - 1) < 1e-6);
+      } else if (i >= 38 && j != 66) {
+        double mass = 0;
+        for (int64_t k = 0; k < 100; ++k)
+          mass += fabs((double)p.a[p.a_trans ? k * p.lda + i : i * p.lda + k] * p.b[k * 70 + j]);
+        CHECK(fabs((double)got - want) <= 1e-5 * mass + 1e-44);
+      }
+    }
+  product_free(&p);
+}
+
+/* Epilogue and batch: against the plain product. */
+static void check_epilogue(const mrt_split_kernels *kern) {
+  enum { M = 37, N = 50, K = 70 };
+  product p;
+  float bias[N], row_bias[M], *res = malloc(M * N * 4), *plain = malloc(M * (N + 5) * 4);
+  product_make(&p, M, N, K, false, rng_float);
+  for (int i = 0; i < N; ++i) bias[i] = rng_float();
+  for (int i = 0; i < M; ++i) row_bias[i] = rng_float();
+  for (int i = 0; i < M * N; ++i) res[i] = rng_float();
+  product_run(&p, kern, 3, NULL);
+  memcpy(plain, p.c, M * (N + 5) * 4);
+  const mrt_gemm_epilogue e = {.alpha = 0.5f,
+                               .beta = -1.5f,
+                               .bias = bias,
+                               .row_bias = row_bias,
+                               .residual = res,
+                               .residual_ld = N,
+                               .act = {.op = MRT_EW_GELU}};
+  product_run(&p, kern, 3, &e);
+  for (int i = 0; i < M; ++i)
+    for (int j = 0; j < N; ++j) {
+      const double x =
+          0.5 * plain[i * p.ldc + j] + bias[j] + row_bias[i] - 1.5 * (double)res[i * N + j];
+      CHECK(fabs(p.c[i * p.ldc + j] - 0.5 * x * (1 + erf(x * 0.70710678118654752))) < 1e-5);
+    }
+  free(res), free(plain);
+  product_free(&p);
+}
+
+static void check_batch(const mrt_split_kernels *kern, int64_t batch) {
+  enum { M = 20, N = 33, K = 48 };
+  const mrt_par all = {0}, one = {.threads = 1};
+  const size_t each = mrt_gemm_packed_size(N, K) / 4;
+  float *a = malloc((size_t)(batch * M * K) * 4), *b = malloc((size_t)(batch * N * K) * 4),
+        *c = malloc((size_t)(batch * M * N) * 4), *d = malloc(M * N * 4);
+  float *packed = aligned_alloc(64, each * 4 * (size_t)batch);
+  for (int64_t i = 0; i < batch * M * K; ++i) a[i] = rng_float();
+  for (int64_t i = 0; i < batch * N * K; ++i) b[i] = rng_float();
+  for (int64_t i = 0; i < batch; ++i)
+    mrt_gemm_pack_b(&one, b + i * N * K, N, false, K, N, packed + (size_t)i * each);
+  void *scratch = aligned_alloc(64, (mrt_gemm_split_scratch(&all, M, N, K, false) + 63) / 64 * 64);
+  mrt_gemm g = {M, N, K, a, K, false, packed, c, N, NULL};
+  const mrt_gemm_batch many = {batch, M * K, (int64_t)each, M * N, 0}, single = {.batch = 1};
+  mrt_gemm_split_run(kern, 3, &all, &g, &many, scratch);
+  for (int64_t i = 0; i < batch; ++i) {
+    g.a = a + i * M * K, g.b = packed + (size_t)i * each, g.c = d;
+    mrt_gemm_split_run(kern, 3, &one, &g, &single, scratch);
+    CHECK(memcmp(d, c + i * M * N, M * N * 4) == 0);
+  }
+  free(a), free(b), free(c), free(d), free(packed), free(scratch);
+}
+
+static void check_kernels(const mrt_split_kernels *kern) {
+  static const int rows[] = {1, 15, 16, 17, 31, 32}, cols[] = {1, 16, 17, 32};
+  static const int64_t ks[] = {1, 15, 16, 31, 32, 33, 48, 65};
+  if (kern != &mrt_gemm_split_model)
+    for (int r = 0; r < 6; ++r)
+      for (int c = 0; c < 4; ++c)
+        for (int k = 0; k < 8; ++k)
+          check_steps(kern, rows[r], cols[c], ks[k], 1 + (r + c + k) % 3, (int)rng_below(3));
+  check_suspicious(kern);
+  for (int v = 0; v < 16; ++v)
+    for (int c = 0; c < 4; ++c) check_finish(kern, rows[v % 6], cols[c], v);
+  for (int parts = 1; parts <= 3; ++parts) {
+    check_product(kern, 33, 31, 65, false, parts);
+    check_product(kern, 17, 64, 200, true, parts);
+    check_product(kern, 70, 40, 129, false, parts);
+    check_special(kern, parts);
+  }
+  check_epilogue(kern);
+  check_batch(kern, 3);
+  check_batch(kern, 20);
+}
+
+int main(void) {
+  const uint32_t have = mrt_cpu_get()->isa;
+  for (size_t i = 0; i < sizeof entries / sizeof *entries; ++i)
+    if ((have & entries[i].isa) == entries[i].isa) check_kernels(entries[i].kern);
+  const mrt_split_kernels *best = mrt_split_kernels_get();
+  if (best) { /* too slow for the model: many slices, super-blocks and chunks */
+    check_product(best, 257, 300, 1100, false, 3);
+    check_product(best, 2100, 70, 64, false, 2);
+    check_product(best, 130, 1000, 333, true, 3);
+    check_product(best, 2081, 40, 90, true, 1);
+    for (int p = MRT_PRECISION_HIGHEST; p <= MRT_PRECISION_MEDIUM; ++p)
+      CHECK(mrt_gemm_split_parts((mrt_precision)p, 1024, 1024, 1024) == 3 - p);
+  }
+  CHECK(mrt_gemm_split_parts(MRT_PRECISION_MEDIUM, 4, 1024, 1024) == 0);
+  return CHECK_DONE();
+}
