@@ -8,7 +8,7 @@ import os
 from typing import Any
 
 from . import _core
-from ._config import EFFECTIVE, HINT, REFUSED, RUN_KEYS, SESSION_KEYS, Option, check_key
+from ._config import EFFECTIVE, HINT, RUN_KEYS, SESSION_KEYS, Option, check_key
 from ._errors import make
 from ._values import OrtValue
 

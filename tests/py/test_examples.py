@@ -116,3 +116,25 @@ def test_file_type_reads_files(tmp_path: Path) -> None:
     script = tmp_path / "x"
     script.write_text('#!/bin/sh\nset -e\nfor f in *.txt; do\n  echo "$f"\n  cat "$f"\ndone\n')
     assert " shell " in run_example("file_type.py", str(script))
+
+
+def test_io_binding_computes_the_same() -> None:
+    """With and without binding, and the made talks are found."""
+    output = run_example("io_binding.py")
+    assert "same probabilities: True" in output
+    assert "talks made: 2, found: 2" in output
+
+
+def test_dlpack_feeds_and_results() -> None:
+    """Every made file is told, and nothing was copied."""
+    lines = run_example("dlpack.py").splitlines()
+    rows = [line.split() for line in lines[:8]]
+    assert all(name == label for name, label in rows), lines
+    assert "read in place: True" in lines and "result in place: True" in lines
+
+
+def test_threads_share_a_session() -> None:
+    """Threads, callbacks and termination."""
+    output = run_example("threads.py", "--requests", "16")
+    assert "same bits: True" in output and "by callback: True" in output
+    assert "stopped: Exiting due to terminate flag" in output
