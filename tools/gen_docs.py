@@ -51,7 +51,7 @@ def case_counts() -> dict[tuple[str, str], Counter[bool]]:
     functions) count for each kind that they hold.
     """
     sys.path.insert(0, str(ROOT / "tests" / "py"))
-    from onnx_cases import find_cases
+    from onnx_cases import find_cases  # type: ignore[import-not-found]
 
     outcomes = case_outcomes()
     counts: dict[tuple[str, str], Counter[bool]] = defaultdict(Counter)

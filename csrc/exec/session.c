@@ -402,6 +402,7 @@ uint64_t mrt_session_profiling_start_ns(const mrt_session *s) {
   return s->trace ? mrt_trace_start_ns(s->trace) : 0;
 }
 int64_t mrt_session_plan_evals(const mrt_session *s) { return atomic_load(&s->plan->n_evals); }
+int64_t mrt_session_plan_eval_ns(const mrt_session *s) { return atomic_load(&s->plan->eval_ns); }
 
 mrt_status *mrt_session_end_profiling(mrt_session *s, const char **out_path) {
   *out_path = "";

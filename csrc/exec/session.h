@@ -95,6 +95,7 @@ mrt_status *mrt_session_run(mrt_session *s, const mrt_run_options *options, int 
 mrt_status *mrt_session_end_profiling(mrt_session *s, const char **out_path) MRT_MUST_CHECK;
 uint64_t mrt_session_profiling_start_ns(const mrt_session *s);
 int64_t mrt_session_plan_evals(const mrt_session *s);
+int64_t mrt_session_plan_eval_ns(const mrt_session *s); /* time spent in them */
 /* The optimized graph as text (ir/text.h): fused operators, layouts' reorders and copies included.
  */
 mrt_status *mrt_session_print(const mrt_session *s, int64_t max_elems, mrt_str *out) MRT_MUST_CHECK;

@@ -190,7 +190,9 @@ mrt_status *mrt_plan_eval(mrt_plan *plan, int segment, const int64_t *values, mr
   for (int k = 0; k < plan->n_key_symbols; ++k) e->key[k] = values[plan->symbols[k]];
   atomic_store(&e->refs, 1);
   atomic_fetch_add(&plan->n_evals, 1);
+  uint64_t begin = mrt_now_ns();
   mrt_status *st = evaluate(plan, segment, values, e);
+  atomic_fetch_add(&plan->eval_ns, (long long)(mrt_now_ns() - begin));
   if (st) {
     mrt_mem_free(plan->alloc, e);
     return st;

@@ -113,6 +113,7 @@ struct mrt_plan {
   void *frames; /* free frames, kept by exec */
   int n_frames;
   atomic_llong n_evals; /* evaluations done: a counter for tests and profiles */
+  atomic_llong eval_ns; /* time they took */
 };
 
 /* Graph: verified, inferred, partitioned. providers[node->provider] makes the kernels. */

@@ -438,8 +438,9 @@ static PyObject *session_end_profiling(PyObject *self, PyObject *unused) {
 static PyObject *session_stats(PyObject *self, PyObject *unused) {
   (void)unused;
   mrt_session *s = ((mrt_py_session *)self)->s;
-  return Py_BuildValue("{sLsK}", "plan_evals", (long long)mrt_session_plan_evals(s),
-                       "profiling_start_ns", (unsigned long long)mrt_session_profiling_start_ns(s));
+  return Py_BuildValue("{sLsLsK}", "plan_evals", (long long)mrt_session_plan_evals(s),
+                       "plan_eval_ns", (long long)mrt_session_plan_eval_ns(s), "profiling_start_ns",
+                       (unsigned long long)mrt_session_profiling_start_ns(s));
 }
 
 static PyMethodDef methods[] = {
