@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "base/tally.h"
+#include "ir/guard.h"
 #include "ir/op.h"
 
 typedef struct mrt_pass_ctx {
@@ -36,17 +37,7 @@ const mrt_pass *mrt_pass_find(const char *name); /* NULL if there is none */
 
 /* Types, symbolic shapes and contents of every var of a graph and its subgraphs; used by the
  * pipeline and after a provider's fusions. Unknown dims become fresh symbols. Guards that symbolic
- * equality relied on are appended to *guards (may be NULL). */
-typedef struct mrt_guard {
-  const mrt_expr *a, *b;
-  int kind; /* 0: a == b; 1: b == a or b == 1; 2: equal or one of them 1, none 0 */
-  const mrt_node *node;
-} mrt_guard;
-typedef struct mrt_guards {
-  const mrt_alloc *alloc;
-  mrt_guard *items;
-  size_t n, cap;
-} mrt_guards;
+ * equality relied on are appended to *guards (ir/guard.h; may be NULL). */
 mrt_status *mrt_infer_graph(mrt_model *model, mrt_graph *g, mrt_guards *guards) MRT_MUST_CHECK;
 
 /* Runs a node's reference kernel on constant inputs; outs[n_out] receive owned values (NULL where

@@ -15,7 +15,7 @@
 #include <pthread.h>
 
 #include "base/fork.h"
-#include "pass/pass.h"
+#include "ir/guard.h"
 #include "provider/provider.h"
 
 typedef struct mrt_plan mrt_plan;
