@@ -38,6 +38,7 @@ static double layer(int threads, int64_t h, int64_t cin, int64_t cout, int64_t k
   float *w = bench_floats((size_t)(cout * cin / groups * k * k)),
         *bias = bench_floats((size_t)cout);
   float *out = bench_floats((size_t)mrt_c16_size(1, cout, o, o));
+  j.p.winograd = mrt_conv_winograd_ok(&j.p, w) && mrt_conv_winograd_pays(&j.p, h, h);
   float *packed = aligned_alloc(64, mrt_conv_packed_size(&j.p) + 64);
   mrt_conv_pack(&j.par, &j.p, w, packed);
   j.scratch = aligned_alloc(64, mrt_conv_scratch_size(&j.par, &j.p, h, h) / 64 * 64 + 64);
@@ -55,7 +56,7 @@ static double layer(int threads, int64_t h, int64_t cin, int64_t cout, int64_t k
   char name[80];
   snprintf(name, sizeof name, "%lldx%lld s%lld %lld>%lld @%lld%s", (long long)k, (long long)k,
            (long long)stride, (long long)cin, (long long)cout, (long long)h,
-           groups > 1 ? " depthwise" : "");
+           groups > 1 ? " depthwise" : j.p.winograd ? " winograd" : "");
   bench_print(name, 2.0 * (double)(o * o * cout * cin / groups * k * k), r, threads);
   free(in), free(w), free(bias), free(out), free(packed), free(j.scratch);
   return r.median * 1e6;

@@ -12,8 +12,10 @@ INLINE void v_store(float *p, vf x) { _mm256_storeu_ps(p, x); }
 INLINE vf v_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
 INLINE vf v_max(vf a, vf b) { return _mm256_max_ps(a, b); }
 INLINE vf v_min(vf a, vf b) { return _mm256_min_ps(a, b); }
+INLINE bool v_any_nan(vf x) { return _mm256_movemask_ps(_mm256_cmp_ps(x, x, _CMP_UNORD_Q)) != 0; }
 
 #include "provider/cpu/conv/conv_simd.inl"
+#include "provider/cpu/conv/winograd_simd.inl"
 
 INLINE void transpose8(__m256 r[8]) {
   __m256 t[8];
@@ -73,4 +75,6 @@ const mrt_conv_kernels mrt_conv_f32_avx2 = {.name = "avx2",
                                             .reduce_max = reduce_max,
                                             .reduce_sum = reduce_sum,
                                             .to_c16 = to_c16,
-                                            .from_c16 = from_c16};
+                                            .from_c16 = from_c16,
+                                            .wino_input = wino_input,
+                                            .wino_output = wino_output};

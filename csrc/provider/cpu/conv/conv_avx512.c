@@ -12,8 +12,10 @@ INLINE void v_store(float *p, vf x) { _mm512_storeu_ps(p, x); }
 INLINE vf v_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
 INLINE vf v_max(vf a, vf b) { return _mm512_max_ps(a, b); }
 INLINE vf v_min(vf a, vf b) { return _mm512_min_ps(a, b); }
+INLINE bool v_any_nan(vf x) { return _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q) != 0; }
 
 #include "provider/cpu/conv/conv_simd.inl"
+#include "provider/cpu/conv/winograd_simd.inl"
 
 /* 16x16 transpose in registers: pairs, fours, then 128-bit quarters. */
 INLINE void transpose16(__m512 r[16]) {
@@ -83,4 +85,6 @@ const mrt_conv_kernels mrt_conv_f32_avx512 = {.name = "avx512",
                                               .reduce_max = reduce_max,
                                               .reduce_sum = reduce_sum,
                                               .to_c16 = to_c16,
-                                              .from_c16 = from_c16};
+                                              .from_c16 = from_c16,
+                                              .wino_input = wino_input,
+                                              .wino_output = wino_output};

@@ -27,6 +27,20 @@ typedef struct mrt_pixel_row {
   float scale; /* mean: 1 / number of positions */
 } mrt_pixel_row;
 
+/* The end of `count` Winograd tiles of one tile row and channel block: product f of tile t lies at
+ * m + f * f_stride + t * 16. */
+typedef struct mrt_wino_out {
+  const float *m;
+  int64_t f_stride, count;
+  float *out[2];            /* two output rows, from the first tile's first pixel; NULL: no row */
+  const float *residual[2]; /* or NULL */
+  int last_cols;            /* columns of the last tile that exist: 1 or 2 */
+  const float *bias;        /* 16 floats or NULL */
+  float lo, hi;
+  bool clip;
+  uint8_t *bad; /* [count]: 0, or 1 + the first lane not written, since a sum is not finite */
+} mrt_wino_out;
+
 typedef struct mrt_conv_kernels {
   const char *name;
   void (*depthwise)(const mrt_pixel_row *r);
@@ -39,6 +53,10 @@ typedef struct mrt_conv_kernels {
    * channels 0. And back. */
   void (*to_c16)(const float *src, int64_t plane, int channels, int64_t pixels, float *dst);
   void (*from_c16)(const float *src, int64_t plane, int channels, int64_t pixels, float *dst);
+  /* `count` neighbouring 4x4 tiles, two pixels apart; rows[i]: the first tile's first pixel in row
+   * i. Element f of tile t goes to dst + f * f_stride + t * 16. */
+  void (*wino_input)(const float *const rows[4], int64_t count, float *dst, int64_t f_stride);
+  void (*wino_output)(const mrt_wino_out *o);
 } mrt_conv_kernels;
 
 #define MRT_KERNEL(isa, symbol) extern const mrt_conv_kernels symbol;
@@ -54,5 +72,13 @@ static inline bool mrt_conv_is_depthwise(const mrt_conv *p) {
 void mrt_conv_depthwise_pack(const mrt_conv *p, const float *weights, float *dst);
 void mrt_conv_depthwise_run(const mrt_par *par, const mrt_conv *p, const mrt_conv_args *args,
                             float *scratch);
+
+/* conv_winograd.c: the same for p->winograd. */
+size_t mrt_conv_winograd_packed_size(const mrt_conv *p);
+void mrt_conv_winograd_pack(const mrt_par *par, const mrt_conv *p, const float *weights,
+                            float *dst);
+size_t mrt_conv_winograd_scratch_size(const mrt_par *par, const mrt_conv *p, int64_t h, int64_t w);
+void mrt_conv_winograd_run(const mrt_par *par, const mrt_conv *p, const mrt_conv_args *args,
+                           float *scratch);
 
 #endif

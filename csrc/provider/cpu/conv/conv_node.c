@@ -244,6 +244,19 @@ static mrt_status *pack(conv_kernel *q, const mrt_tensor *w) {
   return NULL;
 }
 
+/* Winograd, unless switched off or the image is known to be too small for it. */
+static bool use_winograd(const mrt_provider *p, const mrt_node *node, const mrt_conv *conv,
+                         const mrt_tensor *w) {
+  const char *value = p->env->config(p->env->config_ctx, "macart.winograd");
+  const mrt_type *t = node->in[0].var->type;
+  int64_t size[2] = {1, 1};
+  if ((value && strcmp(value, "0") == 0) || t->rank != 4 || !mrt_conv_winograd_ok(conv, w->data))
+    return false;
+  for (int i = 0; i < 2; ++i)
+    if (!t->dims[i + 2] || !mrt_expr_is_const(t->dims[i + 2], &size[i])) size[i] = 64;
+  return mrt_conv_winograd_pays(conv, size[0], size[1]);
+}
+
 static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kernel **out) {
   conv_kernel *q;
   const mrt_tensor *w = mrt_node_in_const(node, 1);
@@ -256,6 +269,8 @@ static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kerne
   q->in_c16 = mrt_is_c16(node->in[0].var);
   q->out_c16 = mrt_is_c16(node->out[0]);
   q->p.input_nchw = !q->in_c16 && q->p.cin <= 16 && q->p.groups == 1;
+  if (w && !w->strided && q->loop == 1) q->p.winograd = use_winograd(p, node, &q->p, w);
+  if (q->p.winograd) q->k.name = "conv_winograd_f32";
   q->piece = mrt_conv_packed_size(&q->p);
   mrt_status *st = w && !w->strided ? pack(q, w) : NULL;
   if (st) {

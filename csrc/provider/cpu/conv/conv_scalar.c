@@ -1,6 +1,19 @@
 /* The meaning of the row kernels in plain C. */
 #include "provider/cpu/conv/conv_kernel.h"
 
+/* The transforms alone are shared with the vector sets: there a lane is a vector. */
+#define INLINE static inline __attribute__((always_inline))
+enum { VW = 1 };
+typedef float vf;
+INLINE vf v_set(float x) { return x; }
+INLINE vf v_load(const float *p) { return *p; }
+INLINE void v_store(float *p, vf x) { *p = x; }
+INLINE vf v_fma(vf a, vf b, vf c) { return a * b + c; }
+INLINE vf v_max(vf a, vf b) { return a > b ? a : b; }
+INLINE vf v_min(vf a, vf b) { return a < b ? a : b; }
+INLINE bool v_any_nan(vf x) { return x != x; }
+#include "provider/cpu/conv/winograd_simd.inl"
+
 static void depthwise(const mrt_pixel_row *r) {
   for (int64_t i = 0; i < r->count; ++i)
     for (int l = 0; l < 16; ++l) {
@@ -70,4 +83,6 @@ const mrt_conv_kernels mrt_conv_f32_scalar = {.name = "scalar",
                                               .reduce_max = reduce_max,
                                               .reduce_sum = reduce_sum,
                                               .to_c16 = to_c16,
-                                              .from_c16 = from_c16};
+                                              .from_c16 = from_c16,
+                                              .wino_input = wino_input,
+                                              .wino_output = wino_output};

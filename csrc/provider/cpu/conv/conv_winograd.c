@@ -1,0 +1,413 @@
+/* 3x3 convolution with stride 1 by Winograd's F(2x2, 3x3): 16 products instead of 36 for each 2x2
+ * outputs. Tiles of 4x4 input pixels, two apart, are transformed; element f of all tiles is the
+ * left side of product f, with transformed weights [panel][f][cin][32] as the right side; the 16
+ * results of a tile are transformed back into 2x2 output pixels.
+ *
+ * Work goes band by band (whole tile rows whose transformed input fits L2). Within a band and a
+ * panel, groups of as many tiles as the microkernel has rows run through all 16 products, so that
+ * the results stay in L1 until they are transformed back. */
+#include <math.h>
+#include <string.h>
+
+#include "provider/cpu/conv/conv_kernel.h"
+#include "provider/cpu/gemm/gemm_kernel.h"
+
+enum {
+  PANEL = 32,
+  FREQ = 16,
+  BAND_FLOATS = 8192,          /* of one frequency: half a MB for all */
+  LEAST_TILES = 64,            /* of a band, if there are as many */
+  M_STRIDE = 2 * 16 * 16 + 16, /* of one product: [2][16 rows][16], and off the 4 KB grid */
+  M_FLOATS = FREQ * M_STRIDE,
+};
+
+static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static inline int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
+
+bool mrt_conv_winograd_ok(const mrt_conv *p, const float *weights) {
+  if (p->kh != 3 || p->kw != 3 || p->stride_h != 1 || p->stride_w != 1 || p->dil_h != 1 ||
+      p->dil_w != 1 || p->groups != 1 || p->input_nchw || p->cin < 16 || p->cout < 16)
+    return false;
+  for (int64_t i = 0; i < p->cin * p->cout * 9; ++i)
+    if (!(fabsf(weights[i]) < 1e30f)) return false;
+  return true;
+}
+
+bool mrt_conv_winograd_pays(const mrt_conv *p, int64_t h, int64_t w) {
+  const int64_t oh = mrt_conv_out(h, 3, 1, 1, p->pad_top, p->pad_bottom);
+  const int64_t ow = mrt_conv_out(w, 3, 1, 1, p->pad_left, p->pad_right);
+  /* Few tiles do not pay for the larger weights. */
+  return ceil_div(oh, 2) * ceil_div(ow, 2) >= 24 && oh * ow >= 80;
+}
+
+/* ---- weights ---- */
+size_t mrt_conv_winograd_packed_size(const mrt_conv *p) {
+  return (size_t)(ceil_div(p->cout, PANEL) * PANEL * FREQ * p->cin) * sizeof(float);
+}
+
+/* G g G^T, G = 1 0 0; 1/2 1/2 1/2; 1/2 -1/2 1/2; 0 0 1. */
+static void transform_weights(const float *g, double u[FREQ]) {
+  double t[4][3];
+  for (int c = 0; c < 3; ++c) {
+    const double a = g[c], b = g[3 + c], d = g[6 + c];
+    t[0][c] = a, t[1][c] = (a + b + d) / 2, t[2][c] = (a - b + d) / 2, t[3][c] = d;
+  }
+  for (int r = 0; r < 4; ++r) {
+    const double a = t[r][0], b = t[r][1], d = t[r][2];
+    u[4 * r] = a, u[4 * r + 1] = (a + b + d) / 2, u[4 * r + 2] = (a - b + d) / 2, u[4 * r + 3] = d;
+  }
+}
+
+typedef struct pack_job {
+  const mrt_conv *p;
+  const float *weights;
+  float *dst;
+  int64_t units, chunks;
+} pack_job;
+
+static void pack_chunk(void *arg, int64_t chunk, int worker) {
+  (void)worker;
+  const pack_job *j = arg;
+  const int64_t cin = j->p->cin, end = mrt_par_begin(j->units, j->chunks, chunk + 1);
+  for (int64_t o = mrt_par_begin(j->units, j->chunks, chunk); o < end; ++o)
+    for (int64_t c = 0; c < cin; ++c) {
+      double u[FREQ] = {0};
+      if (o < j->p->cout) transform_weights(j->weights + (o * cin + c) * 9, u);
+      float *dst = j->dst + (o / PANEL * FREQ * cin + c) * PANEL + o % PANEL;
+      for (int f = 0; f < FREQ; ++f) dst[f * cin * PANEL] = (float)u[f];
+    }
+}
+
+void mrt_conv_winograd_pack(const mrt_par *par, const mrt_conv *p, const float *weights,
+                            float *dst) {
+  pack_job j = {p, weights, dst, ceil_div(p->cout, PANEL) * PANEL, 1};
+  j.chunks = mrt_par_chunks(j.units, (double)(j.units * p->cin) * 30);
+  mrt_par_run(par, j.chunks, pack_chunk, &j);
+}
+
+/* ---- geometry ---- */
+typedef struct wino {
+  const mrt_conv *p;
+  const mrt_conv_args *a;
+  const mrt_gemm_kernels *gemm;
+  const mrt_conv_kernels *conv;
+  int64_t h, w, oh, ow, in_blocks, out_blocks;
+  int64_t tw, th;             /* tiles of a row, rows of tiles */
+  int64_t bands, band_rows;   /* rows of tiles of the largest band */
+  int64_t f_stride, v_floats; /* transformed band: floats of a frequency, of all */
+  int64_t block_stride;       /* from one channel block to the next: largest band's tiles * 16 */
+  const float *bias, *zeros;  /* whole blocks; a row of zeros, w pixels */
+  float *v, *m;               /* per worker (v: of all when shared) */
+  mrt_kblock *blocks;
+  mrt_ew_fn act;
+  float lo, hi;
+  bool clip;
+  int64_t image, band, units, chunks;
+} wino;
+
+static void geometry(wino *g, const mrt_conv *p, int64_t h, int64_t w) {
+  *g = (wino){.p = p,
+              .gemm = mrt_gemm_kernels_get(),
+              .conv = mrt_conv_kernels_get(),
+              .h = h,
+              .w = w,
+              .in_blocks = mrt_c16_blocks(p->cin),
+              .out_blocks = mrt_c16_blocks(p->cout)};
+  g->oh = mrt_conv_out(h, 3, 1, 1, p->pad_top, p->pad_bottom);
+  g->ow = mrt_conv_out(w, 3, 1, 1, p->pad_left, p->pad_right);
+  if (g->oh <= 0 || g->ow <= 0) return;
+  g->th = ceil_div(g->oh, 2);
+  g->tw = ceil_div(g->ow, 2);
+  const int64_t tiles = max_i64(LEAST_TILES, BAND_FLOATS / (g->in_blocks * 16));
+  g->bands = ceil_div(g->th, max_i64(1, tiles / g->tw));
+  g->band_rows = ceil_div(g->th, g->bands);
+  g->block_stride = g->band_rows * g->tw * 16;
+  /* An odd number of cache lines: the 16 stores of a tile fall into different sets. */
+  g->f_stride = (g->block_stride / 16 * g->in_blocks | 1) * 16;
+  g->v_floats = FREQ * g->f_stride;
+}
+
+static int64_t align16(int64_t n) { return (n + 15) & ~(int64_t)15; }
+
+size_t mrt_conv_winograd_scratch_size(const mrt_par *par, const mrt_conv *p, int64_t h, int64_t w) {
+  wino g;
+  geometry(&g, p, h, w);
+  if (g.oh <= 0 || g.ow <= 0) return 0;
+  const int64_t fixed = g.out_blocks * 16 + align16(2 * g.in_blocks) + w * 16;
+  return (size_t)(fixed + (g.v_floats + M_FLOATS) * mrt_par_workers(par)) * sizeof(float);
+}
+
+/* ---- input ---- */
+
+/* One tile that reaches over an edge: a 4x4 copy with zeros outside. */
+static void edge_tile(const wino *g, const float *const rows[4], int64_t x0, float *dst) {
+  float patch[4][4 * 16];
+  const float *r[4];
+  for (int i = 0; i < 4; ++i) {
+    for (int c = 0; c < 4; ++c)
+      if (x0 + c >= 0 && x0 + c < g->w)
+        memcpy(patch[i] + c * 16, rows[i] + (x0 + c) * 16, 64);
+      else
+        memset(patch[i] + c * 16, 0, 64);
+    r[i] = patch[i];
+  }
+  g->conv->wino_input(r, 1, dst, g->f_stride);
+}
+
+/* Row `row` of tiles of channel block `block`; the band begins at tile row `first`. */
+static void input_row(const wino *g, int64_t image, int64_t block, int64_t row, int64_t first,
+                      float *v) {
+  const float *in = g->a->input + (image * g->in_blocks + block) * g->h * g->w * 16;
+  const float *rows[4], *at[4];
+  float *dst = v + block * g->block_stride + (row - first) * g->tw * 16;
+  for (int i = 0; i < 4; ++i) {
+    const int64_t y = 2 * row - g->p->pad_top + i;
+    rows[i] = y >= 0 && y < g->h ? in + y * g->w * 16 : g->zeros;
+  }
+  for (int64_t t = 0; t < g->tw;) {
+    const int64_t x0 = 2 * t - g->p->pad_left;
+    /* Tiles from t on that lie inside. */
+    const int64_t inside = x0 < 0 ? 0 : min_i64(g->tw - t, (g->w - x0 - 4) / 2 + 1);
+    if (x0 < 0 || g->w - x0 < 4 || inside <= 0) {
+      edge_tile(g, rows, x0, dst + t++ * 16);
+      continue;
+    }
+    for (int i = 0; i < 4; ++i) at[i] = rows[i] + x0 * 16;
+    g->conv->wino_input(at, inside, dst + t * 16, g->f_stride);
+    t += inside;
+  }
+}
+
+/* ---- tiles that are not finite ---- */
+
+/* The weights of 16 output channels and one input channel back from their transform: rows (and
+ * columns) 0, 1 - 2 and 3. */
+static void weights_back(const float *u, int64_t f_step, float g[9][16]) {
+  static const int pick[3] = {0, 1, 3};
+  for (int r = 0; r < 3; ++r)
+    for (int c = 0; c < 3; ++c)
+      for (int l = 0; l < 16; ++l) {
+        const float *q = u + l;
+        double x = q[(4 * pick[r] + pick[c]) * f_step];
+        if (r == 1) x -= q[(8 + pick[c]) * f_step];
+        if (c == 1) x -= q[(4 * pick[r] + 2) * f_step];
+        if (r == 1 && c == 1) x += q[10 * f_step];
+        g[3 * r + c][l] = (float)x;
+      }
+}
+
+/* Outputs (oy, ox) of 16 channels, summed directly. u: transformed weights of these channels. */
+static void direct_pixel(const wino *g, int64_t image, int64_t oy, int64_t ox, const float *u,
+                         float *sum) {
+  for (int l = 0; l < 16; ++l) sum[l] = 0;
+  for (int64_t c = 0; c < g->p->cin; ++c) {
+    const float *in = g->a->input + (image * g->in_blocks + c / 16) * g->h * g->w * 16 + c % 16;
+    float w[9][16];
+    weights_back(u + c * PANEL, g->p->cin * PANEL, w);
+    for (int k = 0; k < 9; ++k) {
+      const int64_t y = oy - g->p->pad_top + k / 3, x = ox - g->p->pad_left + k % 3;
+      const float v = y >= 0 && y < g->h && x >= 0 && x < g->w ? in[(y * g->w + x) * 16] : 0.0f;
+      for (int l = 0; l < 16; ++l) sum[l] += v * w[k][l];
+    }
+  }
+}
+
+/* Lanes from `lane` on: those before it are written. */
+static void direct_tile(const wino *g, int64_t image, int64_t ty, int64_t tx, int64_t block,
+                        int lane, const float *u) {
+  const int64_t area = g->oh * g->ow, out0 = (image * g->out_blocks + block) * area * 16;
+  for (int k = 0; k < 4; ++k) {
+    const int64_t oy = 2 * ty + k / 2, ox = 2 * tx + k % 2;
+    if (oy >= g->oh || ox >= g->ow) continue;
+    const int64_t at = out0 + (oy * g->ow + ox) * 16;
+    float sum[16];
+    direct_pixel(g, image, oy, ox, u, sum);
+    for (int l = lane; l < 16; ++l) {
+      float x = sum[l] + (g->bias ? g->bias[block * 16 + l] : 0.0f);
+      if (g->a->residual) x += g->a->residual[at + l];
+      if (g->clip) {
+        x = x < g->lo ? g->lo : x;
+        x = x > g->hi ? g->hi : x;
+      }
+      g->a->output[at + l] = x;
+    }
+  }
+}
+
+/* ---- output ---- */
+
+/* Tiles [t0, t0 + n) of one tile row (numbers within the image), one channel block. */
+static void output_row(const wino *g, int64_t image, int64_t row, int64_t t0, int64_t n,
+                       int64_t block, const float *m, const float *u) {
+  uint8_t bad[MRT_TILE_MAX_ROWS];
+  const int64_t out0 = (image * g->out_blocks + block) * g->oh * g->ow * 16;
+  mrt_wino_out o = {.m = m,
+                    .f_stride = M_STRIDE,
+                    .count = n,
+                    .last_cols = 2 * (t0 + n) <= g->ow ? 2 : 1,
+                    .bias = g->bias ? g->bias + block * 16 : NULL,
+                    .lo = g->lo,
+                    .hi = g->hi,
+                    .clip = g->clip,
+                    .bad = bad};
+  for (int i = 0; i < 2; ++i) {
+    const int64_t at = out0 + ((2 * row + i) * g->ow + 2 * t0) * 16;
+    if (2 * row + i >= g->oh) continue;
+    o.out[i] = g->a->output + at;
+    o.residual[i] = g->a->residual ? g->a->residual + at : NULL;
+  }
+  g->conv->wino_output(&o);
+  for (int64_t i = 0; i < n; ++i)
+    if (bad[i]) direct_tile(g, image, row, t0 + i, block, bad[i] - 1, u);
+  const int64_t pixels = min_i64(2 * n, g->ow - 2 * t0);
+  for (int i = 0; i < 2 && g->act; ++i)
+    if (o.out[i]) g->act(o.out[i], o.out[i], NULL, NULL, g->a->act.p, pixels * 16);
+}
+
+/* One group of tiles of a band through the 16 products of a panel and back. */
+static void run_group(const wino *g, int64_t image, int64_t first_row, int64_t t0, int64_t rows,
+                      int64_t panel, int64_t group, int64_t groups, const float *v, float *m) {
+  const int64_t cin = g->p->cin, nr = g->gemm->nr;
+  const int64_t cols = min_i64(PANEL, g->out_blocks * 16 - panel * PANEL);
+  const float *u = g->a->weights + panel * FREQ * cin * PANEL;
+  mrt_tile t = {.a_row = 16,
+                .blocks = g->blocks,
+                .n_blocks = g->in_blocks,
+                .c_row = 16,
+                .c_col16 = 256,
+                .ahead_lines = (int)max_i64(1, ceil_div(8, groups))};
+  const int64_t step = cin / 4 * t.ahead_lines * 16;
+  const bool fetch = panel + 1 < ceil_div(g->p->cout, PANEL) && group * t.ahead_lines < 8;
+  for (int f = 0; f < FREQ; ++f) {
+    t.a = v + f * g->f_stride + t0 * 16;
+    t.a_hi = t.a + g->gemm->split * 16;
+    t.ahead = fetch ? u + FREQ * cin * PANEL + (group * FREQ + f) * step : NULL;
+    for (int64_t n = 0; n < cols; n += nr) {
+      t.cols = (int)min_i64(nr, cols - n);
+      t.b = u + f * cin * PANEL + n;
+      t.c = m + f * M_STRIDE + n / 16 * 256;
+      (t.cols <= 16 && nr > 16 ? g->gemm->narrow : g->gemm->wide)[rows](&t);
+    }
+  }
+  for (int64_t i = 0; i < rows;) { /* the group may span tile rows */
+    const int64_t row = (t0 + i) / g->tw, x = (t0 + i) % g->tw, n = min_i64(rows - i, g->tw - x);
+    for (int64_t half = 0; half < cols / 16; ++half)
+      output_row(g, image, first_row + row, x, n, panel * 2 + half, m + half * 256 + i * 16,
+                 u + half * 16);
+    i += n;
+  }
+}
+
+/* ---- a run ---- */
+typedef struct band {
+  int64_t first, rows, tiles, groups;
+} band;
+
+static band band_of(const wino *g, int64_t i) {
+  band b = {.first = mrt_par_begin(g->th, g->bands, i)};
+  b.rows = mrt_par_begin(g->th, g->bands, i + 1) - b.first;
+  b.tiles = b.rows * g->tw;
+  b.groups = ceil_div(b.tiles, g->gemm->max_rows);
+  return b;
+}
+
+static void run_panel_group(const wino *g, int64_t image, const band *b, int64_t unit,
+                            const float *v, float *m) {
+  const int64_t panel = unit / b->groups, group = unit % b->groups;
+  const int64_t t0 = mrt_par_begin(b->tiles, b->groups, group);
+  run_group(g, image, b->first, t0, mrt_par_begin(b->tiles, b->groups, group + 1) - t0, panel,
+            group, b->groups, v, m);
+}
+
+/* Units: (image, band), each done from end to end by one worker. */
+static void band_chunk(void *arg, int64_t chunk, int worker) {
+  const wino *g = arg;
+  float *v = g->v + worker * g->v_floats, *m = g->m + worker * M_FLOATS;
+  const int64_t end = mrt_par_begin(g->units, g->chunks, chunk + 1);
+  for (int64_t unit = mrt_par_begin(g->units, g->chunks, chunk); unit < end; ++unit) {
+    const int64_t image = unit / g->bands;
+    const band b = band_of(g, unit % g->bands);
+    for (int64_t block = 0; block < g->in_blocks; ++block)
+      for (int64_t r = b.first; r < b.first + b.rows; ++r)
+        input_row(g, image, block, r, b.first, v);
+    const int64_t n = ceil_div(g->p->cout, PANEL) * b.groups;
+    for (int64_t k = 0; k < n; ++k) run_panel_group(g, image, &b, k, v, m);
+  }
+}
+
+/* Few bands: all workers share one; first its input, then panels and groups of tiles. */
+static void input_chunk(void *arg, int64_t chunk, int worker) {
+  (void)worker;
+  const wino *g = arg;
+  const band b = band_of(g, g->band);
+  const int64_t end = mrt_par_begin(g->units, g->chunks, chunk + 1);
+  for (int64_t u = mrt_par_begin(g->units, g->chunks, chunk); u < end; ++u)
+    input_row(g, g->image, u / b.rows, b.first + u % b.rows, b.first, g->v);
+}
+static void group_chunk(void *arg, int64_t chunk, int worker) {
+  const wino *g = arg;
+  const band b = band_of(g, g->band);
+  const int64_t end = mrt_par_begin(g->units, g->chunks, chunk + 1);
+  for (int64_t u = mrt_par_begin(g->units, g->chunks, chunk); u < end; ++u)
+    run_panel_group(g, g->image, &b, u, g->v, g->m + worker * M_FLOATS);
+}
+
+static double cost_ns(const wino *g, int64_t tiles) {
+  return (double)(tiles * g->p->cout) * (double)g->p->cin * FREQ / 60.0;
+}
+
+static void run_shared(const mrt_par *par, wino *g) {
+  for (int64_t i = 0; i < g->a->n * g->bands && !mrt_cancelled(par); ++i) {
+    g->image = i / g->bands;
+    g->band = i % g->bands;
+    const band b = band_of(g, g->band);
+    g->units = g->in_blocks * b.rows;
+    g->chunks = mrt_par_chunks(g->units, (double)(g->in_blocks * b.tiles) * 20);
+    mrt_par_run(par, g->chunks, input_chunk, g);
+    g->units = ceil_div(g->p->cout, PANEL) * b.groups;
+    g->chunks = mrt_par_chunks(g->units, cost_ns(g, b.tiles));
+    mrt_par_run(par, g->chunks, group_chunk, g);
+  }
+}
+
+static void set_epilogue(wino *g, float *bias) {
+  const mrt_act *act = &g->a->act;
+  if (act->op == MRT_EW_RELU || act->op == MRT_EW_CLIP) {
+    g->clip = true;
+    g->lo = act->op == MRT_EW_RELU ? 0.0f : act->p[0];
+    g->hi = act->op == MRT_EW_RELU ? __builtin_inff() : act->p[1];
+  } else if (act->op != MRT_EW_COPY) {
+    g->act = mrt_ew_find(act->op);
+  }
+  g->bias = g->a->bias;
+  if (!g->a->bias || g->p->cout % 16 == 0) return;
+  memset(bias, 0, (size_t)(g->out_blocks * 16) * 4);
+  memcpy(bias, g->a->bias, (size_t)g->p->cout * 4);
+  g->bias = bias;
+}
+
+void mrt_conv_winograd_run(const mrt_par *par, const mrt_conv *p, const mrt_conv_args *args,
+                           float *scratch) {
+  wino g;
+  geometry(&g, p, args->h, args->w);
+  if (args->n <= 0 || g.oh <= 0 || g.ow <= 0) return;
+  g.a = args;
+  set_epilogue(&g, scratch);
+  g.blocks = (mrt_kblock *)(scratch + g.out_blocks * 16);
+  float *zeros = scratch + g.out_blocks * 16 + align16(2 * g.in_blocks);
+  memset(zeros, 0, (size_t)(g.w * 16) * 4);
+  g.zeros = zeros;
+  g.m = zeros + g.w * 16;
+  g.v = g.m + M_FLOATS * mrt_par_workers(par);
+  for (int64_t b = 0; b < g.in_blocks; ++b)
+    g.blocks[b] =
+        (mrt_kblock){(int32_t)(b * g.block_stride), (int32_t)min_i64(16, p->cin - b * 16)};
+  g.units = args->n * g.bands;
+  if (mrt_par_workers(par) > 1 && g.units < 4 * mrt_par_workers(par)) {
+    run_shared(par, &g);
+    return;
+  }
+  g.chunks = mrt_par_chunks(g.units, cost_ns(&g, args->n * g.th * g.tw));
+  mrt_par_run(par, g.chunks, band_chunk, &g);
+}
