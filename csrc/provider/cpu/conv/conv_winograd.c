@@ -3,9 +3,8 @@
  * left side of product f, with transformed weights [panel][f][cin][32] as the right side; the 16
  * results of a tile are transformed back into 2x2 output pixels.
  *
- * Work goes band by band (whole tile rows whose transformed input fits L2). Within a band and a
- * panel, groups of as many tiles as the microkernel has rows run through all 16 products, so that
- * the results stay in L1 until they are transformed back. */
+ * Work goes band by band (whole tile rows whose transformed input fits L2), panel by panel: the 16
+ * products one after the other, so that the weights of one are read into L1 once, then back. */
 #include <math.h>
 #include <string.h>
 
@@ -15,10 +14,10 @@
 enum {
   PANEL = 32,
   FREQ = 16,
-  BAND_FLOATS = 8192,          /* of one frequency: half a MB for all */
-  LEAST_TILES = 64,            /* of a band, if there are as many */
-  M_STRIDE = 2 * 16 * 16 + 16, /* of one product: [2][16 rows][16], and off the 4 KB grid */
-  M_FLOATS = FREQ * M_STRIDE,
+  BAND_FLOATS = 8192, /* of one frequency: half a MB for all */
+  LEAST_UNITS = 4,    /* panels times parts of a band */
+  LEAST_TILES = 64,   /* of a band, if there are as many */
+  ROW_TILES = 64,
 };
 
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -97,8 +96,10 @@ typedef struct wino {
   int64_t bands, band_rows;   /* rows of tiles of the largest band */
   int64_t f_stride, v_floats; /* transformed band: floats of a frequency, of all */
   int64_t block_stride;       /* from one channel block to the next: largest band's tiles * 16 */
-  const float *bias, *zeros;  /* whole blocks; a row of zeros, w pixels */
-  float *v, *m;               /* per worker (v: of all when shared) */
+  int64_t parts;              /* of a band's tiles */
+  int64_t m_half, m_stride, m_floats; /* results: a channel block, a product, all */
+  const float *bias, *zeros;          /* whole blocks; a row of zeros, w pixels */
+  float *v, *m;                       /* per worker (v: of all when shared) */
   mrt_kblock *blocks;
   mrt_ew_fn act;
   float lo, hi;
@@ -126,6 +127,11 @@ static void geometry(wino *g, const mrt_conv *p, int64_t h, int64_t w) {
   /* An odd number of cache lines: the 16 stores of a tile fall into different sets. */
   g->f_stride = (g->block_stride / 16 * g->in_blocks | 1) * 16;
   g->v_floats = FREQ * g->f_stride;
+  /* Few panels: the band's tiles are cut as well, so that there is something to share. */
+  g->parts = ceil_div(LEAST_UNITS, ceil_div(p->cout, PANEL));
+  g->m_half = ceil_div(g->band_rows * g->tw, g->parts) * 16;
+  g->m_stride = (g->m_half / 16 * 2 | 1) * 16;
+  g->m_floats = FREQ * g->m_stride;
 }
 
 static int64_t align16(int64_t n) { return (n + 15) & ~(int64_t)15; }
@@ -135,7 +141,7 @@ size_t mrt_conv_winograd_scratch_size(const mrt_par *par, const mrt_conv *p, int
   geometry(&g, p, h, w);
   if (g.oh <= 0 || g.ow <= 0) return 0;
   const int64_t fixed = g.out_blocks * 16 + align16(2 * g.in_blocks) + w * 16;
-  return (size_t)(fixed + (g.v_floats + M_FLOATS) * mrt_par_workers(par)) * sizeof(float);
+  return (size_t)(fixed + (g.v_floats + g.m_floats) * mrt_par_workers(par)) * sizeof(float);
 }
 
 /* ---- input ---- */
@@ -240,10 +246,10 @@ static void direct_tile(const wino *g, int64_t image, int64_t ty, int64_t tx, in
 /* Tiles [t0, t0 + n) of one tile row (numbers within the image), one channel block. */
 static void output_row(const wino *g, int64_t image, int64_t row, int64_t t0, int64_t n,
                        int64_t block, const float *m, const float *u) {
-  uint8_t bad[MRT_TILE_MAX_ROWS];
+  uint8_t bad[ROW_TILES];
   const int64_t out0 = (image * g->out_blocks + block) * g->oh * g->ow * 16;
   mrt_wino_out o = {.m = m,
-                    .f_stride = M_STRIDE,
+                    .f_stride = g->m_stride,
                     .count = n,
                     .last_cols = 2 * (t0 + n) <= g->ow ? 2 : 1,
                     .bias = g->bias ? g->bias + block * 16 : NULL,
@@ -265,65 +271,76 @@ static void output_row(const wino *g, int64_t image, int64_t row, int64_t t0, in
     if (o.out[i]) g->act(o.out[i], o.out[i], NULL, NULL, g->a->act.p, pixels * 16);
 }
 
-/* One group of tiles of a band through the 16 products of a panel and back. */
-static void run_group(const wino *g, int64_t image, int64_t first_row, int64_t t0, int64_t rows,
-                      int64_t panel, int64_t group, int64_t groups, const float *v, float *m) {
+/* Some tiles [t0, t1) of a band through product f of a panel, in groups of microkernel rows. */
+static void run_product(const wino *g, int f, int64_t t0, int64_t t1, int64_t panel, const float *v,
+                        float *m) {
   const int64_t cin = g->p->cin, nr = g->gemm->nr;
   const int64_t cols = min_i64(PANEL, g->out_blocks * 16 - panel * PANEL);
-  const float *u = g->a->weights + panel * FREQ * cin * PANEL;
+  const int64_t groups = ceil_div(t1 - t0, g->gemm->max_rows);
+  const float *u = g->a->weights + (panel * FREQ + f) * cin * PANEL;
   mrt_tile t = {.a_row = 16,
                 .blocks = g->blocks,
                 .n_blocks = g->in_blocks,
                 .c_row = 16,
-                .c_col16 = 256,
+                .c_col16 = g->m_half,
                 .ahead_lines = (int)max_i64(1, ceil_div(8, groups))};
-  const int64_t step = cin / 4 * t.ahead_lines * 16;
-  const bool fetch = panel + 1 < ceil_div(g->p->cout, PANEL) && group * t.ahead_lines < 8;
-  for (int f = 0; f < FREQ; ++f) {
-    t.a = v + f * g->f_stride + t0 * 16;
+  const bool fetch = f + 1 < FREQ || panel + 1 < ceil_div(g->p->cout, PANEL);
+  for (int64_t i = 0; i < groups; ++i) {
+    const int64_t from = mrt_par_begin(t1 - t0, groups, i);
+    const int64_t rows = mrt_par_begin(t1 - t0, groups, i + 1) - from;
+    t.a = v + f * g->f_stride + (t0 + from) * 16;
     t.a_hi = t.a + g->gemm->split * 16;
-    t.ahead = fetch ? u + FREQ * cin * PANEL + (group * FREQ + f) * step : NULL;
+    t.ahead = fetch && i * t.ahead_lines < 8 ? u + cin * PANEL + i * (cin / 4) * t.ahead_lines * 16
+                                             : NULL;
     for (int64_t n = 0; n < cols; n += nr) {
       t.cols = (int)min_i64(nr, cols - n);
-      t.b = u + f * cin * PANEL + n;
-      t.c = m + f * M_STRIDE + n / 16 * 256;
+      t.b = u + n;
+      t.c = m + f * g->m_stride + n / 16 * g->m_half + from * 16;
       (t.cols <= 16 && nr > 16 ? g->gemm->narrow : g->gemm->wide)[rows](&t);
     }
   }
-  for (int64_t i = 0; i < rows;) { /* the group may span tile rows */
-    const int64_t row = (t0 + i) / g->tw, x = (t0 + i) % g->tw, n = min_i64(rows - i, g->tw - x);
+}
+
+static void run_tiles(const wino *g, int64_t image, int64_t first_row, int64_t t0, int64_t t1,
+                      int64_t panel, const float *v, float *m) {
+  const int64_t cols = min_i64(PANEL, g->out_blocks * 16 - panel * PANEL);
+  const float *u = g->a->weights + panel * FREQ * g->p->cin * PANEL;
+  for (int f = 0; f < FREQ; ++f) run_product(g, f, t0, t1, panel, v, m);
+  for (int64_t i = t0; i < t1;) { /* row by row, as many at a time as `bad` holds */
+    const int64_t row = i / g->tw, x = i % g->tw;
+    const int64_t n = min_i64(min_i64(t1 - i, g->tw - x), ROW_TILES);
     for (int64_t half = 0; half < cols / 16; ++half)
-      output_row(g, image, first_row + row, x, n, panel * 2 + half, m + half * 256 + i * 16,
-                 u + half * 16);
+      output_row(g, image, first_row + row, x, n, panel * 2 + half,
+                 m + half * g->m_half + (i - t0) * 16, u + half * 16);
     i += n;
   }
 }
 
 /* ---- a run ---- */
 typedef struct band {
-  int64_t first, rows, tiles, groups;
+  int64_t first, rows, tiles, parts;
 } band;
 
 static band band_of(const wino *g, int64_t i) {
   band b = {.first = mrt_par_begin(g->th, g->bands, i)};
   b.rows = mrt_par_begin(g->th, g->bands, i + 1) - b.first;
   b.tiles = b.rows * g->tw;
-  b.groups = ceil_div(b.tiles, g->gemm->max_rows);
+  b.parts = min_i64(b.tiles, g->parts);
   return b;
 }
 
-static void run_panel_group(const wino *g, int64_t image, const band *b, int64_t unit,
-                            const float *v, float *m) {
-  const int64_t panel = unit / b->groups, group = unit % b->groups;
-  const int64_t t0 = mrt_par_begin(b->tiles, b->groups, group);
-  run_group(g, image, b->first, t0, mrt_par_begin(b->tiles, b->groups, group + 1) - t0, panel,
-            group, b->groups, v, m);
+/* Unit: a panel and a part of the band's tiles. */
+static void run_unit(const wino *g, int64_t image, const band *b, int64_t unit, const float *v,
+                     float *m) {
+  const int64_t panel = unit / b->parts, part = unit % b->parts;
+  run_tiles(g, image, b->first, mrt_par_begin(b->tiles, b->parts, part),
+            mrt_par_begin(b->tiles, b->parts, part + 1), panel, v, m);
 }
 
 /* Units: (image, band), each done from end to end by one worker. */
 static void band_chunk(void *arg, int64_t chunk, int worker) {
   const wino *g = arg;
-  float *v = g->v + worker * g->v_floats, *m = g->m + worker * M_FLOATS;
+  float *v = g->v + worker * g->v_floats, *m = g->m + worker * g->m_floats;
   const int64_t end = mrt_par_begin(g->units, g->chunks, chunk + 1);
   for (int64_t unit = mrt_par_begin(g->units, g->chunks, chunk); unit < end; ++unit) {
     const int64_t image = unit / g->bands;
@@ -331,8 +348,8 @@ static void band_chunk(void *arg, int64_t chunk, int worker) {
     for (int64_t block = 0; block < g->in_blocks; ++block)
       for (int64_t r = b.first; r < b.first + b.rows; ++r)
         input_row(g, image, block, r, b.first, v);
-    const int64_t n = ceil_div(g->p->cout, PANEL) * b.groups;
-    for (int64_t k = 0; k < n; ++k) run_panel_group(g, image, &b, k, v, m);
+    const int64_t n = ceil_div(g->p->cout, PANEL) * b.parts;
+    for (int64_t k = 0; k < n; ++k) run_unit(g, image, &b, k, v, m);
   }
 }
 
@@ -350,7 +367,7 @@ static void group_chunk(void *arg, int64_t chunk, int worker) {
   const band b = band_of(g, g->band);
   const int64_t end = mrt_par_begin(g->units, g->chunks, chunk + 1);
   for (int64_t u = mrt_par_begin(g->units, g->chunks, chunk); u < end; ++u)
-    run_panel_group(g, g->image, &b, u, g->v, g->m + worker * M_FLOATS);
+    run_unit(g, g->image, &b, u, g->v, g->m + worker * g->m_floats);
 }
 
 static double cost_ns(const wino *g, int64_t tiles) {
@@ -365,7 +382,7 @@ static void run_shared(const mrt_par *par, wino *g) {
     g->units = g->in_blocks * b.rows;
     g->chunks = mrt_par_chunks(g->units, (double)(g->in_blocks * b.tiles) * 20);
     mrt_par_run(par, g->chunks, input_chunk, g);
-    g->units = ceil_div(g->p->cout, PANEL) * b.groups;
+    g->units = ceil_div(g->p->cout, PANEL) * b.parts;
     g->chunks = mrt_par_chunks(g->units, cost_ns(g, b.tiles));
     mrt_par_run(par, g->chunks, group_chunk, g);
   }
@@ -399,7 +416,7 @@ void mrt_conv_winograd_run(const mrt_par *par, const mrt_conv *p, const mrt_conv
   memset(zeros, 0, (size_t)(g.w * 16) * 4);
   g.zeros = zeros;
   g.m = zeros + g.w * 16;
-  g.v = g.m + M_FLOATS * mrt_par_workers(par);
+  g.v = g.m + g.m_floats * mrt_par_workers(par);
   for (int64_t b = 0; b < g.in_blocks; ++b)
     g.blocks[b] =
         (mrt_kblock){(int32_t)(b * g.block_stride), (int32_t)min_i64(16, p->cin - b * 16)};
