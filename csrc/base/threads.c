@@ -1,5 +1,7 @@
 /* The pool. One job at a time: a caller takes the pool's lock (or computes alone), publishes the
- * job under a new generation, and works on it with the helpers through one atomic chunk counter.
+ * job under a new generation, and works on it with the helpers. Chunks are cut into one range a
+ * worker, each behind an atomic counter; who has finished his own helps with the others. So the
+ * same worker gets the same part of successive jobs, and finds in its own cache what it wrote.
  *
  * A job lives on the caller's stack, so no helper may touch it after the caller returns: a helper
  * enters by incrementing `inside` and only then reads the job pointer; the caller first clears the
@@ -18,15 +20,21 @@
 
 #define MAX_HELPERS 255
 #define SPIN_NS     30000
+#define MAX_RANGES  16
+
+typedef struct range { /* a cache line each */
+  _Alignas(64) atomic_llong next;
+  int64_t end;
+} range;
 
 typedef struct job {
   mrt_chunk_fn fn;
   void *arg;
   int64_t n_chunks;
   const mrt_par *par;
-  int max_helpers;
-  atomic_llong next;
+  int max_helpers, n_ranges;
   atomic_int joined; /* helpers that took part: their worker numbers */
+  range ranges[MAX_RANGES];
 } job;
 
 static struct pool {
@@ -83,16 +91,22 @@ bool mrt_poll_ask(mrt_poll *p) {
   return atomic_load_explicit(&p->stop, memory_order_relaxed) != 0;
 }
 
-static void work(job *j, int worker) {
-  int before = worker_index;
-  worker_index = worker;
+static void work_range(job *j, range *r, int worker) {
   for (;;) {
-    int64_t chunk = atomic_fetch_add_explicit(&j->next, 1, memory_order_relaxed);
-    if (chunk >= j->n_chunks) break;
+    if (atomic_load_explicit(&r->next, memory_order_relaxed) >= r->end) return;
+    int64_t chunk = atomic_fetch_add_explicit(&r->next, 1, memory_order_relaxed);
+    if (chunk >= r->end) return;
     if (mrt_cancelled(j->par)) continue;
     j->fn(j->arg, chunk, worker);
     if (worker == 0 && j->par->poll) mrt_poll_ask(j->par->poll);
   }
+}
+
+static void work(job *j, int worker) {
+  int before = worker_index;
+  worker_index = worker;
+  for (int i = 0; i < j->n_ranges; ++i)
+    work_range(j, &j->ranges[(worker + i) % j->n_ranges], worker);
   worker_index = before;
 }
 
@@ -217,6 +231,11 @@ void mrt_par_run(const mrt_par *par, int64_t n_chunks, mrt_chunk_fn fn, void *ar
            .n_chunks = n_chunks,
            .par = par,
            .max_helpers = helpers < n_chunks ? helpers : (int)n_chunks - 1};
+  j.n_ranges = j.max_helpers < MAX_RANGES ? j.max_helpers + 1 : MAX_RANGES;
+  for (int i = 0; i < j.n_ranges; ++i) {
+    atomic_init(&j.ranges[i].next, mrt_par_begin(n_chunks, j.n_ranges, i));
+    j.ranges[i].end = mrt_par_begin(n_chunks, j.n_ranges, i + 1);
+  }
   atomic_store(&pool.current, &j);
   atomic_fetch_add(&pool.generation, 1);
   if (atomic_load(&pool.sleeping)) {

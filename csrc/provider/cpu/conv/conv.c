@@ -209,8 +209,8 @@ typedef struct conv_job {
   mrt_ew_fn act;
   float lo, hi;
   int flags;
-  int64_t parts;                             /* of the panels */
-  int64_t image, image_count, units, chunks; /* units: (image, group, band) */
+  int64_t parts, m_parts;       /* split: of the panels, of the tiles; else 0 */
+  int64_t image, units, chunks; /* units: (image, group, band) */
 } conv_job;
 
 /* The view's strides, which do not depend on the band. */
@@ -401,21 +401,31 @@ static view band_view(const conv_job *j, int64_t image, int64_t group, int64_t t
   return v;
 }
 
+/* Units are (image, group, band), several a chunk. */
 static void conv_chunk(void *arg, int64_t chunk, int worker) {
   const conv_job *j = arg;
   const geom *g = &j->g;
-  /* With split panels a chunk is one unit and one part; else several whole units. */
-  const int64_t u0 = j->parts > 1 ? chunk / j->parts : mrt_par_begin(j->units, j->chunks, chunk);
-  const int64_t u1 = j->parts > 1 ? u0 + 1 : mrt_par_begin(j->units, j->chunks, chunk + 1);
-  const int64_t part = j->parts > 1 ? chunk % j->parts : 0;
-  for (int64_t u = u0; u < u1; ++u) {
+  const int64_t end = mrt_par_begin(j->units, j->chunks, chunk + 1);
+  for (int64_t u = mrt_par_begin(j->units, j->chunks, chunk); u < end; ++u) {
     const int64_t band = u % g->bands, group = u / g->bands % j->p->groups;
-    const int64_t image = j->image + u / g->bands / j->p->groups;
+    const int64_t image = u / g->bands / j->p->groups;
     const int64_t t0 = band * g->band_tiles, t1 = min_i64(g->tiles, t0 + g->band_tiles);
     const view v = band_view(j, image, group, t0, t1, worker);
-    run_tiles(j, &v, image, group, t0, t1, mrt_par_begin(g->panels, j->parts, part),
-              mrt_par_begin(g->panels, j->parts, part + 1));
+    run_tiles(j, &v, image, group, t0, t1, 0, g->panels);
   }
+}
+
+/* A chunk is a group, a part of the image's tiles and a part of the panels. */
+static void split_chunk(void *arg, int64_t chunk, int worker) {
+  const conv_job *j = arg;
+  const geom *g = &j->g;
+  const int64_t part = chunk % j->parts, m = chunk / j->parts % j->m_parts,
+                group = chunk / j->parts / j->m_parts;
+  const int64_t t0 = mrt_par_begin(g->tiles, j->m_parts, m),
+                t1 = mrt_par_begin(g->tiles, j->m_parts, m + 1);
+  const view v = band_view(j, j->image, group, t0, t1, worker);
+  run_tiles(j, &v, j->image, group, t0, t1, mrt_par_begin(g->panels, j->parts, part),
+            mrt_par_begin(g->panels, j->parts, part + 1));
 }
 
 /* The shared copy, cut into (group, row). */
@@ -432,11 +442,14 @@ static double cost_ns(const conv_job *j, int64_t images) { /* 60 multiply-adds a
   return (double)(j->g.oh * j->g.ow * images) * (double)j->p->cout * (double)j->g.k / 60.0;
 }
 
-/* Few bands: image by image, panels shared out. */
+/* Few bands: image by image, panels shared out. With tiles enough, each worker first gets tiles of
+ * its own: then it finds in its cache what it wrote in the layer before. */
 static void run_split(const mrt_par *par, conv_job *j) {
   const geom *g = &j->g;
-  const int64_t units = g->bands * j->p->groups;
   j->copy_floats = 0;
+  j->m_parts = g->tiles >= 4 * mrt_par_workers(par) ? mrt_par_workers(par) : 1;
+  const int64_t want = mrt_par_chunks(g->tiles * j->p->groups * g->panels, cost_ns(j, 1));
+  j->parts = max_i64(1, min_i64(g->panels, ceil_div(want, j->m_parts * j->p->groups)));
   for (int64_t i = 0; i < j->a->n; ++i) {
     j->image = i;
     if (g->copy) {
@@ -444,11 +457,10 @@ static void run_split(const mrt_par *par, conv_job *j) {
                                  (double)(g->hp * g->row_floats * j->p->groups) * 0.15);
       mrt_par_run(par, j->chunks, copy_chunk, j);
     }
-    const int64_t want = mrt_par_chunks(g->tiles * j->p->groups * g->panels, cost_ns(j, 1));
-    j->parts = max_i64(1, min_i64(g->panels, ceil_div(want, units)));
-    j->units = units;
-    j->chunks = j->parts > 1 ? units * j->parts : min_i64(units, want);
-    mrt_par_run(par, j->chunks, conv_chunk, j);
+    if (want > 1)
+      mrt_par_run(par, j->p->groups * j->m_parts * j->parts, split_chunk, j);
+    else
+      for (int64_t c = 0; c < j->p->groups * j->m_parts * j->parts; ++c) split_chunk(j, c, 0);
   }
 }
 
@@ -478,7 +490,7 @@ void mrt_conv_run(const mrt_par *par, const mrt_conv *p, const mrt_conv_args *ar
     mrt_conv_depthwise_run(par, p, args, scratch);
     return;
   }
-  conv_job j = {.p = p, .a = args, .parts = 1, .image_count = args->n};
+  conv_job j = {.p = p, .a = args};
   geom_make(&j.g, p, args->h, args->w);
   const geom *g = &j.g;
   if (args->n <= 0 || g->oh <= 0 || g->ow <= 0) return;

@@ -107,6 +107,28 @@ typedef struct wino {
   int64_t image, band, units, chunks;
 } wino;
 
+/* Relative cost of cutting the rows of tiles into b bands: uneven shares of two workers, bands that
+ * outgrow L2 or leave the microkernel few rows, and weights beyond L2 read again for each. */
+static double band_cost(const wino *g, int64_t b) {
+  const int64_t rows = ceil_div(g->th, b), tiles = rows * g->tw;
+  const double limit = (double)max_i64(LEAST_TILES, BAND_FLOATS / (g->in_blocks * 16));
+  double cost = b == 1 ? 1.08 : (double)(ceil_div(b, 2) * rows * 2) / (double)g->th;
+  if ((double)tiles > limit) cost *= 1 + 0.15 * ((double)tiles / limit - 1);
+  if (tiles < 56) cost *= 1 + 0.1 * (56.0 / (double)tiles - 1);
+  if (g->p->cin * g->p->cout > 16384) cost *= 1 + 10.0 / (double)tiles;
+  return cost;
+}
+
+static int64_t choose_bands(const wino *g) {
+  int64_t best = 1;
+  double least = band_cost(g, 1);
+  for (int64_t b = 2; b <= g->th; ++b) {
+    const double cost = band_cost(g, b);
+    if (cost < least) least = cost, best = b;
+  }
+  return best;
+}
+
 static void geometry(wino *g, const mrt_conv *p, int64_t h, int64_t w) {
   *g = (wino){.p = p,
               .gemm = mrt_gemm_kernels_get(),
@@ -120,8 +142,7 @@ static void geometry(wino *g, const mrt_conv *p, int64_t h, int64_t w) {
   if (g->oh <= 0 || g->ow <= 0) return;
   g->th = ceil_div(g->oh, 2);
   g->tw = ceil_div(g->ow, 2);
-  const int64_t tiles = max_i64(LEAST_TILES, BAND_FLOATS / (g->in_blocks * 16));
-  g->bands = ceil_div(g->th, max_i64(1, tiles / g->tw));
+  g->bands = choose_bands(g);
   g->band_rows = ceil_div(g->th, g->bands);
   g->block_stride = g->band_rows * g->tw * 16;
   /* An odd number of cache lines: the 16 stores of a tile fall into different sets. */
@@ -421,7 +442,8 @@ void mrt_conv_winograd_run(const mrt_par *par, const mrt_conv *p, const mrt_conv
     g.blocks[b] =
         (mrt_kblock){(int32_t)(b * g.block_stride), (int32_t)min_i64(16, p->cin - b * 16)};
   g.units = args->n * g.bands;
-  if (mrt_par_workers(par) > 1 && g.units < 4 * mrt_par_workers(par)) {
+  const int64_t workers = mrt_par_workers(par);
+  if (workers > 1 && g.units < 4 * workers && g.units % workers) {
     run_shared(par, &g);
     return;
   }
