@@ -1,0 +1,256 @@
+/* Packing, and the walk over time. Threads share a step in slices of units. A worker takes its own
+ * slices first, so that the weights of a slice stay in one core's cache, and then any slice that
+ * nobody has begun: whoever has begun a slice is running, so waiting for the step always ends, on
+ * one thread as on many. */
+#include "provider/cpu/recurrent/recurrent.h"
+
+#include <sched.h>
+#include <string.h>
+
+#include "base/cpu.h"
+#include "provider/cpu/gemm/gemm.h"
+
+enum { BLOCK = MRT_RNN_BLOCK, MAX_SLICES = 4 };
+
+static const mrt_rnn_kernels *kernels_get(void) {
+  const uint32_t have = mrt_cpu_get()->isa;
+#define MRT_KERNEL(isa, symbol) \
+  if ((have & MRT_ISA_##isa) == MRT_ISA_##isa) return &symbol;
+#include "provider/cpu/recurrent/recurrent.def"
+#undef MRT_KERNEL
+}
+
+/* ---- weights ---- */
+
+static mrt_status *new_floats(const mrt_alloc *alloc, size_t a, size_t b, float **out) {
+  size_t n;
+  if (!mrt_size_mul(a, b, &n) || n > SIZE_MAX / sizeof(float)) return mrt_status_oom();
+  n = n ? n * sizeof(float) : sizeof(float);
+  MRT_TRY(mrt_mem_new_aligned(alloc, n, MRT_ALIGN, (void **)out));
+  memset(*out, 0, n);
+  return NULL;
+}
+
+/* Column of gate g of unit u among all of a direction's: gates of a block stand together. */
+static int64_t column(int gates, int64_t g, int64_t u) {
+  return (u / BLOCK * gates + g) * BLOCK + u % BLOCK;
+}
+
+static void pack_r(const mrt_rnn_weights *p, const float *r, float *dst) {
+  const int64_t H = p->hidden, wide = (int64_t)p->gates * BLOCK;
+  for (int64_t g = 0; g < p->gates; ++g)
+    for (int64_t u = 0; u < H; ++u) {
+      const float *row = r + (g * H + u) * H;
+      float *to = dst + u / BLOCK * H * wide + g * BLOCK + u % BLOCK;
+      for (int64_t k = 0; k < H; ++k) to[k * wide] = row[k];
+    }
+}
+
+static void pack_bias(const mrt_rnn_weights *p, const float *b, int64_t d) {
+  const int64_t H = p->hidden, wide = p->padded * p->gates;
+  const float *wb = b + d * 2 * p->gates * H, *rb = wb + p->gates * H;
+  for (int64_t g = 0; g < p->gates; ++g)
+    for (int64_t u = 0; u < H; ++u) {
+      const bool inside = p->rb && g == 2;
+      p->bias[d * wide + column(p->gates, g, u)] = wb[g * H + u] + (inside ? 0 : rb[g * H + u]);
+      if (inside) p->rb[d * p->padded + u] = rb[g * H + u];
+    }
+}
+
+/* W with its rows in column order, then packed as the right side of a product. */
+static mrt_status *pack_w(const mrt_alloc *alloc, mrt_rnn_weights *p, const float *w) {
+  const int64_t wide = p->padded * p->gates, n = wide * p->dirs, H = p->hidden;
+  float *sorted = NULL;
+  MRT_TRY(new_floats(alloc, (size_t)n, (size_t)p->in, &sorted));
+  for (int64_t d = 0; d < p->dirs; ++d)
+    for (int64_t g = 0; g < p->gates; ++g)
+      for (int64_t u = 0; u < H; ++u)
+        memcpy(sorted + (d * wide + column(p->gates, g, u)) * p->in,
+               w + ((d * p->gates + g) * H + u) * p->in, (size_t)p->in * sizeof(float));
+  const size_t bytes = mrt_gemm_packed_size(n, p->in);
+  mrt_status *st = mrt_mem_new_aligned(alloc, bytes ? bytes : 1, MRT_ALIGN, (void **)&p->w);
+  const mrt_par par = {0};
+  if (!st) mrt_gemm_pack_b(&par, sorted, p->in, true, p->in, n, p->w);
+  mrt_mem_free(alloc, sorted);
+  return st;
+}
+
+void mrt_rnn_free(const mrt_alloc *alloc, mrt_rnn_weights *w) {
+  mrt_mem_free(alloc, w->w);
+  mrt_mem_free(alloc, w->bias);
+  mrt_mem_free(alloc, w->r);
+  mrt_mem_free(alloc, w->rb);
+  *w = (mrt_rnn_weights){0};
+}
+
+mrt_status *mrt_rnn_pack(const mrt_alloc *alloc, mrt_rnn_kind kind, int dirs, int64_t in,
+                         int64_t hidden, const float *w, const float *r, const float *b,
+                         mrt_rnn_weights *p) {
+  mrt_status *st = NULL;
+  *p = (mrt_rnn_weights){.kind = kind,
+                         .gates = kind == MRT_RNN_LSTM  ? 4
+                                  : kind == MRT_RNN_GRU ? 3
+                                                        : 1,
+                         .dirs = dirs,
+                         .in = in,
+                         .hidden = hidden,
+                         .padded = (hidden + BLOCK - 1) / BLOCK * BLOCK};
+  const size_t wide = (size_t)p->padded * (size_t)p->gates * (size_t)dirs;
+  MRT_TRY_GOTO(st, done, new_floats(alloc, wide, (size_t)hidden, &p->r));
+  MRT_TRY_GOTO(st, done, new_floats(alloc, wide, 1, &p->bias));
+  if (kind == MRT_RNN_GRU)
+    MRT_TRY_GOTO(st, done, new_floats(alloc, (size_t)p->padded, (size_t)dirs, &p->rb));
+  MRT_TRY_GOTO(st, done, pack_w(alloc, p, w));
+  for (int64_t d = 0; d < dirs; ++d) {
+    pack_r(p, r + d * p->gates * hidden * hidden, p->r + d * p->padded * p->gates * hidden);
+    if (b) pack_bias(p, b, d);
+  }
+done:
+  if (st) mrt_rnn_free(alloc, p);
+  return st;
+}
+
+/* ---- one run ---- */
+
+typedef struct walk {
+  const mrt_rnn_run *q;
+  const mrt_rnn_kernels *kern;
+  float *x;      /* [seq, batch, dirs, padded * gates] */
+  float *h[2];   /* [dirs, batch, padded] each */
+  float *cell;   /* the same */
+  int slices, n; /* of one direction; of all */
+  int workers;
+  /* Each on a cache line of its own: the step that is worked on, slices done, steps that each slice
+   * has been begun for. */
+  _Alignas(64) atomic_llong step;
+  _Alignas(64) atomic_llong done;
+  struct {
+    _Alignas(64) atomic_llong steps;
+  } begun[2 * MAX_SLICES];
+} walk;
+
+static bool count_floats(const mrt_rnn_run *q, size_t *x, size_t *state) {
+  const size_t dirs = (size_t)q->w->dirs, wide = (size_t)q->w->padded * (size_t)q->w->gates;
+  return mrt_size_mul((size_t)q->seq, (size_t)q->batch, x) && mrt_size_mul(*x, dirs * wide, x) &&
+         mrt_size_mul((size_t)q->batch, dirs * (size_t)q->w->padded, state) && *x < SIZE_MAX / 64 &&
+         *state < SIZE_MAX / 64;
+}
+
+size_t mrt_rnn_scratch_size(const mrt_par *par, const mrt_rnn_run *q) {
+  size_t x, state, bytes;
+  const int64_t n = q->w->padded * q->w->gates * q->w->dirs;
+  if (!count_floats(q, &x, &state) ||
+      !mrt_size_add((x + 3 * state) * sizeof(float) + MRT_ALIGN,
+                    mrt_gemm_scratch_size(par, q->seq * q->batch, n, q->w->in, false), &bytes))
+    return SIZE_MAX;
+  return bytes;
+}
+
+/* Slice k of step t. */
+static void slice(const walk *w, int64_t t, int k) {
+  const mrt_rnn_run *q = w->q;
+  const mrt_rnn_weights *p = q->w;
+  const int64_t d = k / w->slices, part = k % w->slices, blocks = p->padded / BLOCK;
+  const int64_t at = q->reverse || d == 1 ? q->seq - 1 - t : t, wide = p->padded * p->gates;
+  const int64_t k0 = mrt_par_begin(blocks, w->slices, part);
+  const int64_t k1 = mrt_par_begin(blocks, w->slices, part + 1);
+  const int64_t state = d * q->batch * p->padded;
+  const mrt_rnn_step s = {.hidden = p->hidden,
+                          .padded = p->padded,
+                          .batch = q->batch,
+                          .r = p->r + d * wide * p->hidden,
+                          .x = w->x + (at * q->batch * p->dirs + d) * wide,
+                          .x_step = p->dirs * wide,
+                          .rb = p->rb ? p->rb + d * p->padded : NULL,
+                          .h = w->h[t & 1] + state,
+                          .next = w->h[(t + 1) & 1] + state,
+                          .cell = p->kind == MRT_RNN_LSTM ? w->cell + state : NULL,
+                          .y = q->y ? q->y + (at * p->dirs + d) * q->batch * p->hidden : NULL};
+  /* Back and forth: what the last step read last is still in the cache. */
+  for (int64_t i = 0; i < k1 - k0; ++i) {
+    const int64_t block = t & 1 ? k1 - 1 - i : k0 + i;
+    w->kern->step[p->kind](&s, block, block + 1);
+  }
+}
+
+/* One thread: a direction after the other, so that the weights of one are all that is in use. */
+static void alone(const walk *w) {
+  for (int d = 0; d < w->q->w->dirs; ++d)
+    for (int64_t t = 0; t < w->q->seq; ++t)
+      for (int i = 0; i < w->slices; ++i)
+        slice(w, t, d * w->slices + (t & 1 ? w->slices - 1 - i : i));
+}
+
+static void wait_for(const walk *w, int64_t t) {
+  for (int spins = 0; atomic_load_explicit(&w->step, memory_order_acquire) == t; ++spins) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+    if (spins > 20000) sched_yield(); /* a worker lost its core */
+  }
+}
+
+static void take_part(void *arg, int64_t chunk, int worker) {
+  walk *w = arg;
+  (void)worker;
+  const int first = (int)(chunk * w->n / w->workers);
+  const int own = (int)((chunk + 1) * w->n / w->workers) - first;
+  for (;;) {
+    const int64_t t = atomic_load_explicit(&w->step, memory_order_acquire);
+    if (t >= w->q->seq) return;
+    for (int i = 0; i < w->n; ++i) {
+      const int k = (first + (i < own && t & 1 ? own - 1 - i : i)) % w->n;
+      long long before = t;
+      if (!atomic_compare_exchange_strong_explicit(&w->begun[k].steps, &before, t + 1,
+                                                   memory_order_relaxed, memory_order_relaxed))
+        continue;
+      slice(w, t, k);
+      if (atomic_fetch_add_explicit(&w->done, 1, memory_order_acq_rel) + 1 == (t + 1) * w->n)
+        atomic_store_explicit(&w->step, t + 1, memory_order_release);
+    }
+    wait_for(w, t);
+  }
+}
+
+/* [dirs, batch, hidden] to or from rows of `padded`. */
+static void copy_rows(float *to, int64_t to_step, const float *from, int64_t from_step, int64_t n,
+                      int64_t rows) {
+  for (int64_t i = 0; i < rows && to && from; ++i)
+    memcpy(to + i * to_step, from + i * from_step, (size_t)n * sizeof(float));
+}
+
+void mrt_rnn_run_layer(const mrt_par *par, const mrt_rnn_run *q, void *scratch) {
+  const mrt_rnn_weights *p = q->w;
+  const int64_t rows = p->dirs * q->batch, wide = p->padded * p->gates, n = wide * p->dirs;
+  size_t nx, ns;
+  if (!count_floats(q, &nx, &ns)) return;
+  walk w = {.q = q, .kern = kernels_get(), .x = scratch};
+  w.h[0] = w.x + nx;
+  w.h[1] = w.h[0] + ns;
+  w.cell = w.h[1] + ns;
+  void *rest = (void *)(((uintptr_t)(w.cell + ns) + MRT_ALIGN - 1) & ~(uintptr_t)(MRT_ALIGN - 1));
+  memset(w.h[0], 0, 3 * ns * sizeof(float));
+  copy_rows(w.h[0], p->padded, q->h0, p->hidden, p->hidden, rows);
+  copy_rows(w.cell, p->padded, q->c0, p->hidden, p->hidden, rows);
+  const mrt_gemm_epilogue e = {.alpha = 1, .bias = p->bias};
+  const mrt_gemm g = {.m = q->seq * q->batch,
+                      .n = n,
+                      .k = p->in,
+                      .a = q->x,
+                      .lda = p->in,
+                      .b = p->w,
+                      .c = w.x,
+                      .ldc = n,
+                      .epi = &e};
+  if (rows) mrt_gemm_run(par, &g, rest);
+  const int64_t blocks = p->padded / BLOCK;
+  const double ns_step = (double)(n * p->hidden) * (double)q->batch / 25;
+  w.slices = ns_step < 3000 || blocks < 2 ? 1 : blocks < MAX_SLICES ? (int)blocks : MAX_SLICES;
+  w.n = w.slices * p->dirs;
+  w.workers = ns_step < 3000 ? 1 : mrt_par_workers(par);
+  if (w.workers > w.n) w.workers = w.n;
+  if (rows && w.workers == 1) alone(&w);
+  if (rows && w.workers > 1) mrt_par_run(par, w.workers, take_part, &w);
+  copy_rows(q->yh, p->hidden, w.h[q->seq & 1], p->padded, p->hidden, rows);
+  copy_rows(q->yc, p->hidden, w.cell, p->padded, p->hidden, rows);
+}

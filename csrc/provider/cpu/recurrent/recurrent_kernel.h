@@ -1,0 +1,34 @@
+/* One time step of a recurrent layer for some blocks of 16 hidden units; recurrent.def lists the
+ * instruction sets. All gates of a block stand together, so a block needs nothing of the others:
+ * R is packed [block][k][gates][16], what x gives is [block][gates][16]. */
+#ifndef MRT_PROVIDER_CPU_RECURRENT_KERNEL_H
+#define MRT_PROVIDER_CPU_RECURRENT_KERNEL_H
+
+#include <stdint.h>
+
+enum { MRT_RNN_BLOCK = 16 };
+
+typedef enum mrt_rnn_kind { MRT_RNN_TANH, MRT_RNN_RELU, MRT_RNN_GRU, MRT_RNN_LSTM } mrt_rnn_kind;
+
+typedef struct mrt_rnn_step {
+  int64_t hidden, padded, batch; /* padded: hidden rounded up to blocks */
+  const float *r;                /* packed, of this direction */
+  const float *x;                /* [batch] rows of W x + biases, x_step apart */
+  int64_t x_step;
+  const float *rb; /* GRU: [padded], bias of R h in the third gate (inside the reset) */
+  const float *h;  /* [batch, padded] before the step */
+  float *next;     /* [batch, padded] after it */
+  float *cell;     /* LSTM: [batch, padded], updated */
+  float *y;        /* [batch, hidden]; NULL: not wanted */
+} mrt_rnn_step;
+
+typedef struct mrt_rnn_kernels {
+  const char *name;
+  void (*step[4])(const mrt_rnn_step *s, int64_t block0, int64_t block1); /* by kind */
+} mrt_rnn_kernels;
+
+#define MRT_KERNEL(isa, symbol) extern const mrt_rnn_kernels symbol;
+#include "provider/cpu/recurrent/recurrent.def"
+#undef MRT_KERNEL
+
+#endif

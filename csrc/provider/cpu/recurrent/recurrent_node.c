@@ -1,0 +1,118 @@
+/* LSTM, GRU and RNN nodes with constant weights and the usual activations; anything else about
+ * them is left to the reference. */
+#include <string.h>
+#include <strings.h>
+
+#include "provider/cpu/cpu.h"
+#include "provider/cpu/recurrent/recurrent.h"
+
+typedef struct recurrent_kernel {
+  mrt_kernel k;
+  mrt_rnn_weights w;
+  bool reverse;
+} recurrent_kernel;
+
+static void destroy(mrt_kernel *k) {
+  mrt_rnn_free(k->alloc, &((recurrent_kernel *)k)->w);
+  mrt_kernel_free(k);
+}
+
+static bool shape_is(const mrt_tensor *t, int rank, const int64_t *dims) {
+  return !t || mrt_shape_equal(t->rank, t->dims, rank, dims);
+}
+
+/* Sequences that end early are the reference's work. */
+static bool full_length(const mrt_tensor *lens, int64_t seq, int64_t batch) {
+  if (!lens) return true;
+  if (lens->dtype != MRT_INT32 || mrt_tensor_count(lens) != batch) return false;
+  for (int64_t i = 0; i < batch; ++i)
+    if (((const int32_t *)lens->data)[i] != seq) return false;
+  return true;
+}
+
+static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
+  const recurrent_kernel *p = (const recurrent_kernel *)k;
+  const mrt_rnn_weights *w = &p->w;
+  const bool lstm = w->kind == MRT_RNN_LSTM;
+  const mrt_tensor *x = mrt_in(c, 0), *h0 = mrt_in(c, 5), *c0 = lstm ? mrt_in(c, 6) : NULL;
+  mrt_tensor *y = mrt_out(c, 0), *yh = mrt_out(c, 1), *yc = lstm ? mrt_out(c, 2) : NULL;
+  const int64_t state[3] = {w->dirs, x->rank == 3 ? x->dims[1] : 0, w->hidden};
+  if (x->rank != 3 || x->dims[2] != w->in || !shape_is(h0, 3, state) || !shape_is(c0, 3, state) ||
+      !full_length(mrt_in(c, 4), x->dims[0], x->dims[1]))
+    return c->node->def->run(c);
+  const mrt_rnn_run q = {.w = w,
+                         .seq = x->dims[0],
+                         .batch = x->dims[1],
+                         .reverse = p->reverse,
+                         .x = x->data,
+                         .h0 = h0 ? h0->data : NULL,
+                         .c0 = c0 ? c0->data : NULL,
+                         .y = y ? y->data : NULL,
+                         .yh = yh ? yh->data : NULL,
+                         .yc = yc ? yc->data : NULL};
+  const size_t bytes = mrt_rnn_scratch_size(&c->par, &q);
+  void *scratch;
+  if (bytes == SIZE_MAX) return mrt_status_oom();
+  MRT_TRY(mrt_scratch(c, bytes, &scratch));
+  mrt_rnn_run_layer(&c->par, &q, scratch);
+  return NULL;
+}
+
+static bool kind_of(const mrt_node *node, mrt_rnn_kind *kind) {
+  static const char *const usual[3][3] = {
+      {"tanh"}, {"sigmoid", "tanh"}, {"sigmoid", "tanh", "tanh"}};
+  const int which = strcmp(node->op_type, "LSTM") == 0 ? 2 : strcmp(node->op_type, "GRU") == 0;
+  const mrt_attr *act = mrt_node_attr(node, "activations");
+  bool relu = which == 0 && act && act->n > 0;
+  for (size_t i = 0; act && i < act->n; ++i)
+    relu = relu && strcasecmp(act->strings[i], "relu") == 0;
+  for (size_t i = 0; act && i < act->n && !relu; ++i)
+    if (strcasecmp(act->strings[i], usual[which][i % (size_t)(which + 1)]) != 0) return false;
+  *kind = which == 2 ? MRT_RNN_LSTM : which == 1 ? MRT_RNN_GRU : relu ? MRT_RNN_RELU : MRT_RNN_TANH;
+  return which != 1 || mrt_node_int(node, "linear_before_reset") != 0;
+}
+
+static const mrt_tensor *weight(const mrt_node *node, int i) {
+  const mrt_tensor *t = mrt_node_in_const(node, i);
+  return t && t->dtype == MRT_FLOAT && !t->strided ? t : NULL;
+}
+
+static bool match(const mrt_provider *p, const mrt_node *node) {
+  mrt_rnn_kind kind;
+  (void)p;
+  const mrt_tensor *w = weight(node, 1), *r = weight(node, 2), *b = weight(node, 3);
+  if (!node->def || !node->def->run || mrt_node_in_dtype(node, 0) != MRT_FLOAT) return false;
+  if (!w || !r || w->rank != 3 || r->rank != 3 || !kind_of(node, &kind)) return false;
+  if (mrt_node_float(node, "clip") != 0 || mrt_node_int(node, "layout") != 0) return false;
+  if (kind == MRT_RNN_LSTM && mrt_node_int(node, "input_forget")) return false;
+  if (node->n_in > 7 && node->in[7].var) return false; /* peepholes */
+  const bool both = strcmp(mrt_node_str(node, "direction"), "bidirectional") == 0;
+  const int64_t gates = kind == MRT_RNN_LSTM ? 4 : kind == MRT_RNN_GRU ? 3 : 1, dirs = both ? 2 : 1;
+  const int64_t H = r->dims[2];
+  if (node->n_in > 3 && node->in[3].var && !b) return false;
+  return H > 0 && shape_is(w, 3, (int64_t[]){dirs, gates * H, w->dims[2]}) &&
+         shape_is(r, 3, (int64_t[]){dirs, gates * H, H}) &&
+         shape_is(b, 2, (int64_t[]){dirs, 2 * gates * H});
+}
+
+static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kernel **out) {
+  recurrent_kernel *q;
+  mrt_rnn_kind kind;
+  *out = NULL;
+  (void)kind_of(node, &kind);
+  const mrt_tensor *w = weight(node, 1), *r = weight(node, 2), *b = weight(node, 3);
+  MRT_TRY(mrt_kernel_new(p->env->alloc, sizeof *q, "recurrent_f32", run, destroy, &q));
+  q->reverse = strcmp(mrt_node_str(node, "direction"), "reverse") == 0;
+  mrt_status *st = mrt_rnn_pack(p->env->alloc, kind, (int)w->dims[0], w->dims[2], r->dims[2],
+                                w->data, r->data, b ? b->data : NULL, &q->w);
+  if (st) {
+    destroy(&q->k);
+    return st;
+  }
+  *out = &q->k;
+  return NULL;
+}
+
+MRT_CPU_KERNEL(lstm_f32) = {.domain = "", .op = "LSTM", .match = match, .create = create};
+MRT_CPU_KERNEL(gru_f32) = {.domain = "", .op = "GRU", .match = match, .create = create};
+MRT_CPU_KERNEL(rnn_f32) = {.domain = "", .op = "RNN", .match = match, .create = create};

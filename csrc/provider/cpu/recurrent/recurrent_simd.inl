@@ -1,0 +1,112 @@
+/* A block's gates are accumulated in registers over k, then turned into the new state on the spot.
+ * A single row has two chains of sums where registers allow, for the latency of FMA. */
+#include <stddef.h>
+#include <string.h>
+
+enum { BLOCK = MRT_RNN_BLOCK, NV = BLOCK / VW };
+
+/* acc[row][vector] = sum over k of h[row][k] r[k][vector]; n is gates * NV. rows, n and chains are
+ * constants where this is inlined. */
+INLINE void products(vf *acc, const float *r, const float *h, int64_t h_step, int64_t k_max,
+                     const int rows, const int n, const int chains) {
+  vf odd[64];
+  int64_t k = 0;
+#pragma GCC unroll 64
+  for (int i = 0; i < rows * n; ++i) acc[i] = v_set(0.0f);
+  if (chains == 2) {
+#pragma GCC unroll 64
+    for (int i = 0; i < n; ++i) odd[i] = v_set(0.0f);
+    for (; k + 2 <= k_max; k += 2) {
+      const vf s0 = v_set(h[k]), s1 = v_set(h[k + 1]);
+#pragma GCC unroll 64
+      for (int i = 0; i < n; ++i) {
+        acc[i] = v_fma(s0, v_load(r + (k * n + i) * VW), acc[i]);
+        odd[i] = v_fma(s1, v_load(r + ((k + 1) * n + i) * VW), odd[i]);
+      }
+    }
+#pragma GCC unroll 64
+    for (int i = 0; i < n; ++i) acc[i] = acc[i] + odd[i];
+  }
+  for (; k < k_max; ++k) {
+#pragma GCC unroll 64
+    for (int i = 0; i < n; ++i) {
+      const vf w = v_load(r + (k * n + i) * VW);
+#pragma GCC unroll 8
+      for (int row = 0; row < rows; ++row)
+        acc[row * n + i] = v_fma(v_set(h[row * h_step + k]), w, acc[row * n + i]);
+    }
+  }
+}
+
+/* The new state of one row: acc holds R h of all gates, x what the input gives. */
+INLINE vf new_tanh(const vf *acc, const float *x, const float *h, const float *rb, float *cell,
+                   int v) {
+  (void)h, (void)rb, (void)cell;
+  return v_tanh(acc[v] + v_load(x + v * VW));
+}
+INLINE vf new_relu(const vf *acc, const float *x, const float *h, const float *rb, float *cell,
+                   int v) {
+  (void)h, (void)rb, (void)cell;
+  return v_max(v_set(0.0f), acc[v] + v_load(x + v * VW));
+}
+INLINE vf new_gru(const vf *acc, const float *x, const float *h, const float *rb, float *cell,
+                  int v) {
+  (void)cell;
+  const vf z = v_sigmoid(acc[v] + v_load(x + v * VW));
+  const vf r = v_sigmoid(acc[NV + v] + v_load(x + BLOCK + v * VW));
+  const vf g =
+      v_tanh(v_fma(r, acc[2 * NV + v] + v_load(rb + v * VW), v_load(x + 2 * BLOCK + v * VW)));
+  return v_fma(z, v_load(h + v * VW) - g, g);
+}
+INLINE vf new_lstm(const vf *acc, const float *x, const float *h, const float *rb, float *cell,
+                   int v) {
+  (void)h, (void)rb;
+  const vf i = v_sigmoid(acc[v] + v_load(x + v * VW));
+  const vf o = v_sigmoid(acc[NV + v] + v_load(x + BLOCK + v * VW));
+  const vf f = v_sigmoid(acc[2 * NV + v] + v_load(x + 2 * BLOCK + v * VW));
+  const vf g = v_tanh(acc[3 * NV + v] + v_load(x + 3 * BLOCK + v * VW));
+  const vf c = v_fma(f, v_load(cell + v * VW), i * g);
+  v_store(cell + v * VW, c);
+  return o * v_tanh(c);
+}
+
+#define FINISH(name, gates)                                                                 \
+  for (int row = 0; row < rows; ++row) {                                                    \
+    const int64_t at = (b + row) * s->padded + u;                                           \
+    const float *x = s->x + (b + row) * s->x_step + u * (gates);                            \
+    _Pragma("GCC unroll 16") for (int v = 0; v < NV; ++v)                                   \
+        v_store(s->next + at + v * VW,                                                      \
+                new_##name(acc + row * (gates)*NV, x, s->h + at, s->rb + (s->rb ? u : 0),   \
+                           s->cell + (s->cell ? at : 0), v));                               \
+    const int64_t left = s->hidden - u < BLOCK ? s->hidden - u : BLOCK;                     \
+    if (s->y)                                                                               \
+      memcpy(s->y + (b + row) * s->hidden + u, s->next + at, (size_t)left * sizeof(float)); \
+  }
+
+#define STEP(name, gates)                                                              \
+  INLINE void rows_##name(const mrt_rnn_step *s, int64_t u, int64_t b, const float *r, \
+                          const int rows) {                                            \
+    vf acc[ROWS * (gates)*NV];                                                         \
+    products(acc, r, s->h + b * s->padded, s->padded, s->hidden, rows, (gates)*NV,     \
+             rows == 1 && (gates)*NV <= 4 ? 2 : 1);                                    \
+    FINISH(name, gates)                                                                \
+  }                                                                                    \
+  static void step_##name(const mrt_rnn_step *s, int64_t block0, int64_t block1) {     \
+    for (int64_t k = block0; k < block1; ++k) {                                        \
+      const float *r = s->r + k * s->hidden * (gates)*BLOCK;                           \
+      int64_t b = 0;                                                                   \
+      if (ROWS > 1)                                                                    \
+        for (; b + ROWS <= s->batch; b += ROWS) rows_##name(s, k *BLOCK, b, r, ROWS);  \
+      for (; b < s->batch; ++b) rows_##name(s, k *BLOCK, b, r, 1);                     \
+    }                                                                                  \
+  }
+STEP(tanh, 1)
+STEP(relu, 1)
+STEP(gru, 3)
+STEP(lstm, 4)
+
+const mrt_rnn_kernels TABLE = {.name = TABLE_NAME,
+                               .step = {[MRT_RNN_TANH] = step_tanh,
+                                        [MRT_RNN_RELU] = step_relu,
+                                        [MRT_RNN_GRU] = step_gru,
+                                        [MRT_RNN_LSTM] = step_lstm}};
