@@ -16,13 +16,23 @@ bool mrt_compose_wants(const mrt_compose *b, int out) {
   return v && (v->n_uses > 0 || v->n_graph_outputs > 0);
 }
 
+/* Attributes of the last node are complete: it is resolved. */
+static void flush(mrt_compose *b) {
+  if (b->pending && !b->st) note(b, mrt_node_resolve(b->last, b->ops));
+  b->pending = false;
+}
+
 mrt_var *mrt_compose_op_of(mrt_compose *b, const char *domain, const char *op, int n_in,
                            mrt_var *const *in) {
   mrt_var *out = NULL;
+  mrt_graph *g = b->node->graph;
+  flush(b);
   if (b->st) return NULL;
   while (n_in > 0 && !in[n_in - 1]) --n_in;
-  note(b, mrt_graph_insert(b->node->graph, b->node, b->ops, domain, op, n_in, in, NULL, &b->last,
-                           &out));
+  note(b, mrt_graph_add_var(g, NULL, NULL, &out));
+  if (!b->st)
+    note(b, mrt_graph_add_node(g, b->node, domain, op, b->node->name, n_in, in, 1, &out, &b->last));
+  b->pending = !b->st;
   return b->st ? NULL : out;
 }
 mrt_var *mrt_compose_op(mrt_compose *b, const char *op, int n_in, mrt_var *const *in) {
@@ -68,10 +78,12 @@ void mrt_compose_fail(mrt_compose *b, const char *what) {
   note(b, MRT_ERR(MRT_NOT_IMPLEMENTED, "%s: %s", b->node->op_type, what));
 }
 void mrt_compose_set(mrt_compose *b, int out, mrt_var *v) {
+  flush(b);
   if (b->st || !v || out >= b->node->n_out || !b->node->out[out]) return;
   note(b, mrt_var_replace(b->node->out[out], v));
 }
 mrt_status *mrt_compose_end(mrt_compose *b) {
+  flush(b);
   if (!b->st) mrt_node_remove(b->node);
   return b->st;
 }

@@ -10,6 +10,7 @@ typedef struct mrt_compose {
   const mrt_op_table *ops;
   mrt_status *st;
   mrt_node *last; /* made by the last mrt_compose_op */
+  bool pending;   /* it waits for its attributes */
 } mrt_compose;
 
 static inline mrt_compose mrt_compose_begin(mrt_node *node, const mrt_op_table *ops) {

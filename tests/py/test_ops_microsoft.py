@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from run_nodes import both
+from run_nodes import both, run_nodes
 
 pytestmark = pytest.mark.full
 F32 = TensorProto.FLOAT
@@ -173,3 +173,124 @@ def test_matmul_nbits(bits: int, zeros: bool, bias: bool, shape: tuple[int, ...]
         names[5] = "c"
     node = ms("MatMulNBits", names, ["y"], K=k, N=n, bits=bits, block_size=32)
     check(node, {"a": floats(3, *rows, k)}, None, constants, rtol=1e-4, atol=2e-4)
+
+
+BYTES = [np.uint8, np.int8]
+
+
+def quantised(seed: int, shape: tuple[int, ...], dtype: type, prefix: str) -> dict[str, np.ndarray]:
+    """A tensor of bytes with a scale and a zero point: names p, ps, pz for prefix p."""
+    rng = np.random.default_rng(seed)
+    info = np.iinfo(dtype)
+    return {
+        prefix: rng.integers(info.min, info.max + 1, shape).astype(dtype),
+        prefix + "s": np.array(rng.uniform(0.01, 0.1), np.float32),
+        prefix + "z": np.array(rng.integers(info.min, info.max + 1), dtype),
+    }
+
+
+def kind_of(dtype: type) -> int:
+    """The ONNX number of a numpy type."""
+    return helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+
+
+@pytest.mark.parametrize("dtype", BYTES)
+@pytest.mark.parametrize("op", ["QLinearAdd", "QLinearMul"])
+@pytest.mark.parametrize("shapes", [((2, 3, 70), (2, 3, 70)), ((2, 3, 70), (70,)),
+                                    ((2, 3, 70), (3, 1)), ((4, 1), (1, 5)), ((33,), ())], ids=str)
+def test_qlinear_binary(op: str, dtype: type, shapes: Any) -> None:
+    """Broadcast in every way; a rounding tie may fall the other way."""
+    feeds = quantised(1, shapes[0], dtype, "a") | quantised(2, shapes[1], dtype, "b")
+    y = quantised(3, (), dtype, "c")
+    y["cs"] = np.array(0.9 if op == "QLinearMul" else 0.11, np.float32)
+    feeds |= {"cs": y["cs"], "cz": y["cz"]}
+    constants = {n: feeds.pop(n) for n in ("as", "az", "bs", "bz", "cs", "cz")}
+    node = ms(op, ["a", "as", "az", "b", "bs", "bz", "cs", "cz"], ["y"])
+    check(node, feeds, {"y": kind_of(dtype)}, constants, off_by=1)
+
+
+@pytest.mark.parametrize("dtype", BYTES)
+@pytest.mark.parametrize("op", ["QLinearSigmoid", "QLinearLeakyRelu", "QLinearSoftmax"])
+def test_qlinear_unary(op: str, dtype: type) -> None:
+    """Tables, and softmax over the last axis and over several (opset 11)."""
+    constants = quantised(1, (5, 4, 30), dtype, "x")
+    feeds = {"x": constants.pop("x")}
+    constants |= {"ys": np.array(1 / 256 if op != "QLinearLeakyRelu" else 0.05, np.float32),
+                  "yz": np.array(np.iinfo(dtype).min, dtype)}  # fmt: skip
+    names = ["x", "xs", "xz", "ys", "yz"]
+    forms: list[dict[str, Any]] = [{}]
+    if op == "QLinearSoftmax":
+        forms = [{"opset": 13, "axis": -1}, {"opset": 11, "axis": 1}, {"opset": 13, "axis": 1}]
+    for attributes in forms:
+        kinds = {"y": kind_of(dtype)}
+        check(ms(op, names, ["y"], **attributes), feeds, kinds, constants, off_by=1)
+
+
+@pytest.mark.parametrize("dtype", BYTES)
+def test_qlinear_concat(dtype: type) -> None:
+    """Three inputs of different scales along the middle axis."""
+    feeds, constants, names = {}, quantised(9, (), dtype, "y"), ["ys", "yz"]
+    constants.pop("y")
+    for i, width in enumerate((3, 1, 4)):
+        part = quantised(i, (2, width, 5), dtype, f"x{i}")
+        feeds[f"x{i}"] = part.pop(f"x{i}")
+        constants |= part
+        names += [f"x{i}", f"x{i}s", f"x{i}z"]
+    node = ms("QLinearConcat", names, ["y"], axis=1)
+    check(node, feeds, {"y": kind_of(dtype)}, constants, off_by=1)
+
+
+@pytest.mark.parametrize("dtype", BYTES)
+@pytest.mark.parametrize("last", [0, 1])
+def test_qlinear_pools(dtype: type, last: int) -> None:
+    """Global and windowed means."""
+    constants = quantised(1, (2, 6, 7, 6), dtype, "x")
+    feeds = {"x": constants.pop("x")}
+    constants |= {"ys": np.array(constants["xs"] * 0.7, np.float32),
+                  "yz": np.array(3, dtype)}  # fmt: skip
+    names = ["x", "xs", "xz", "ys", "yz"]
+    kinds = {"y": kind_of(dtype)}
+    node = ms("QLinearGlobalAveragePool", names, ["y"], channels_last=last)
+    check(node, feeds, kinds, constants, off_by=1)
+    node = ms("QLinearAveragePool", names, ["y"], channels_last=last, kernel_shape=[3, 2],
+              strides=[2, 1], pads=[1, 0, 1, 1])  # fmt: skip
+    check(node, feeds, kinds, constants, off_by=1)
+
+
+@pytest.mark.parametrize("dtype", BYTES)
+def test_qlinear_mean_and_where(dtype: type) -> None:
+    """ReduceMean over two axes; Where with scales of its own on each side."""
+    constants = quantised(1, (4, 5, 6), dtype, "x") | {"ys": np.array(0.03, "f4"),
+                                                       "yz": np.array(3, dtype)}  # fmt: skip
+    feeds = {"x": constants.pop("x")}
+    names = ["x", "xs", "xz", "ys", "yz"]
+    node = ms("QLinearReduceMean", names, ["y"], axes=[1, 2], keepdims=1)
+    (got,) = run_nodes([node], feeds, {"y": kind_of(dtype)}, 21, None, constants)
+    real = (feeds["x"].astype("f8") - constants["xz"]) * constants["xs"]
+    want = real.mean(axis=(1, 2), keepdims=True) / constants["ys"] + constants["yz"]
+    want = want.clip(np.iinfo(dtype).min, np.iinfo(dtype).max)
+    assert got.dtype == dtype and np.abs(got - want).max() < 0.51  # onnxruntime has no kernel
+    constants |= quantised(2, (4, 5, 6), dtype, "b")
+    feeds |= {"b": constants.pop("b"), "c": np.arange(120).reshape(4, 5, 6) % 3 == 0}
+    names = ["c", "x", "xs", "xz", "b", "bs", "bz", "ys", "yz"]
+    check(ms("QLinearWhere", names, ["y"]), feeds, {"y": kind_of(dtype)}, constants, off_by=1)
+
+
+@pytest.mark.parametrize("per_column", [False, True])
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+def test_dynamic_quantize_lstm(per_column: bool, direction: str) -> None:
+    """Within what quantising the activations costs onnxruntime."""
+    rng = np.random.default_rng(1)
+    dirs, hidden, size = (2 if direction == "bidirectional" else 1), 8, 12
+    scales = (dirs, 4 * hidden) if per_column else (dirs,)
+    constants = {
+        "w": rng.integers(-127, 128, (dirs, size, 4 * hidden)).astype(np.int8),
+        "r": rng.integers(-127, 128, (dirs, hidden, 4 * hidden)).astype(np.int8),
+        "b": 0.1 * floats(3, dirs, 8 * hidden),
+        "ws": rng.uniform(0.001, 0.004, scales).astype(np.float32), "wz": np.zeros(scales, "i1"),
+        "rs": rng.uniform(0.001, 0.004, scales).astype(np.float32), "rz": np.zeros(scales, "i1"),
+    }  # fmt: skip
+    names = ["x", "w", "r", "b", "", "", "", "", "ws", "wz", "rs", "rz"]
+    node = ms("DynamicQuantizeLSTM", names, ["y", "h", "c"], hidden_size=hidden,
+              direction=direction)  # fmt: skip
+    check(node, {"x": floats(2, 5, 3, size)}, None, constants, rtol=0, atol=0.02)
