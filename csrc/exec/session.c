@@ -220,6 +220,7 @@ static mrt_status *optimize(mrt_session *s, const char *path) {
       MRT_TRY(mrt_partition(s->model->graph, s->providers, s->n_providers));
     }
   }
+  MRT_TRY(mrt_pass_late(&ctx));
   MRT_TRY(mrt_place(s->model->graph, s->providers, s->n_providers, s->ops));
   mrt_guards guards = {.alloc = s->alloc};
   mrt_status *st = mrt_infer_graph(s->model, s->model->graph, &guards);

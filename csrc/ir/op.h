@@ -150,6 +150,7 @@ enum {
   MRT_OP_ORDERED = 256,     /* side effects (collectives): keep the order among these */
   MRT_OP_TRANSFER = 512,    /* moves a value between memories: the engine makes the kernel */
   MRT_OP_BYTES = 1024,      /* the reference kernel moves input 0 as bytes: any alignment will do */
+  MRT_OP_WIDENS = 2048,     /* a constant grows here (dequantised): folded after providers fused */
 };
 
 /* Signatures are small strings, parsed when a model is loaded:

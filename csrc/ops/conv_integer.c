@@ -4,7 +4,7 @@
 static bool is_qlinear(const char *op) { return op[0] == 'Q'; }
 int mrt_iconv_weights(const char *op_type) { return is_qlinear(op_type) ? 3 : 1; }
 
-static mrt_status *infer(mrt_infer *c) {
+mrt_status *mrt_iconv_infer(mrt_infer *c) {
   const int iw = mrt_iconv_weights(c->node->op_type);
   const bool last = mrt_node_int(c->node, "channels_last") != 0;
   mrt_dtype t = iw == 1 ? MRT_INT32 : mrt_infer_dtype(c, 7);
@@ -57,6 +57,7 @@ mrt_status *mrt_iconv_read(mrt_kctx *c, mrt_iconv *p) {
                    .last = mrt_node_int(c->node, "channels_last") != 0,
                    .group = mrt_node_int(c->node, "group")};
   if (!p->y) return NULL;
+  if (p->y_scale) MRT_TRY(mrt_quant_bounds(c->node, (mrt_dtype)p->y->dtype, &p->lo, &p->hi));
   const int s = p->x->rank - 2, at = p->last ? 1 : 2;
   MRT_TRY(mrt_window_read(c->node, s, p->w->dims + 2, &p->win));
   mrt_window_resolve_same(&p->win, p->x->dims + at, p->y->dims + at);
@@ -128,7 +129,7 @@ static int32_t one_sum(const mrt_iconv *p, int64_t n, int64_t m, int64_t o, int3
 static void planes(void *arg, int64_t begin, int64_t end) {
   const mrt_iconv *p = arg;
   int32_t lo = 0, hi = 0;
-  mrt_quant_range((mrt_dtype)p->y->dtype, &lo, &hi);
+  if (p->y_scale) lo = p->lo, hi = p->hi;
   const int32_t xz = mrt_scalar_i32(p->x_zero, 0), yz = mrt_scalar_i32(p->y_zero, 0);
   for (int64_t plane = begin; plane < end; ++plane) {
     const int64_t n = plane / p->cout, m = plane % p->cout;
@@ -158,12 +159,12 @@ mrt_status *mrt_iconv_run(mrt_kctx *c) {
 #define WINDOW \
   "auto_pad:string=NOTSET dilations:ints group:int=1 kernel_shape:ints pads:ints strides:ints"
 #define BYTES "X=int8,uint8;W=int8,uint8;"
-#define QLINEAR                                                                      \
-  .name = "QLinearConv", .doc = "convolution of quantised numbers, quantised again", \
-  .in =                                                                              \
-      "x:X, x_scale:S, x_zero_point:X, w:W, w_scale:S, w_zero_point:W, y_scale:S, "  \
-      "y_zero_point:Y, B:B?",                                                        \
-  .out = "y:Y", .types = BYTES "Y=int8,uint8;S=float;B=int32", .infer = infer,       \
+#define QLINEAR                                                                          \
+  .name = "QLinearConv", .doc = "convolution of quantised numbers, quantised again",     \
+  .in =                                                                                  \
+      "x:X, x_scale:S, x_zero_point:X, w:W, w_scale:S, w_zero_point:W, y_scale:S, "      \
+      "y_zero_point:Y, B:B?",                                                            \
+  .out = "y:Y", .types = BYTES "Y=int8,uint8;S=float;B=int32", .infer = mrt_iconv_infer, \
   .run = mrt_iconv_run
 static const mrt_op_version v10[] = {{10}, {0}}, v1[] = {{1}, {0}};
 MRT_OP(ConvInteger) = {.domain = "",
@@ -174,7 +175,7 @@ MRT_OP(ConvInteger) = {.domain = "",
                        .types = BYTES "Y=int32",
                        .attrs = WINDOW,
                        .versions = v10,
-                       .infer = infer,
+                       .infer = mrt_iconv_infer,
                        .run = mrt_iconv_run};
 MRT_OP(QLinearConv) = {.domain = "", QLINEAR, .attrs = WINDOW, .versions = v10};
 MRT_OP_IN(ms, QLinearConv) = {

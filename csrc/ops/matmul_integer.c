@@ -53,6 +53,7 @@ mrt_status *mrt_iproduct_read(mrt_kctx *c, const mrt_iproduct_parts *q, mrt_ipro
   }
   const mrt_matmul_dims *d = &p->d;
   if (mrt_dtype_is_float((mrt_dtype)p->b->dtype)) return mrt_no_type(q->op, p->b->dtype);
+  if (p->y_scale) MRT_TRY(mrt_quant_bounds(c->node, (mrt_dtype)p->y->dtype, &p->lo, &p->hi));
   MRT_TRY(check_count(p->a_zero, d->m, d->batches, "a_zero_point"));
   MRT_TRY(check_count(p->b_zero, d->n, d->batches, "b_zero_point"));
   MRT_TRY(check_count(p->a_scale, 1, 1, "a_scale"));
@@ -178,20 +179,19 @@ mrt_status *mrt_iproduct_run(mrt_kctx *c) {
     j.acc = p.y->data;
   else
     MRT_TRY(mrt_scratch(c, (size_t)total * 4, (void **)&j.acc));
-  if (p.y_scale && !mrt_quant_range((mrt_dtype)p.y->dtype, &j.y_lo, &j.y_hi))
-    return mrt_no_type(parts->op, p.y->dtype);
+  j.y_lo = p.lo, j.y_hi = p.hi;
   mrt_par_range(&c->par, p.d.batches * p.d.m, (double)p.d.n * (double)p.d.k * 0.3, rows, &j);
   return NULL;
 }
 
-static mrt_status *infer(mrt_infer *c) {
+mrt_status *mrt_iproduct_infer(mrt_infer *c) {
   const mrt_iproduct_parts *q = mrt_iproduct_find(c->node->op_type);
   mrt_dtype t = q->y_zero >= 0 && mrt_infer_has(c, q->y_zero) ? mrt_infer_dtype(c, q->y_zero)
                 : q->b_scale >= 0                             ? MRT_FLOAT
                                                               : MRT_INT32;
   return mrt_infer_matmul(c, q->a, q->b, t);
 }
-static mrt_status *gemm_infer(mrt_infer *c) {
+mrt_status *mrt_iproduct_gemm_infer(mrt_infer *c) {
   bool ta = mrt_node_int(c->node, "transA") != 0, tb = mrt_node_int(c->node, "transB") != 0;
   mrt_dtype t = mrt_infer_has(c, 8) ? mrt_infer_dtype(c, 8) : MRT_FLOAT;
   if (mrt_infer_has(c, 8) != mrt_infer_has(c, 7))
@@ -217,7 +217,7 @@ MRT_OP(MatMulInteger) = {.domain = "",
                          .out = "Y:Y",
                          .types = BYTES "Y=int32",
                          .versions = v10,
-                         .infer = infer,
+                         .infer = mrt_iproduct_infer,
                          .run = mrt_iproduct_run};
 MRT_OP(QLinearMatMul) = {.domain = "",
                          .name = "QLinearMatMul",
@@ -228,7 +228,7 @@ MRT_OP(QLinearMatMul) = {.domain = "",
                          .out = "y:Y",
                          .types = WITH_8,
                          .versions = v21,
-                         .infer = infer,
+                         .infer = mrt_iproduct_infer,
                          .run = mrt_iproduct_run};
 MRT_OP_IN(ms, QGemm) = {.domain = "com.microsoft",
                         .name = "QGemm",
@@ -240,7 +240,7 @@ MRT_OP_IN(ms, QGemm) = {.domain = "com.microsoft",
                         .types = BYTES "S=float;C=int32;Y=int8,uint8",
                         .attrs = "alpha:float=1.0 transA:int=0 transB:int=0",
                         .versions = v1,
-                        .infer = gemm_infer,
+                        .infer = mrt_iproduct_gemm_infer,
                         .run = mrt_iproduct_run};
 MRT_OP_IN(ms, MatMulIntegerToFloat) = {
     .domain = "com.microsoft",
@@ -250,7 +250,7 @@ MRT_OP_IN(ms, MatMulIntegerToFloat) = {
     .out = "Y:S",
     .types = BYTES "S=float",
     .versions = v1,
-    .infer = infer,
+    .infer = mrt_iproduct_infer,
     .run = mrt_iproduct_run};
 MRT_OP_IN(ms, DynamicQuantizeMatMul) = {
     .domain = "com.microsoft",
@@ -260,5 +260,5 @@ MRT_OP_IN(ms, DynamicQuantizeMatMul) = {
     .out = "Y:S",
     .types = "B=int8,uint8;S=float",
     .versions = v1,
-    .infer = infer,
+    .infer = mrt_iproduct_infer,
     .run = mrt_iproduct_run};

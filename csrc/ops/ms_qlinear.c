@@ -67,7 +67,7 @@ mrt_status *mrt_qbinary_run(mrt_kctx *c) {
   return NULL;
 }
 /* The broadcast of inputs 0 and 3. */
-static mrt_status *binary_infer(mrt_infer *c) {
+mrt_status *mrt_qbinary_infer(mrt_infer *c) {
   const mrt_type *types[2] = {c->in_types[0], c->n_in > 3 ? c->in_types[3] : NULL};
   const mrt_expr *dims[MRT_MAX_RANK];
   mrt_infer pair = *c;
@@ -257,7 +257,7 @@ static const mrt_op_version v1[] = {{1}, {0}};
   .in =                                                                               \
       "A:T, A_scale:S, A_zero_point:T?, B:T, B_scale:S, B_zero_point:T?, C_scale:S, " \
       "C_zero_point:T?",                                                              \
-  .out = "C:T", BYTES, .infer = binary_infer, .run = mrt_qbinary_run
+  .out = "C:T", BYTES, .infer = mrt_qbinary_infer, .run = mrt_qbinary_run
 #define UNARY \
   .in = "X:T, X_scale:S, X_zero_point:T?, Y_scale:S, Y_zero_point:T?", .out = "Y:T", BYTES
 MRT_OP_IN(ms, QLinearAdd) = {MS, BINARY, .name = "QLinearAdd",

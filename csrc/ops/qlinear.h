@@ -13,6 +13,7 @@ typedef struct mrt_qbinary_params {
 } mrt_qbinary_params;
 /* Reads scales, zero points and, for macart's forms, the attributes lo and hi of this call. */
 mrt_status *mrt_qbinary_read(const mrt_kctx *c, mrt_qbinary_params *p) MRT_MUST_CHECK;
+mrt_status *mrt_qbinary_infer(mrt_infer *c) MRT_MUST_CHECK;
 mrt_status *mrt_qbinary_run(mrt_kctx *c) MRT_MUST_CHECK; /* the reference kernel */
 /* The range of a type, narrowed by attributes lo and hi where the node has them. */
 mrt_status *mrt_quant_bounds(const mrt_node *node, mrt_dtype dtype, int32_t *lo,

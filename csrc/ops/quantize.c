@@ -255,7 +255,7 @@ static const mrt_op_version ms_v[] = {{1}, {0}};
   .in = "x:Q, x_scale:S, x_zero_point:Q?", .out = "y:T",                          \
   .types = "T=float,float16,bfloat16;" SCALES ";Q=int32," TARGETS,                \
   .attrs = "axis:int=1 block_size:int=0 output_dtype:int=0", .versions = ver,     \
-  .infer = dequantize_infer, .run = dequantize_run
+  .flags = MRT_OP_WIDENS, .infer = dequantize_infer, .run = dequantize_run
 MRT_OP(QuantizeLinear) = {Q("", v)};
 MRT_OP(DequantizeLinear) = {D("", v)};
 MRT_OP_IN(ms, QuantizeLinear) = {Q("com.microsoft", ms_v)};

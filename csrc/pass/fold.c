@@ -4,6 +4,15 @@
 
 #include "pass/pass.h"
 
+/* Weights of 8 bits or less on their way to float: a provider may want them as they are. */
+static bool kept_compact(const mrt_node *n) {
+  const mrt_tensor *c = n->n_in > 0 && n->in[0].var ? n->in[0].var->constant : NULL;
+  if (!c || mrt_dtype_bits((mrt_dtype)c->dtype) > 8) return false;
+  if (n->def->flags & MRT_OP_WIDENS) return true;
+  return strcmp(n->op_type, "Cast") == 0 && !*n->domain && c->rank >= 2 &&
+         mrt_dtype_is_int((mrt_dtype)c->dtype) && mrt_node_int(n, "to") == MRT_FLOAT;
+}
+
 static bool foldable(const mrt_node *n) {
   if (!n->def || (n->def->flags & (MRT_OP_RANDOM | MRT_OP_CONTROL | MRT_OP_ORDERED))) return false;
   if (n->n_out == 0) return false;
@@ -52,7 +61,7 @@ static bool too_big(const mrt_pass_ctx *ctx, const mrt_node *n) {
 }
 
 static mrt_status *fold_node(mrt_pass_ctx *ctx, mrt_node *n, int *fired) {
-  if (!foldable(n)) return NULL;
+  if (!foldable(n) || (!ctx->late && kept_compact(n))) return NULL;
   mrt_status *st = NULL;
   if (n->n_out == 1 && n->out[0]) {
     mrt_tensor *t = NULL;

@@ -17,6 +17,7 @@ typedef struct mrt_pass_ctx {
   size_t fold_limit;    /* largest constant that folding may make, bytes */
   size_t n_inlined;     /* nodes that functions have become, in all graphs */
   int level;            /* GraphOptimizationLevel: 0 only what is needed to run */
+  bool late;            /* providers have fused: what was kept compact for them is folded too */
   mrt_tally *tally;     /* counts what fired; may be NULL */
 } mrt_pass_ctx;
 
@@ -33,6 +34,8 @@ mrt_status *mrt_pass_run(mrt_pass_ctx *ctx, const mrt_pass *pass, mrt_graph *g,
                          int *fired) MRT_MUST_CHECK;
 /* The pipeline: upgrade, infer, and what the level allows, until nothing fires (bounded). */
 mrt_status *mrt_pass_pipeline(mrt_pass_ctx *ctx) MRT_MUST_CHECK;
+/* After the providers' fusions: folds what was kept compact for them and drops dead nodes. */
+mrt_status *mrt_pass_late(mrt_pass_ctx *ctx) MRT_MUST_CHECK;
 const mrt_pass *mrt_pass_find(const char *name); /* NULL if there is none */
 
 /* Types, symbolic shapes and contents of every var of a graph and its subgraphs; used by the

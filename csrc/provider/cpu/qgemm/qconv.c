@@ -161,21 +161,21 @@ typedef struct depth_job {
   const mrt_qconv *p;
   const mrt_qconv_args *a;
   mrt_qdepth d;
-  mrt_qdepth_fn fn;
+  const mrt_qbytes *loops;
   const uint8_t *pad; /* a pixel of zero points */
   int64_t chunks;
 } depth_job;
 
-static mrt_qdepth_fn depth_fn(void) {
+const mrt_qbytes *mrt_qbytes_get(void) {
   const uint32_t isa = mrt_cpu_get()->isa;
 #ifdef MRT_HAVE_AVX512VNNI
-  if (isa & MRT_ISA_AVX512VNNI) return mrt_qdepth_avx512vnni;
+  if (isa & MRT_ISA_AVX512VNNI) return &mrt_qbytes_avx512vnni;
 #endif
 #ifdef MRT_HAVE_AVX2
-  if (isa & MRT_ISA_AVX2) return mrt_qdepth_avx2;
+  if (isa & MRT_ISA_AVX2) return &mrt_qbytes_avx2;
 #endif
   (void)isa;
-  return mrt_qdepth_scalar;
+  return &mrt_qbytes_scalar;
 }
 
 static void depth_line(const depth_job *j, int64_t line) {
@@ -195,7 +195,7 @@ static void depth_line(const depth_job *j, int64_t line) {
         *t++ = row_in && ix >= 0 && ix < a->w ? a->x + ((n * a->h + iy) * a->w + ix) * c : j->pad;
     }
     d.y = (uint8_t *)a->y + (size_t)((line * a->ow + x) * c) * out_size(d.out);
-    j->fn(&d);
+    j->loops->depth(&d);
   }
 }
 
@@ -222,7 +222,7 @@ static void run_depthwise(const mrt_par *par, const mrt_qconv *p, const mrt_qcon
     scale[i] = e->scale ? e->scale[e->scale_per_col ? i : 0] / e->out_scale : 0;
   }
   const bool s8 = e->out == MRT_Q_S8;
-  depth_job j = {.p = p, .a = a, .fn = depth_fn(), .pad = pad};
+  depth_job j = {.p = p, .a = a, .loops = mrt_qbytes_get(), .pad = pad};
   j.d = (mrt_qdepth){.w = a->packed,
                      .taps = taps,
                      .channels = c,
@@ -233,7 +233,10 @@ static void run_depthwise(const mrt_par *par, const mrt_qconv *p, const mrt_qcon
                      .lo = (float)((s8 ? -128 : 0) - e->out_zero),
                      .hi = (float)((s8 ? 127 : 255) - e->out_zero),
                      .zero = e->out_zero};
-  if (e->act.op == MRT_EW_RELU && j.d.lo < 0) j.d.lo = 0;
+  if (e->act.op == MRT_EW_CLIP) {
+    if (e->act.p[0] > j.d.lo) j.d.lo = e->act.p[0];
+    if (e->act.p[1] < j.d.hi) j.d.hi = e->act.p[1];
+  }
   j.chunks = mrt_par_chunks(a->n * a->oh, (double)(a->n * a->oh * a->ow * c * (taps + 2)) * 0.15);
   mrt_par_run(par, j.chunks, depth_chunk, &j);
 }

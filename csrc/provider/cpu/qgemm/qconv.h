@@ -5,7 +5,7 @@
 #ifndef MRT_PROVIDER_CPU_QCONV_H
 #define MRT_PROVIDER_CPU_QCONV_H
 
-#include "provider/cpu/qgemm/qgemm.h"
+#include "provider/cpu/qgemm/qbytes.h"
 
 typedef struct mrt_qconv {
   int64_t groups, cin, cout; /* cin: of one group; cout: of all */
@@ -22,7 +22,7 @@ typedef struct mrt_qconv_args {
   const void *packed;    /* mrt_qconv_pack */
   const int32_t *w_zero; /* [cout], or NULL: 0 */
   void *y;
-  const mrt_qgemm_epilogue *epi; /* tables over cout; no residual, no float bias */
+  const mrt_qgemm_epilogue *epi; /* tables over cout; CLIP or nothing; no residual, no float bias */
 } mrt_qconv_args;
 
 void mrt_qconv_plan(mrt_qconv *p);
@@ -38,23 +38,5 @@ void mrt_qconv_run(const mrt_par *par, const mrt_qconv *p, const mrt_qconv_args 
 /* n matrices [rows][cols] of bytes become [cols][rows]: NCHW to NHWC with rows = channels. */
 void mrt_bytes_transpose(const mrt_par *par, const uint8_t *x, int64_t n, int64_t rows,
                          int64_t cols, uint8_t *y);
-
-/* One output pixel of a depthwise window: `taps` rows of bytes against w [taps][channels]. */
-typedef struct mrt_qdepth {
-  const uint8_t *const *tap; /* bytes as u8: signed ones already flipped, or flip set */
-  const int16_t *w;
-  int64_t taps, channels;
-  const int32_t *col; /* [channels] added to the sums */
-  const float *scale; /* [channels] */
-  mrt_q_out out;
-  uint8_t flip; /* 0x80: x is signed */
-  float lo, hi;
-  int32_t zero;
-  void *y;
-} mrt_qdepth;
-typedef void (*mrt_qdepth_fn)(const mrt_qdepth *d);
-void mrt_qdepth_avx512vnni(const mrt_qdepth *d);
-void mrt_qdepth_avx2(const mrt_qdepth *d);
-void mrt_qdepth_scalar(const mrt_qdepth *d);
 
 #endif

@@ -91,6 +91,7 @@ static mrt_status *fill_epilogue(mrt_kctx *c, const mrt_iconv *p, mrt_qgemm_epil
                             .out_zero = mrt_scalar_i32(p->y_zero, 0),
                             .bias_s32 = p->bias ? p->bias->data : NULL};
   if (!p->y_scale) return NULL;
+  e->act = (mrt_act){MRT_EW_CLIP, {(float)(p->lo - e->out_zero), (float)(p->hi - e->out_zero)}};
   float *scale;
   MRT_TRY(mrt_scratch(c, (size_t)p->cout * 4 + 4, (void **)&scale));
   for (int64_t m = 0; m < p->cout; ++m) scale[m] = mrt_iconv_scale(p, m);
@@ -184,4 +185,5 @@ static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kerne
 }
 MRT_CPU_KERNEL(q_conv_integer) = {"", "ConvInteger", match, create};
 MRT_CPU_KERNEL(q_linear_conv) = {"", "QLinearConv", match, create};
+MRT_CPU_KERNEL(q_linear_conv_mt) = {"macart", "QLinearConv", match, create};
 MRT_CPU_KERNEL(q_linear_conv_ms) = {"com.microsoft", "QLinearConv", match, create};

@@ -128,6 +128,9 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
                                                            : MRT_Q_S8,
                           .out_scale = 1, /* the factors hold 1 / y_scale already */
                           .out_zero = mrt_scalar_i32(p.y_zero, 0)};
+  if (p.y_scale) { /* exact: rounding keeps order */
+    e.act = (mrt_act){MRT_EW_CLIP, {(float)(p.lo - e.out_zero), (float)(p.hi - e.out_zero)}};
+  }
   mrt_qgemm g = {.n = p.d.n,
                  .k = p.d.k,
                  .a = p.a->data,
@@ -171,5 +174,7 @@ static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kerne
 MRT_CPU_KERNEL(q_matmul_integer) = ROW("", "MatMulInteger");
 MRT_CPU_KERNEL(q_linear_matmul) = ROW("", "QLinearMatMul");
 MRT_CPU_KERNEL(q_gemm) = ROW("com.microsoft", "QGemm");
+MRT_CPU_KERNEL(q_linear_matmul_mt) = ROW("macart", "QLinearMatMul");
+MRT_CPU_KERNEL(q_gemm_mt) = ROW("macart", "QGemm");
 MRT_CPU_KERNEL(q_matmul_to_float) = ROW("com.microsoft", "MatMulIntegerToFloat");
 MRT_CPU_KERNEL(q_matmul_dynamic) = ROW("com.microsoft", "DynamicQuantizeMatMul");

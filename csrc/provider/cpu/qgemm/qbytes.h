@@ -1,0 +1,46 @@
+/* Loops over quantised bytes, one set per instruction set: depthwise windows, sums and products of
+ * two arrays, the larger of two. Signed bytes are flipped (^ 0x80) to unsigned on the way in;
+ * zero points include the 128 then. */
+#ifndef MRT_PROVIDER_CPU_QBYTES_H
+#define MRT_PROVIDER_CPU_QBYTES_H
+
+#include "provider/cpu/qgemm/qgemm.h"
+
+/* One output pixel of a depthwise window: `taps` rows of bytes against w [taps][channels].
+ * y = clamp(round((col + sum) * scale), lo, hi) + zero, or the sum itself (MRT_Q_S32). */
+typedef struct mrt_qdepth {
+  const uint8_t *const *tap;
+  const int16_t *w;
+  int64_t taps, channels;
+  const int32_t *col; /* [channels] added to the sums */
+  const float *scale; /* [channels] */
+  mrt_q_out out;
+  uint8_t flip; /* 0x80: x is signed */
+  float lo, hi;
+  int32_t zero;
+  void *y;
+} mrt_qdepth;
+
+/* y[i] = clamp(round(f(a[i], b[i])), lo, hi) + zero; f: (a - az) * ra + (b - bz) * rb, or
+ * (a - az) * (b - bz) * ra. */
+typedef struct mrt_qbinary {
+  const uint8_t *a, *b;
+  uint8_t *y;
+  int64_t n;
+  bool b_one; /* b is one byte for all */
+  uint8_t flip;
+  int32_t az, bz, zero;
+  float ra, rb, lo, hi;
+} mrt_qbinary;
+
+typedef struct mrt_qbytes {
+  void (*depth)(const mrt_qdepth *d);
+  void (*add)(const mrt_qbinary *p);
+  void (*mul)(const mrt_qbinary *p);
+  /* y[i] = max(y[i], x[i]) after flipping both. */
+  void (*max)(uint8_t *y, const uint8_t *x, int64_t n, uint8_t flip);
+} mrt_qbytes;
+extern const mrt_qbytes mrt_qbytes_avx512vnni, mrt_qbytes_avx2, mrt_qbytes_scalar;
+const mrt_qbytes *mrt_qbytes_get(void);
+
+#endif

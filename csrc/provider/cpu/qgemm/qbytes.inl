@@ -1,0 +1,86 @@
+/* Bodies of mrt_qbytes for one instruction set: plain loops over blocks, which compilers vectorise.
+ * TABLE: the name of the set. */
+enum { BLOCK = 64 };
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE void depth_block(const mrt_qdepth *d, int64_t c0, const int n) {
+  int32_t acc[BLOCK];
+  for (int c = 0; c < n; ++c) acc[c] = d->col[c0 + c];
+  for (int64_t t = 0; t < d->taps; ++t) {
+    const uint8_t *x = d->tap[t] + c0;
+    const int16_t *w = d->w + t * d->channels + c0;
+    const uint8_t flip = d->flip;
+    for (int c = 0; c < n; ++c) acc[c] += (int32_t)(uint8_t)(x[c] ^ flip) * w[c];
+  }
+  if (d->out == MRT_Q_S32) {
+    for (int c = 0; c < n; ++c) ((int32_t *)d->y)[c0 + c] = acc[c];
+    return;
+  }
+  uint8_t *y = (uint8_t *)d->y + c0;
+  const float *scale = d->scale + c0, lo = d->lo, hi = d->hi;
+  const int32_t zero = d->zero;
+  for (int c = 0; c < n; ++c) {
+    float v = (float)acc[c] * scale[c];
+    v = v > lo ? v : lo;
+    v = v < hi ? v : hi;
+    acc[c] = (int32_t)__builtin_rintf(v) + zero;
+  }
+  for (int c = 0; c < n; ++c) y[c] = (uint8_t)acc[c];
+}
+static void depth(const mrt_qdepth *d) {
+  int64_t c = 0;
+  for (; c + BLOCK <= d->channels; c += BLOCK) depth_block(d, c, BLOCK);
+  for (; c + 16 <= d->channels; c += 16) depth_block(d, c, 16);
+  if (c < d->channels) depth_block(d, c, (int)(d->channels - c));
+}
+
+INLINE void binary_block(const mrt_qbinary *p, int64_t at, const int n, const bool mul,
+                         const bool one) {
+  int32_t out[BLOCK];
+  const uint8_t *a = p->a + at, *b = one ? p->b : p->b + at, flip = p->flip;
+  uint8_t *y = p->y + at;
+  const int32_t az = p->az, bz = p->bz, zero = p->zero;
+  const float ra = p->ra, rb = p->rb, lo = p->lo, hi = p->hi;
+  for (int i = 0; i < n; ++i) {
+    const float x = (float)((int32_t)(uint8_t)(a[i] ^ flip) - az),
+                z = (float)((int32_t)(uint8_t)((one ? b[0] : b[i]) ^ flip) - bz);
+    float v = mul ? x * z * ra : x * ra + z * rb;
+    v = v > lo ? v : lo;
+    v = v < hi ? v : hi;
+    out[i] = (int32_t)__builtin_rintf(v) + zero;
+  }
+  for (int i = 0; i < n; ++i) y[i] = (uint8_t)out[i];
+}
+INLINE void binary(const mrt_qbinary *p, const bool mul, const bool one) {
+  int64_t i = 0;
+  for (; i + BLOCK <= p->n; i += BLOCK) binary_block(p, i, BLOCK, mul, one);
+  for (; i + 16 <= p->n; i += 16) binary_block(p, i, 16, mul, one);
+  if (i < p->n) binary_block(p, i, (int)(p->n - i), mul, one);
+}
+static void add(const mrt_qbinary *p) {
+  if (p->b_one)
+    binary(p, false, true);
+  else
+    binary(p, false, false);
+}
+static void multiply(const mrt_qbinary *p) {
+  if (p->b_one)
+    binary(p, true, true);
+  else
+    binary(p, true, false);
+}
+
+INLINE void max_block(uint8_t *y, const uint8_t *x, const int n, const uint8_t flip) {
+  for (int i = 0; i < n; ++i) {
+    const uint8_t a = x[i] ^ flip, b = y[i] ^ flip;
+    y[i] = (uint8_t)((a > b ? a : b) ^ flip);
+  }
+}
+static void larger(uint8_t *y, const uint8_t *x, int64_t n, uint8_t flip) {
+  int64_t i = 0;
+  for (; i + BLOCK <= n; i += BLOCK) max_block(y + i, x + i, BLOCK, flip);
+  for (; i + 16 <= n; i += 16) max_block(y + i, x + i, 16, flip);
+  if (i < n) max_block(y + i, x + i, (int)(n - i), flip);
+}
+
+const mrt_qbytes TABLE = {.depth = depth, .add = add, .mul = multiply, .max = larger};

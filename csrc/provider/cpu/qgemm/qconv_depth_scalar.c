@@ -1,5 +1,0 @@
-/* Depthwise windows of bytes: see qconv_depth.inl. */
-#include "provider/cpu/qgemm/qconv.h"
-
-#define FN mrt_qdepth_scalar
-#include "provider/cpu/qgemm/qconv_depth.inl"
