@@ -1,0 +1,73 @@
+"""Models in QDQ form run on integer kernels and agree with onnxruntime."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import qdq_models
+
+import engine
+
+pytestmark = pytest.mark.quick
+MODELS = [qdq_models.resnet_like, qdq_models.mobilenet_like, qdq_models.attention_like]
+EACH = pytest.mark.parametrize("make", MODELS, ids=lambda f: f.__name__)
+TYPES = pytest.mark.parametrize("activations", [np.uint8, np.int8], ids=lambda t: t.__name__)
+
+
+def feed(model: bytes) -> dict[str, np.ndarray]:
+    """Normal numbers for the only input."""
+    dims = onnx.load_from_string(model).graph.input[0].type.tensor_type.shape.dim
+    shape = [d.dim_value for d in dims]
+    return {"x": np.random.default_rng(5).standard_normal(shape).astype(np.float32)}
+
+
+def run(module: str | None, model: bytes, optimize: bool = True, threads: int = 1) -> np.ndarray:
+    """The only output."""
+    session = engine.make_session(engine.load_engine(module), model, optimize, threads)
+    return session.run(None, feed(model))[0]
+
+
+@EACH
+@TYPES
+def test_agrees_with_onnxruntime(make: Callable[[type], bytes], activations: type) -> None:
+    """Fused and plain, within one step of the last scale in nearly all places."""
+    model = make(activations)
+    want = run("onnxruntime", model)
+    for optimize in (True, False):
+        got = run(None, model, optimize)
+        error = np.abs(got - want) / max(np.abs(want).max(), 1e-9)
+        assert np.quantile(error, 0.98) < 0.02 and error.max() < 0.06, (optimize, error.max())
+
+
+@EACH
+@TYPES
+def test_the_same_bits_with_two_threads(make: Callable[[type], bytes], activations: type) -> None:
+    """Work is cut by shape."""
+    model = make(activations)
+    np.testing.assert_array_equal(run(None, model, True, 1), run(None, model, True, 2))
+
+
+@EACH
+@TYPES
+def test_runs_on_integer_kernels(
+    make: Callable[[type], bytes], activations: type, tmp_path: Path
+) -> None:
+    """Nothing is computed in float: what is left of float nodes is at the ends."""
+    model = make(activations)
+    module = engine.load_engine()
+    options = module.SessionOptions()
+    options.enable_profiling = True
+    options.profile_file_prefix = str(tmp_path / "p")
+    session = module.InferenceSession(model, options)
+    session.run(None, feed(model))
+    events = json.loads(Path(session.end_profiling()).read_text())
+    ops = [e["args"].get("op_name", "") for e in events if e.get("cat") == "Node"]
+    assert ops
+    for op in ("Conv", "MatMul", "Gemm", "Add", "Mul", "Relu", "Clip", "Sigmoid", "Softmax"):
+        assert op not in ops, ops
+    assert ops.count("QuantizeLinear") <= 2, ops
