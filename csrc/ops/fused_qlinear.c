@@ -13,7 +13,7 @@ static mrt_status *decompose(mrt_node *node, const mrt_op_table *ops) {
   const mrt_attr *ends[2] = {mrt_node_attr(node, "lo"), mrt_node_attr(node, "hi")};
   mrt_graph *g = node->graph;
   const mrt_type *type = node->out[0]->type;
-  mrt_var *in[3] = {NULL, NULL, NULL}, *out, *clipped;
+  mrt_var *in[3] = {NULL, NULL, NULL}, *clipped;
   if (!type || type->kind != MRT_KIND_TENSOR)
     return MRT_ERR(MRT_FAIL, "%s of unknown type", node->op_type);
   for (int i = 0; i < 2; ++i) {
@@ -29,11 +29,11 @@ static mrt_status *decompose(mrt_node *node, const mrt_op_table *ops) {
     }
     MRT_TRY(mrt_var_set_constant(in[i + 1], t));
   }
+  mrt_var *old = node->out[0];
+  MRT_TRY(mrt_graph_add_var(g, NULL, type, &in[0]));
+  MRT_TRY(mrt_node_set_output(node, 0, in[0]));
   MRT_TRY(mrt_graph_insert(g, node->next, ops, "", "Clip", 3, in, type, NULL, &clipped));
-  MRT_TRY(mrt_var_replace(node->out[0], clipped));
-  MRT_TRY(mrt_graph_add_var(g, NULL, type, &out));
-  MRT_TRY(mrt_node_set_output(node, 0, out));
-  MRT_TRY(mrt_node_set_input(clipped->producer, 0, out));
+  MRT_TRY(mrt_var_replace(old, clipped));
   mrt_node_del_attr(node, "lo");
   mrt_node_del_attr(node, "hi");
   if (plain) mrt_node_del_attr(node, "channels_last");

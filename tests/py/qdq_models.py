@@ -43,11 +43,11 @@ class Builder:
         self.scales[y] = float(scale)
         return y
 
-    def weight(self, shape: tuple[int, ...], axis: int, gain: float = 1.0) -> tuple[str, np.ndarray]:
+    def weight(self, shape: tuple[int, ...], axis: int) -> tuple[str, np.ndarray]:
         """A dequantised int8 tensor with scales along the axis."""
         fan_in = int(np.prod(shape)) // shape[axis]
         w = self.rng.integers(-127, 128, shape).astype(np.int8)
-        scale = self.rng.uniform(0.5, 1.0, shape[axis]) * gain / (60 * np.sqrt(fan_in))
+        scale = self.rng.uniform(0.5, 1.0, shape[axis]) / (60 * np.sqrt(fan_in))
         scale = scale.astype(np.float32)
         zero = self.constant(np.zeros(shape[axis], np.int8))
         names = [self.constant(w), self.constant(scale), zero]

@@ -1,8 +1,16 @@
-"""Models in QDQ form run on integer kernels and agree with onnxruntime."""
+"""Models in QDQ form run on integer kernels and agree with onnxruntime.
+
+What runs: the fusion (qdq_fuse, qdq), the nodes (qconv_node, qmatmul_node, qbinary_node,
+quantize_node), their loops (qconv, bytes, quantize, qgemm_avx512vnni, qgemm_avx2, qgemm_scalar,
+qbytes_avx512vnni, qbytes_avx2, qbytes_scalar).
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,3 +79,26 @@ def test_runs_on_integer_kernels(
     for op in ("Conv", "MatMul", "Gemm", "Add", "Mul", "Relu", "Clip", "Sigmoid", "Softmax"):
         assert op not in ops, ops
     assert ops.count("QuantizeLinear") <= 2, ops
+
+
+@EACH
+@TYPES
+def test_taken_apart_again(make: Callable[[type], bytes], activations: type) -> None:
+    """Fused operators with bounds equal the operator and Clip, bit for bit."""
+    model = make(activations)
+    module = engine.load_engine()
+    options = module.SessionOptions()
+    options.add_session_config_entry("session.macart.decompose", "1")
+    apart = module.InferenceSession(model, options).run(None, feed(model))[0]
+    np.testing.assert_array_equal(apart, run(None, model))
+
+
+@pytest.mark.parametrize("isa", ["avx512vnni", "avx2", "scalar"])
+def test_other_instruction_sets(isa: str) -> None:
+    """These tests and those of the operators, on what lesser machines have."""
+    here = Path(__file__).parent
+    command = [sys.executable, "-m", "pytest", "-q", "-k", "not instruction_sets"]
+    command += [str(here / "test_qdq.py"), str(here / "test_ops_quant.py")]
+    environment = {**os.environ, "MRT_CPU_ISA": isa}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:]
