@@ -2,6 +2,9 @@
  * over all dims from `axis` on: a private attribute `_flatten`. */
 #include "ops/common.h"
 
+#define MRT_TEMPLATE "ops/hardmax.inl"
+#include "tensor/each_float.h"
+
 static mrt_status *infer(mrt_infer *c) {
   int axis, rank = mrt_infer_rank(c, 0);
   if (rank > 0) MRT_TRY(mrt_infer_axis(c, mrt_node_int(c->node, "axis"), rank, &axis));
@@ -18,15 +21,23 @@ static mrt_status *run(mrt_kctx *c) {
   int64_t outer = mrt_dims_product(x->dims, 0, from), n = mrt_dims_product(x->dims, from, to),
           inner = mrt_dims_product(x->dims, to, x->rank);
   mrt_dtype d = (mrt_dtype)x->dtype;
+  void *wide = NULL;
+  int64_t total = mrt_tensor_count(x);
+  if (!total) return NULL;
+  if (d == MRT_FLOAT16 || d == MRT_BFLOAT16) {
+    MRT_TRY(mrt_scratch(c, (size_t)total * 4, &wide));
+    mrt_convert_to_f32(d, x->data, 0, total, wide);
+  } else if (d != MRT_FLOAT && d != MRT_DOUBLE) {
+    return mrt_no_type("Hardmax", d);
+  }
   memset(y->data, 0, y->bytes);
-  for (int64_t o = 0; o < outer && n; ++o)
+  for (int64_t o = 0; o < outer; ++o)
     for (int64_t k = 0; k < inner; ++k) {
-      int64_t base = o * n * inner + k, at = 0;
-      double best = mrt_elem_get_f64(d, x->data, base);
-      for (int64_t i = 1; i < n; ++i) {
-        double v = mrt_elem_get_f64(d, x->data, base + i * inner);
-        if (v > best) best = v, at = i;
-      }
+      int64_t base = o * n * inner + k, at;
+      if (d == MRT_DOUBLE)
+        at = first_max_f64((const double *)x->data + base, n, inner);
+      else
+        at = first_max_f32((const float *)(wide ? wide : x->data) + base, n, inner);
       mrt_elem_set_f64(d, y->data, base + at * inner, 1);
     }
   return NULL;

@@ -8,6 +8,18 @@ enum { SCATTER_NONE, SCATTER_ADD, SCATTER_MUL, SCATTER_MIN, SCATTER_MAX };
 #define MRT_TEMPLATE "ops/scatter.inl"
 #include "tensor/each_number.h"
 
+#define MRT_TEMPLATE "ops/scatter_move.inl"
+#include "tensor/each_size.h"
+
+typedef void (*row_fn)(void *y, const void *u, const mrt_tensor *idx, int64_t first, int64_t n,
+                       int64_t dim, int64_t stride, bool along, int kind);
+static const row_fn move_row[17] = {
+    [1] = scatter_1, [2] = scatter_2, [4] = scatter_4, [8] = scatter_8, [16] = scatter_16};
+static const row_fn combine_row[MRT_DTYPE_COUNT] = {
+    [MRT_FLOAT] = scatter_f32,  [MRT_DOUBLE] = scatter_f64, [MRT_INT8] = scatter_i8,
+    [MRT_INT16] = scatter_i16,  [MRT_INT32] = scatter_i32,  [MRT_INT64] = scatter_i64,
+    [MRT_UINT8] = scatter_u8,   [MRT_UINT16] = scatter_u16, [MRT_UINT32] = scatter_u32,
+    [MRT_UINT64] = scatter_u64, [MRT_BOOL] = scatter_u8};
 typedef void (*combine_fn)(void *y, const void *u, int64_t n, int kind);
 static const combine_fn table[MRT_DTYPE_COUNT] = {
     [MRT_FLOAT] = combine_f32,  [MRT_DOUBLE] = combine_f64, [MRT_INT8] = combine_i8,
@@ -91,13 +103,21 @@ static mrt_status *elements_run(mrt_kctx *c) {
   }
   MRT_TRY(mrt_check_indices(idx, x->dims[axis]));
   MRT_TRY(setup(c, &s));
-  int64_t total = mrt_tensor_count(idx), dim = x->dims[axis];
-  for (int64_t i = 0; i < total; ++i) {
-    int64_t v = mrt_index_at(idx, i), at = 0;
-    for (int d = 0; d < x->rank; ++d)
-      at += (d == axis ? (v < 0 ? v + dim : v) : index[d]) * strides[d];
-    put(&s, (char *)y->data + (size_t)at * s.size, (const char *)u->data + (size_t)i * s.size, 1);
-    mrt_next_index(x->rank, idx->dims, index);
+  int last = x->rank - 1;
+  int64_t total = mrt_tensor_count(idx), dim = x->dims[axis], n = idx->dims[last];
+  row_fn fn = s.dtype == MRT_STRING ? NULL : s.kind ? combine_row[s.dtype] : move_row[s.size];
+  for (int64_t r = 0; total && r < total / n; ++r) {
+    int64_t base = 0;
+    for (int d = 0; d < last; ++d) base += d == axis ? 0 : index[d] * strides[d];
+    char *to = (char *)y->data + (size_t)base * s.size;
+    const char *from = (const char *)u->data + (size_t)(r * n) * s.size;
+    if (fn) fn(to, from, idx, r * n, n, dim, strides[axis], axis == last, s.kind);
+    for (int64_t i = 0; i < n && !fn; ++i) {
+      int64_t v = mrt_index_at(idx, r * n + i);
+      int64_t at = (v < 0 ? v + dim : v) * strides[axis] + (axis == last ? 0 : i);
+      put(&s, to + at * (int64_t)s.size, from + i * (int64_t)s.size, 1);
+    }
+    mrt_next_index(last, idx->dims, index);
   }
   return NULL;
 }

@@ -22,22 +22,44 @@ static mrt_status *nonzero_infer(mrt_infer *c) {
   const mrt_expr *dims[2] = {rank < 0 ? NULL : mrt_expr_const(c->sym, rank ? rank : 1), NULL};
   return mrt_infer_out(c, 0, MRT_INT64, 2, dims);
 }
+/* Truth of elements [begin, begin + n) as bytes of 0 and 1; their number. */
+static int64_t truth(const mrt_tensor *t, int64_t begin, int64_t n, uint8_t *out) {
+  int64_t found = 0;
+  if (t->dtype == MRT_BOOL) {
+    const uint8_t *x = (const uint8_t *)t->data + begin;
+    for (int64_t i = 0; i < n; ++i) found += out[i] = x[i] != 0;
+  } else if (t->dtype == MRT_FLOAT) {
+    const float *x = (const float *)t->data + begin;
+    for (int64_t i = 0; i < n; ++i) found += out[i] = x[i] != 0;
+  } else if (t->dtype == MRT_INT64) {
+    const int64_t *x = (const int64_t *)t->data + begin;
+    for (int64_t i = 0; i < n; ++i) found += out[i] = x[i] != 0;
+  } else {
+    for (int64_t i = 0; i < n; ++i) found += out[i] = nonzero(t, begin + i);
+  }
+  return found;
+}
 static mrt_status *nonzero_run(mrt_kctx *c) {
   const mrt_tensor *x = mrt_in(c, 0);
-  int64_t n = mrt_tensor_count(x), found = 0, k = 0, index[MRT_MAX_RANK] = {0};
-  int64_t dims[2] = {x->rank ? x->rank : 1, 0};
+  int64_t n = mrt_tensor_count(x), k = 0, index[MRT_MAX_RANK] = {0};
+  int last = x->rank ? x->rank - 1 : 0;
+  int64_t dims[2] = {last + 1, 0}, row = x->rank ? x->dims[last] : 1;
+  uint8_t *is;
   mrt_tensor *y;
   if (!mrt_out_wanted(c, 0)) return NULL;
-  for (int64_t i = 0; i < n; ++i) found += nonzero(x, i);
-  dims[1] = found;
+  MRT_TRY(mrt_scratch(c, (size_t)n + 1, (void **)&is));
+  const int64_t found = dims[1] = truth(x, 0, n, is);
   MRT_TRY(mrt_out_alloc(c, 0, MRT_INT64, 2, dims, &y));
   int64_t *out = y->data;
-  for (int64_t i = 0; i < n && found; ++i) {
-    if (nonzero(x, i)) {
-      for (int d = 0; d < dims[0]; ++d) out[d * found + k] = index[d];
-      ++k;
+  for (int64_t r = 0; found && r < n / row; ++r, is += row) {
+    int64_t from = k;
+    for (int64_t i = 0; i < row && k < found; ++i) { /* written always, kept if true */
+      out[last * found + k] = i;
+      k += is[i];
     }
-    if (x->rank) mrt_next_index(x->rank, x->dims, index);
+    for (int d = 0; d < last; ++d)
+      for (int64_t i = from; i < k; ++i) out[d * found + i] = index[d];
+    mrt_next_index(last, x->dims, index);
   }
   return NULL;
 }

@@ -27,10 +27,10 @@ static void NAME(topk)(const void *xv, int64_t n, int64_t stride, int64_t k, boo
   NAME(item) *h = heap;
   for (int64_t i = 0; i < k; ++i) h[i] = (NAME(item)){x[i * stride], i};
   for (int64_t i = k / 2 - 1; i >= 0; --i) NAME(sift)(h, i, k, largest);
-  for (int64_t i = k; i < n && k; ++i) {
-    NAME(item) it = {x[i * stride], i};
-    if (!NAME(better)(it, h[0], largest)) continue;
-    h[0] = it;
+  for (int64_t i = k; i < n && k; ++i) { /* an equal one that comes later is never better */
+    T v = x[i * stride];
+    if (largest ? !(v > h[0].v) : !(v < h[0].v)) continue;
+    h[0] = (NAME(item)){v, i};
     NAME(sift)(h, 0, k, largest);
   }
   for (int64_t end = k - 1; end > 0; --end) {

@@ -85,16 +85,55 @@ static mrt_status *infer(mrt_infer *c) {
   return mrt_infer_out(c, 0, mrt_infer_dtype(c, 0), rank, dims);
 }
 
+/* Numbers as integers of the same order; one zero, one NaN (above all). */
+static uint64_t order_key(mrt_dtype d, const void *data, int64_t i) {
+  const uint64_t sign = 1ull << 63;
+  uint64_t bits;
+  if (d == MRT_UINT64) return ((const uint64_t *)data)[i];
+  if (!mrt_dtype_is_float(d)) return (uint64_t)mrt_elem_get_i64(d, data, i) ^ sign;
+  double v = mrt_elem_get_f64(d, data, i);
+  if (v != v) return UINT64_MAX;
+  if (v == 0) v = 0;
+  memcpy(&bits, &v, sizeof bits);
+  return bits & sign ? ~bits : bits | sign;
+}
+/* Radix sort by bytes from the low end: stable; bytes that all keys share cost one count. */
+static void sort_keys(uint64_t *keys, uint64_t *k2, int64_t *order, int64_t *tmp, int64_t n) {
+  for (int shift = 0; shift < 64; shift += 8) {
+    int64_t at[257] = {0};
+    for (int64_t i = 0; i < n; ++i) ++at[(keys[i] >> shift & 255) + 1];
+    if (n && at[(keys[0] >> shift & 255) + 1] == n) continue;
+    for (int b = 0; b < 256; ++b) at[b + 1] += at[b];
+    for (int64_t i = 0; i < n; ++i) {
+      int64_t to = at[keys[i] >> shift & 255]++;
+      k2[to] = keys[i];
+      tmp[to] = order[i];
+    }
+    memcpy(keys, k2, (size_t)n * sizeof *keys);
+    memcpy(order, tmp, (size_t)n * sizeof *order);
+  }
+}
+
 typedef struct groups {
   int64_t n, *first, *count, *of; /* of[item] = its group, in output order */
 } groups;
 
-/* Groups in order of value, or of first appearance. order, tmp: [n] each, reused. */
-static void make_groups(const items *s, bool sorted, int64_t *order, int64_t *tmp, groups *g) {
-  sort(s, order, tmp);
+/* Groups in order of value, or of first appearance. order, tmp: [n] each, reused; keys [2 * n] for
+ * single numbers, else NULL. */
+static void make_groups(const items *s, bool sorted, int64_t *order, int64_t *tmp, uint64_t *keys,
+                        groups *g) {
+  for (int64_t i = 0; keys && i < s->n; ++i) {
+    keys[i] = order_key(s->dtype, s->x->data, i);
+    order[i] = i;
+  }
+  if (keys)
+    sort_keys(keys, keys + s->n, order, tmp, s->n);
+  else
+    sort(s, order, tmp);
   g->n = 0;
   for (int64_t i = 0; i < s->n; ++i) {
-    bool fresh = i == 0 || compare(s, order[i - 1], order[i]) != 0;
+    bool fresh =
+        i == 0 || (keys ? keys[i - 1] != keys[i] : compare(s, order[i - 1], order[i]) != 0);
     if (fresh) {
       g->first[g->n] = order[i]; /* the sort is stable: the first one in the input */
       g->count[g->n++] = 0;
@@ -150,6 +189,7 @@ static mrt_status *run(mrt_kctx *c) {
   groups g = {0};
   int axis = 0;
   int64_t *order, *tmp;
+  uint64_t *keys = NULL;
   bool has_axis = mrt_node_attr(c->node, "axis") != NULL;
   s.dtype = (mrt_dtype)s.x->dtype;
   s.n = mrt_tensor_count(s.x);
@@ -169,7 +209,11 @@ static mrt_status *run(mrt_kctx *c) {
   MRT_TRY(mrt_scratch(c, bytes, (void **)&g.first));
   MRT_TRY(mrt_scratch(c, bytes, (void **)&g.count));
   MRT_TRY(mrt_scratch(c, bytes, (void **)&g.of));
-  make_groups(&s, mrt_node_int(c->node, "sorted") != 0, order, tmp, &g);
+  if (!has_axis && s.dtype != MRT_STRING && s.dtype != MRT_COMPLEX64 && s.dtype != MRT_COMPLEX128) {
+    if (!mrt_size_mul(bytes, 2, &bytes)) return mrt_status_oom();
+    MRT_TRY(mrt_scratch(c, bytes, (void **)&keys));
+  }
+  make_groups(&s, mrt_node_int(c->node, "sorted") != 0, order, tmp, keys, &g);
   MRT_TRY(put_values(c, &s, &g, axis, has_axis));
   MRT_TRY(put_ints(c, 1, g.first, g.n));
   MRT_TRY(put_ints(c, 2, g.of, s.n));

@@ -1,8 +1,33 @@
 /* Where: picks elements of two tensors by a third, all three broadcast. */
 #include "ops/common.h"
 
-#define MRT_TEMPLATE "ops/where.inl"
-#include "tensor/each_size.h"
+#define T       uint8_t
+#define NAME(x) x##_1
+#include "ops/where.inl"
+#undef T
+#undef NAME
+#define T       uint16_t
+#define NAME(x) x##_2
+#include "ops/where.inl"
+#undef T
+#undef NAME
+#define T       uint32_t
+#define NAME(x) x##_4
+#include "ops/where.inl"
+#undef T
+#undef NAME
+#define T       uint64_t
+#define NAME(x) x##_8
+#include "ops/where.inl"
+#undef T
+#undef NAME
+
+/* complex128 */
+static void where_16(const uint8_t *c, int64_t sc, const char *a, int64_t sa, const char *b,
+                     int64_t sb, char *y, int64_t n) {
+  for (int64_t i = 0; i < n; ++i)
+    memcpy(y + i * 16, c[i * sc] ? a + i * sa * 16 : b + i * sb * 16, 16);
+}
 
 typedef void (*row_fn)(const uint8_t *c, int64_t sc, const char *a, int64_t sa, const char *b,
                        int64_t sb, char *y, int64_t n);
