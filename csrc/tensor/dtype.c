@@ -176,16 +176,27 @@ static void put_small(void *data, int64_t i, int bits, unsigned v) {
   *p = (uint8_t)((*p & ~mask) | ((v << shift) & mask));
 }
 
+/* Constants may lie misaligned in their file (plan/align.c): these two read at any address. */
+#define ANY(type) type __attribute__((aligned(1), may_alias))
+typedef ANY(uint16_t) any_u16;
+typedef ANY(int16_t) any_i16;
+typedef ANY(uint32_t) any_u32;
+typedef ANY(int32_t) any_i32;
+typedef ANY(uint64_t) any_u64;
+typedef ANY(int64_t) any_i64;
+typedef ANY(float) any_f32;
+typedef ANY(double) any_f64;
+
 int64_t mrt_elem_get_i64(mrt_dtype dtype, const void *data, int64_t i) {
   switch (dtype) {
     case MRT_UINT8: return ((const uint8_t *)data)[i];
     case MRT_INT8: return ((const int8_t *)data)[i];
-    case MRT_UINT16: return ((const uint16_t *)data)[i];
-    case MRT_INT16: return ((const int16_t *)data)[i];
-    case MRT_INT32: return ((const int32_t *)data)[i];
-    case MRT_INT64: return ((const int64_t *)data)[i];
-    case MRT_UINT32: return ((const uint32_t *)data)[i];
-    case MRT_UINT64: return (int64_t)((const uint64_t *)data)[i];
+    case MRT_UINT16: return ((const any_u16 *)data)[i];
+    case MRT_INT16: return ((const any_i16 *)data)[i];
+    case MRT_INT32: return ((const any_i32 *)data)[i];
+    case MRT_INT64: return ((const any_i64 *)data)[i];
+    case MRT_UINT32: return ((const any_u32 *)data)[i];
+    case MRT_UINT64: return (int64_t)((const any_u64 *)data)[i];
     case MRT_BOOL: return ((const uint8_t *)data)[i] != 0;
     case MRT_UINT4: return nibble(data, i);
     case MRT_INT4: return (int64_t)(nibble(data, i) ^ 8) - 8;
@@ -203,11 +214,11 @@ int64_t mrt_elem_get_i64(mrt_dtype dtype, const void *data, int64_t i) {
 
 double mrt_elem_get_f64(mrt_dtype dtype, const void *data, int64_t i) {
   switch (dtype) {
-    case MRT_FLOAT: return ((const float *)data)[i];
-    case MRT_DOUBLE: return ((const double *)data)[i];
-    case MRT_FLOAT16: return mrt_f16_to_f32(((const uint16_t *)data)[i]);
-    case MRT_BFLOAT16: return mrt_bf16_to_f32(((const uint16_t *)data)[i]);
-    case MRT_UINT64: return (double)((const uint64_t *)data)[i];
+    case MRT_FLOAT: return ((const any_f32 *)data)[i];
+    case MRT_DOUBLE: return ((const any_f64 *)data)[i];
+    case MRT_FLOAT16: return mrt_f16_to_f32(((const any_u16 *)data)[i]);
+    case MRT_BFLOAT16: return mrt_bf16_to_f32(((const any_u16 *)data)[i]);
+    case MRT_UINT64: return (double)((const any_u64 *)data)[i];
     case MRT_FLOAT8E4M3FN:
     case MRT_FLOAT8E4M3FNUZ:
     case MRT_FLOAT8E5M2:
