@@ -51,7 +51,8 @@ static struct pool {
   bool hooked;
 } pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
 
-static _Thread_local int worker_index = -1; /* >= 0: inside a chunk */
+static _Thread_local int worker_index = -1;  /* >= 0: inside a chunk */
+static _Thread_local const mrt_par *running; /* of the run that this thread works for */
 
 static inline void pause_cpu(void) {
 #if defined(__x86_64__)
@@ -104,10 +105,13 @@ static void work_range(job *j, range *r, int worker) {
 
 static void work(job *j, int worker) {
   int before = worker_index;
+  const mrt_par *outer = running;
   worker_index = worker;
+  running = j->par;
   for (int i = 0; i < j->n_ranges; ++i)
     work_range(j, &j->ranges[(worker + i) % j->n_ranges], worker);
   worker_index = before;
+  running = outer;
 }
 
 static void try_join(void) {
@@ -155,6 +159,7 @@ static void after_fork(void) {
   atomic_store(&pool.sleeping, 0);
   pool.n_helpers = 0;
   worker_index = -1;
+  running = NULL;
 }
 
 static int quota_cpus(void) { /* cgroup v2, then v1; 0: no limit */
@@ -265,8 +270,18 @@ int64_t mrt_par_chunks(int64_t units, double cost_ns) {
 }
 
 /* Helpers spin for SPIN_NS after each job: enough between the steps of a run. */
-void mrt_threads_run_begin(const mrt_par *par) { (void)par; }
-void mrt_threads_run_end(const mrt_par *par) { (void)par; }
+void mrt_threads_run_begin(mrt_par *par) {
+  par->outer = running;
+  running = par;
+}
+void mrt_threads_run_end(const mrt_par *par) { running = par->outer; }
+
+bool mrt_par_stop(void) {
+  const mrt_par *par = running;
+  if (!par) return false;
+  if (par->poll && worker_index <= 0) mrt_poll_ask(par->poll);
+  return mrt_cancelled(par);
+}
 
 void mrt_threads_shutdown(void) {
   pthread_mutex_lock(&pool.lock);

@@ -27,8 +27,9 @@ bool mrt_poll_ask(mrt_poll *poll); /* true: stop */
  * freely; `inside` is set while a chunk runs, so that nested calls stay serial. */
 typedef struct mrt_par {
   int threads;
-  const atomic_int *cancel; /* nonzero: stop soon; may be NULL. Polled between chunks. */
-  mrt_poll *poll;           /* may be NULL */
+  const atomic_int *cancel;    /* nonzero: stop soon; may be NULL. Polled between chunks. */
+  mrt_poll *poll;              /* may be NULL */
+  const struct mrt_par *outer; /* set by mrt_threads_run_begin */
 } mrt_par;
 
 /* chunk in [0, n_chunks); worker in [0, mrt_par_workers): index of a per-worker scratch slice. */
@@ -54,9 +55,13 @@ static inline int64_t mrt_par_begin(int64_t units, int64_t n, int64_t i) {
 
 /* Pool size: affinity mask and cgroup quota; at least 1. */
 int mrt_threads_count(void);
-/* Keeps helpers spinning between begin and end (calls nest, any thread). begin is cheap. */
-void mrt_threads_run_begin(const mrt_par *par);
+/* Around a run, on its thread; calls nest. par stays where it is in between. */
+void mrt_threads_run_begin(mrt_par *par);
 void mrt_threads_run_end(const mrt_par *par);
+/* Should the run that this thread works for stop? For long loops inside a kernel or a chunk: ask
+ * about once a millisecond. On the caller's thread this asks the poll too. The rest of the work may
+ * be left out then: the run ends with a failure. */
+bool mrt_par_stop(void);
 /* Stops and joins helpers (module unload, tests). They restart on demand. */
 void mrt_threads_shutdown(void);
 

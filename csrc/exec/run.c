@@ -223,6 +223,12 @@ static mrt_status *traced_step(mrt_frame *f, int i) {
   return st;
 }
 
+static mrt_status *check_stop(const mrt_frame *f) {
+  const mrt_par *par = &f->run->par;
+  if (!mrt_cancelled(par) && !(par->poll && mrt_poll_ask(par->poll))) return NULL;
+  return MRT_ERR(MRT_CANCELLED, "Exiting due to terminate flag being set to true.");
+}
+
 static mrt_status *run_steps(mrt_frame *f) {
   mrt_plan *p = f->plan;
   int segment = -1;
@@ -232,9 +238,7 @@ static mrt_status *run_steps(mrt_frame *f) {
       segment = s->segment;
       MRT_TRY(bind_segment(f, segment));
     }
-    if ((f->run->terminate && atomic_load_explicit(f->run->terminate, memory_order_relaxed) != 0) ||
-        mrt_cancelled(&f->run->par) || (f->run->par.poll && mrt_poll_ask(f->run->par.poll)))
-      return MRT_ERR(MRT_CANCELLED, "Exiting due to terminate flag being set to true.");
+    MRT_TRY(check_stop(f));
     mrt_status *st = f->run->trace ? traced_step(f, i) : run_step(f, i);
     if (st) {
       if (mrt_status_code(st) == MRT_CANCELLED) return st;
@@ -245,7 +249,7 @@ static mrt_status *run_steps(mrt_frame *f) {
     for (int k = 0; k < s->n_release && !f->concrete; ++k)
       set_owned(f, p->refs[s->release + k], NULL);
   }
-  return NULL;
+  return check_stop(f); /* the last kernel may have left out work */
 }
 
 /* Owned results: hand over what the frame owns alone, copy what others hold too. */

@@ -7,18 +7,29 @@ mrt_status *mrt_no_type(const char *op, int dtype) {
   return MRT_ERR(MRT_NOT_IMPLEMENTED, "%s: no kernel for %s", op, mrt_dtype_name((mrt_dtype)dtype));
 }
 
+/* In pieces of about a millisecond, so that a run can be stopped in the middle. */
+static void range_pieces(const mrt_range_job *j, int64_t begin, int64_t end) {
+  for (int64_t at = begin; at < end; at += j->piece) {
+    if (at > begin && mrt_par_stop()) return;
+    j->fn(j->arg, at, end - at < j->piece ? end : at + j->piece);
+  }
+}
+
 static void range_chunk(void *arg, int64_t chunk, int worker) {
   const mrt_range_job *j = arg;
   (void)worker;
-  j->fn(j->arg, mrt_par_begin(j->total, j->parts, chunk),
-        mrt_par_begin(j->total, j->parts, chunk + 1));
+  range_pieces(j, mrt_par_begin(j->total, j->parts, chunk),
+               mrt_par_begin(j->total, j->parts, chunk + 1));
 }
 
 void mrt_par_range(const mrt_par *par, int64_t total, double ns,
                    void (*fn)(void *arg, int64_t begin, int64_t end), void *arg) {
-  mrt_range_job j = {total, mrt_par_chunks(total, (double)total * ns), fn, arg};
-  if (j.parts <= 1)
+  mrt_range_job j = {total, mrt_par_chunks(total, (double)total * ns), total, fn, arg};
+  if (ns * (double)total > 1e6) j.piece = ns < 1e6 ? (int64_t)(1e6 / ns) : 1;
+  if (total <= 0)
     fn(arg, 0, total);
+  else if (j.parts <= 1)
+    range_pieces(&j, 0, total);
   else
     mrt_par_run(par, j.parts, range_chunk, &j);
 }

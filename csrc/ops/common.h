@@ -22,7 +22,7 @@ int64_t mrt_dims_product(const int64_t *dims, int from, int to);
 
 /* Chunks of a plain range for mrt_par_run: [begin, end) of part `chunk`. */
 typedef struct mrt_range_job {
-  int64_t total, parts;
+  int64_t total, parts, piece;
   void (*fn)(void *arg, int64_t begin, int64_t end);
   void *arg;
 } mrt_range_job;

@@ -406,7 +406,7 @@ static void conv_chunk(void *arg, int64_t chunk, int worker) {
   const conv_job *j = arg;
   const geom *g = &j->g;
   const int64_t end = mrt_par_begin(j->units, j->chunks, chunk + 1);
-  for (int64_t u = mrt_par_begin(j->units, j->chunks, chunk); u < end; ++u) {
+  for (int64_t u = mrt_par_begin(j->units, j->chunks, chunk); u < end && !mrt_par_stop(); ++u) {
     const int64_t band = u % g->bands, group = u / g->bands % j->p->groups;
     const int64_t image = u / g->bands / j->p->groups;
     const int64_t t0 = band * g->band_tiles, t1 = min_i64(g->tiles, t0 + g->band_tiles);

@@ -282,6 +282,7 @@ static void run_range(const gemm_job *j, int64_t item, int64_t t0, int64_t t1, i
     t.n_blocks = fill_blocks(p, k.kn, blocks);
     const int64_t step = p->pack_a && !p->share_a ? p->mc : t1 - t0;
     for (int64_t i = t0; i < t1; i += p->share_a ? p->mc : step) {
+      if (mrt_par_stop()) return;
       k.t0 = i;
       k.t1 = min_i64(t1, i + (p->share_a ? p->mc : step));
       if (p->share_a) {
