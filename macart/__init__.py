@@ -77,6 +77,20 @@ def set_default_logger_verbosity(level: int) -> None:
         raise RuntimeError("verbosity levels are not negative")
 
 
+def set_float32_matmul_precision(precision: str) -> None:
+    """What float32 products promise, as PyTorch's function of that name: ``"highest"`` (not above
+    the error of a float32 loop; the default), ``"high"`` (3 to 6 times that) or ``"medium"``
+    (bf16 products). Holds from the next run on for sessions without the configuration entry
+    ``session.float32_matmul_precision``. ValueError for other words.
+    """
+    _core.set_precision(precision)
+
+
+def get_float32_matmul_precision() -> str:
+    """The precision that set_float32_matmul_precision (or the environment) has chosen."""
+    return _core.get_precision()
+
+
 def set_seed(seed: int) -> None:
     """Random operators that the model gives no seed repeat their numbers from here on."""
     _core.set_seed(seed)
@@ -98,6 +112,7 @@ __all__ = [
     "OrtDevice", "OrtDeviceVendorId", "OrtValue", "OrtValueVector", "OutOfMemory", "RunOptions",
     "RuntimeException", "SessionIOBinding", "SessionOptions", "disable_telemetry_events",
     "enable_telemetry_events", "get_all_providers", "get_available_providers", "get_build_info",
-    "get_device", "get_version_string", "set_default_logger_severity",
-    "set_default_logger_verbosity", "set_seed",
+    "get_device", "get_float32_matmul_precision", "get_version_string",
+    "set_default_logger_severity", "set_default_logger_verbosity",
+    "set_float32_matmul_precision", "set_seed",
 ]  # fmt: skip

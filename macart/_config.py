@@ -74,6 +74,9 @@ SESSION_KEYS = (
         "where the external data of a model from bytes lies"),
     Key("session.macart.decompose", "0", EFFECTIVE,
         "1: fused operators are taken apart again, to check what they stand for"),
+    Key("session.float32_matmul_precision", "", EFFECTIVE,
+        "highest, high or medium: what float32 products promise; empty: "
+        "macart.set_float32_matmul_precision, MRT_FLOAT32_MATMUL_PRECISION"),
     Key("session.disable_cpu_ep_fallback", "0", EFFECTIVE,
         "1: an error when no requested provider but the CPU can run a node"),
     Key("optimization.constant_folding_max_output_size_in_bytes", "67108864", EFFECTIVE,

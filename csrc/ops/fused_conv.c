@@ -1,15 +1,8 @@
 /* Operators that the CPU provider makes of convolutions: macart.Conv (bias, residual and activation
  * in the epilogue) and macart.Reorder (another arrangement of the same values in memory). They have
  * no reference kernel: decompose says what they mean in ONNX. */
-#include "ops/common.h"
+#include "ops/fused.h"
 #include "ops/window.h"
-
-/* Where the parameters of an activation go when it is written as a node: attribute names, or for
- * Clip its inputs. */
-static const struct act_params {
-  const char *op, *attr[2];
-} act_params[] = {
-    {"LeakyRelu", {"alpha", NULL}}, {"HardSigmoid", {"alpha", "beta"}}, {"Elu", {"alpha", NULL}}};
 
 typedef struct expander {
   mrt_node *node;
@@ -21,38 +14,6 @@ static mrt_status *append(expander *e, const char *op, int n_in, mrt_var *const 
                           mrt_node **out) {
   return mrt_graph_insert(e->node->graph, e->node, e->ops, "", op, n_in, in, e->node->out[0]->type,
                           out, &e->value);
-}
-
-static mrt_status *append_clip(expander *e, const float *p) {
-  mrt_var *in[3] = {e->value};
-  mrt_node *n;
-  MRT_TRY(mrt_graph_const_f32(e->node->graph, p[0], &in[1]));
-  MRT_TRY(mrt_graph_const_f32(e->node->graph, p[1], &in[2]));
-  return append(e, "Clip", 3, in, &n);
-}
-
-static mrt_status *append_activation(expander *e) {
-  const char *name = mrt_node_str(e->node, "activation");
-  int count;
-  const float *p = mrt_node_floats(e->node, "activation_params", &count);
-  mrt_var *in[2] = {e->value};
-  mrt_node *n;
-  if (!*name) return NULL;
-  if (strcmp(name, "Clip") == 0) {
-    if (count != 2) return MRT_ERR(MRT_INVALID_GRAPH, "Clip without its two parameters");
-    return append_clip(e, p);
-  }
-  if (strcmp(name, "Silu") == 0) {
-    MRT_TRY(append(e, "Sigmoid", 1, in, &n));
-    in[1] = e->value;
-    return append(e, "Mul", 2, in, &n);
-  }
-  MRT_TRY(append(e, name, 1, in, &n));
-  for (size_t i = 0; i < sizeof act_params / sizeof *act_params; ++i)
-    for (int k = 0; k < 2 && strcmp(act_params[i].op, name) == 0; ++k)
-      if (act_params[i].attr[k] && k < count)
-        MRT_TRY(mrt_node_set_float(n, act_params[i].attr[k], p[k]));
-  return NULL;
 }
 
 static mrt_status *fused_conv_decompose(mrt_node *node, const mrt_op_table *ops) {
@@ -68,7 +29,7 @@ static mrt_status *fused_conv_decompose(mrt_node *node, const mrt_op_table *ops)
     mrt_var *sum[2] = {e.value, residual};
     MRT_TRY(append(&e, "Add", 2, sum, &n));
   }
-  MRT_TRY(append_activation(&e));
+  MRT_TRY(mrt_fused_activation(node, ops, &e.value));
   MRT_TRY(mrt_var_replace(node->out[0], e.value));
   mrt_node_remove(node);
   return NULL;
@@ -100,11 +61,11 @@ MRT_OP_IN(mt, Conv) = {
     .infer = mrt_conv_infer,
     .decompose = fused_conv_decompose};
 MRT_OP_IN(mt, Reorder) = {.domain = "macart",
-                              .name = "Reorder",
-                              .doc = "the same values in the memory layout of the output",
-                              .in = "X:T",
-                              .out = "Y:T",
-                              .types = "T=float",
-                              .versions = first,
-                              .infer = mrt_infer_same_shape,
-                              .decompose = reorder_decompose};
+                          .name = "Reorder",
+                          .doc = "the same values in the memory layout of the output",
+                          .in = "X:T",
+                          .out = "Y:T",
+                          .types = "T=float",
+                          .versions = first,
+                          .infer = mrt_infer_same_shape,
+                          .decompose = reorder_decompose};

@@ -6,6 +6,7 @@
 #include "ir/op.h"
 #include "ops/random.h"
 #include "plan/plan.h"
+#include "provider/cpu/gemm/precision.h"
 
 static PyObject *set_log_level(PyObject *m, PyObject *arg) {
   (void)m;
@@ -21,6 +22,23 @@ static PyObject *set_seed(PyObject *m, PyObject *arg) {
   if (PyErr_Occurred()) return NULL;
   mrt_random_seed(v);
   Py_RETURN_NONE;
+}
+
+static PyObject *set_precision(PyObject *m, PyObject *arg) {
+  (void)m;
+  mrt_precision p;
+  const char *name = PyUnicode_AsUTF8(arg);
+  if (!name) return NULL;
+  if (!mrt_precision_parse(name, &p))
+    return PyErr_Format(PyExc_ValueError, "'%s' is not highest, high or medium", name);
+  mrt_precision_set_default(p);
+  Py_RETURN_NONE;
+}
+
+static PyObject *get_precision(PyObject *m, PyObject *unused) {
+  (void)m;
+  (void)unused;
+  return PyUnicode_FromString(mrt_precision_name(mrt_precision_default()));
 }
 
 static PyObject *info(PyObject *m, PyObject *unused) {
@@ -83,6 +101,8 @@ static PyMethodDef methods[] = {
     {"make_flag", mrt_py_flag_new, METH_NOARGS, "a new stop flag"},
     {"set_flag", mrt_py_flag_set, METH_VARARGS, "set_flag(flag, on)"},
     {"set_log_level", set_log_level, METH_O, "default severity"},
+    {"set_precision", set_precision, METH_O, "default precision of float32 products"},
+    {"get_precision", get_precision, METH_NOARGS, "the same"},
     {"set_seed", set_seed, METH_O, "starts the streams of random operators anew"},
     {"info", info, METH_NOARGS, "cpu, threads, live bytes, plan builds"},
     {"operators", operators, METH_NOARGS,

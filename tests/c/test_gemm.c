@@ -220,6 +220,39 @@ static void test_batch(void) {
   free(scratch);
 }
 
+/* C as its own residual, with one and several blocks of k. */
+static void test_inplace_residual(void) {
+  enum { M = 30, N = 40 };
+  static const int64_t ks[] = {64, 2500};
+  const mrt_par one = {.threads = 1};
+  for (int i = 0; i < 2; ++i) {
+    const int64_t k = ks[i];
+    float *a = malloc((size_t)(M * k) * 4), *b = malloc((size_t)(N * k) * 4), c[M * N], res[M * N];
+    for (int64_t x = 0; x < M * k; ++x) a[x] = rng_float();
+    for (int64_t x = 0; x < N * k; ++x) b[x] = rng_float();
+    for (int x = 0; x < M * N; ++x) c[x] = res[x] = rng_float();
+    float *packed = aligned_alloc(64, mrt_gemm_packed_size(N, k));
+    mrt_gemm_pack_b(&one, b, N, false, k, N, packed);
+    void *scratch = aligned_alloc(64, mrt_gemm_scratch_size(&one, M, N, k, false) / 64 * 64 + 64);
+    float bias[N];
+    for (int x = 0; x < N; ++x) bias[x] = rng_float();
+    const mrt_gemm_epilogue e = {
+        .alpha = 0.25f, .beta = 3, .residual = c, .residual_ld = N, .bias = bias};
+    const mrt_gemm g = {M, N, k, a, k, false, packed, c, N, &e};
+    mrt_gemm_run(&one, &g, scratch);
+    for (int r = 0; r < M; ++r)
+      for (int j = 0; j < N; ++j) {
+        double x = 0, s = 10;
+        for (int64_t kk = 0; kk < k; ++kk) {
+          const double p = (double)a[r * k + kk] * b[kk * N + j];
+          x += p, s += fabs(p);
+        }
+        CHECK(close_to(c[r * N + j], 0.25 * x + bias[j] + 3.0 * res[r * N + j], s, k));
+      }
+    free(a), free(b), free(packed), free(scratch);
+  }
+}
+
 /* Infinities and NaN pass through, and zero padding of B never meets them. */
 static void test_special(void) {
   const mrt_par one = {.threads = 1};
@@ -244,6 +277,7 @@ static void body(void) {
   test_products();
   test_batch();
   test_special();
+  test_inplace_residual();
 }
 
 int main(int argc, char **argv) {

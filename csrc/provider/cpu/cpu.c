@@ -2,6 +2,8 @@
  * reference kernel. */
 #include "provider/cpu/cpu.h"
 
+#include "provider/cpu/gemm/precision.h"
+
 #include <string.h>
 
 #define MRT_CPU_KERNEL_ENTRY(id) extern const mrt_cpu_kernel mrt_cpu_kernel_##id;
@@ -156,7 +158,9 @@ static const mrt_provider_vtbl vtbl = {.claims = claims,
 
 mrt_status *mrt_cpu_provider_create(const mrt_provider_env *env, mrt_provider **out) {
   mrt_provider *p = NULL;
+  int precision;
   *out = NULL;
+  MRT_TRY(mrt_precision_option(env, &precision)); /* a wrong word fails here, whatever the model */
   MRT_TRY(mrt_mem_new_zero(env->alloc, sizeof *p, (void **)&p));
   mrt_provider_init(p, &vtbl, "CPUExecutionProvider", MRT_HOST, env);
   *out = p;

@@ -231,24 +231,40 @@ typedef struct gemm_block { /* one row block x k-block of one product */
   bool last;
 } gemm_block;
 
+/* What the epilogue does after this block of k. When C is its own residual and there are several
+ * blocks, the first one adds it, before it is overwritten. */
+static const float *block_epilogue(const gemm_job *j, const gemm_block *k, mrt_tile *t) {
+  const bool first = k->k0 == 0;
+  t->flags = first ? 0 : MRT_TILE_LOAD;
+  t->alpha = j->tile.alpha;
+  t->beta = j->tile.beta;
+  if (k->last) t->flags |= j->tile.flags | MRT_TILE_FINAL;
+  if (!k->residual || k->residual != k->c || (first && k->last)) return k->residual;
+  if (!first) return NULL;
+  t->flags = MRT_TILE_FINAL;
+  t->beta /= t->alpha;
+  t->alpha = 1;
+  return k->residual;
+}
+
 /* All panels and row tiles of one block. */
 static void run_block(const gemm_job *j, const gemm_block *k, mrt_tile *t) {
   const mrt_gemm_kernels *kern = j->p.kern;
   const mrt_gemm *g = &j->g;
-  t->flags = (k->k0 > 0 ? MRT_TILE_LOAD : 0) | (k->last ? j->tile.flags | MRT_TILE_FINAL : 0);
+  const float *residual = block_epilogue(j, k, t);
   const int64_t n1 = min_i64(k->p1 * MRT_GEMM_PANEL, g->n);
   for (int64_t n = k->p0 * MRT_GEMM_PANEL; n < n1; n += kern->nr) {
     t->cols = (int)min_i64(kern->nr, g->n - n);
     const mrt_tile_fn *fns = t->cols <= 16 && kern->nr > 16 ? kern->narrow : kern->wide;
     t->b = k->b + n / 32 * 32 * g->k + k->k0 * 32 + n % 32;
-    t->bias = j->epi.bias ? j->epi.bias + n : NULL;
+    t->bias = k->last && j->epi.bias ? j->epi.bias + n : NULL;
     for (int64_t i = k->t0; i < k->t1; ++i) {
       const int64_t r0 = tile_begin(j, i), rows = tile_begin(j, i + 1) - r0;
       t->a = j->p.pack_a ? k->a + (i - k->t0) * k->tile_floats : k->a + r0 * g->lda + k->k0;
       t->a_hi = t->a + kern->split * t->a_row;
       t->c = k->c + r0 * g->ldc + n;
-      t->row_bias = j->epi.row_bias ? j->epi.row_bias + r0 : NULL;
-      t->residual = k->residual ? k->residual + r0 * t->r_row + n : NULL;
+      t->row_bias = k->last && j->epi.row_bias ? j->epi.row_bias + r0 : NULL;
+      t->residual = residual ? residual + r0 * t->r_row + n : NULL;
       fns[rows](t);
       if (j->act && k->last) mrt_gemm_activate(j->act, &j->epi.act, t, rows);
     }

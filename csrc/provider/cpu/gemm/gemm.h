@@ -20,7 +20,8 @@ typedef struct mrt_gemm_epilogue {
   float beta;            /* scales residual */
   const float *bias;     /* [n], added to every row */
   const float *row_bias; /* [m], added to every column */
-  const float *residual; /* [m, n] with row stride residual_ld (0 broadcasts one row). May be C. */
+  const float *residual; /* [m, n] with row stride residual_ld (0 broadcasts one row). May be C,
+                          * if alpha is not 0. */
   int64_t residual_ld;
   mrt_act act; /* last */
 } mrt_gemm_epilogue;

@@ -1,22 +1,26 @@
-/* MatMul and Gemm of float32 on the packed GEMM. Constant right sides are packed once, when the
- * kernel is made; others are packed into scratch at each run. */
+/* MatMul, Gemm and macart.MatMul of float32 on the packed GEMM. Constant right sides are packed
+ * once, when the kernel is made; others are packed into scratch at each run. */
 #include <string.h>
 
-#include "provider/cpu/cpu.h"
-#include "provider/cpu/gemm/gemm.h"
+#include "provider/cpu/conv/conv_node.h"
+#include "provider/cpu/gemm/precision.h"
 
 typedef struct matmul_kernel {
   mrt_kernel k;
   float *packed;         /* NULL: B is not constant */
   int64_t pk, pn, batch; /* shape of what was packed */
   float alpha, beta;
-  bool trans_a, trans_b, gemm;
+  bool trans_a, trans_b, gemm, fused;
+  int precision; /* mrt_precision, or -1: the process default */
+  mrt_act act;
 } matmul_kernel;
 
 static bool match(const mrt_provider *p, const mrt_node *node) {
+  mrt_act act;
   (void)p;
-  return mrt_node_in_dtype(node, 0) == MRT_FLOAT && mrt_node_in_dtype(node, 1) == MRT_FLOAT &&
-         mrt_node_in_rank(node, 0) >= 2 && mrt_node_in_rank(node, 1) >= 2;
+  return mrt_conv_node_act(node, &act) && mrt_node_in_dtype(node, 0) == MRT_FLOAT &&
+         mrt_node_in_dtype(node, 1) == MRT_FLOAT && mrt_node_in_rank(node, 0) >= 2 &&
+         mrt_node_in_rank(node, 1) >= 2;
 }
 
 static void destroy(mrt_kernel *k) {
@@ -80,6 +84,27 @@ static mrt_status *gemm_bias(mrt_kctx *c, const matmul_kernel *q, const mrt_tens
   return NULL;
 }
 
+/* Operands of macart.MatMul behind the product. */
+static mrt_status *fused_epilogue(mrt_kctx *c, const matmul_kernel *q, const mrt_tensor *y,
+                                  mrt_gemm_epilogue *e) {
+  const mrt_tensor *bias = mrt_in(c, 2), *residual = mrt_in(c, 3);
+  const int64_t n = y->dims[y->rank - 1];
+  e->alpha = q->alpha;
+  e->act = q->act;
+  if (bias && mrt_tensor_count(bias) != n)
+    return MRT_ERR(MRT_INVALID_ARGUMENT, "MatMul: bias has %lld elements, the product %lld columns",
+                   (long long)mrt_tensor_count(bias), (long long)n);
+  if (residual && mrt_tensor_count(residual) != mrt_tensor_count(y))
+    return MRT_ERR(MRT_INVALID_ARGUMENT, "MatMul: the residual's shape is not the product's");
+  e->bias = bias ? bias->data : NULL;
+  if (residual) {
+    e->residual = residual->data;
+    e->residual_ld = n;
+    e->beta = 1;
+  }
+  return NULL;
+}
+
 static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
   const matmul_kernel *q = (const matmul_kernel *)k;
   const mrt_tensor *a = mrt_in(c, 0), *b = mrt_in(c, 1);
@@ -87,9 +112,13 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
   shapes s = {0};
   if (!y || !mrt_tensor_count(y)) return NULL;
   MRT_TRY(read_shapes(q, a, b, y, &s));
-  if (!s.regular) return c->node->def->run(c); /* uneven broadcasting: the reference */
+  if (!s.regular) { /* uneven broadcasting: the reference */
+    if (c->node->def->run) return c->node->def->run(c);
+    return MRT_ERR(MRT_NOT_IMPLEMENTED, "macart.MatMul with batch dims that differ");
+  }
   mrt_gemm_epilogue e = MRT_GEMM_EPILOGUE_NONE;
   if (q->gemm) MRT_TRY(gemm_bias(c, q, y, &e));
+  if (q->fused) MRT_TRY(fused_epilogue(c, q, y, &e));
   const float *packed = q->packed;
   size_t panel = mrt_gemm_packed_size(s.n, s.k) / sizeof(float);
   int64_t copies = s.sb ? s.batch : 1;
@@ -113,9 +142,13 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
                 .b = packed,
                 .c = y->data,
                 .ldc = s.n,
-                .epi = &e};
-  mrt_gemm_batch batch = {
-      .batch = s.batch, .a = s.sa, .b = s.sb ? (int64_t)panel : 0, .c = s.m * s.n};
+                .epi = &e,
+                .precision = mrt_precision_now(q->precision)};
+  mrt_gemm_batch batch = {.batch = s.batch,
+                          .a = s.sa,
+                          .b = s.sb ? (int64_t)panel : 0,
+                          .c = s.m * s.n,
+                          .residual = s.m * s.n};
   if (s.batch == 1)
     mrt_gemm_run(&c->par, &g, scratch);
   else
@@ -126,13 +159,18 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
 static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kernel **out) {
   matmul_kernel *q;
   const mrt_tensor *b = mrt_node_in_const(node, 1);
+  int precision;
   *out = NULL;
+  MRT_TRY(mrt_precision_option(p->env, &precision));
   MRT_TRY(mrt_kernel_new(p->env->alloc, sizeof *q, "gemm_f32", run, destroy, &q));
   q->gemm = strcmp(node->op_type, "Gemm") == 0;
-  q->alpha = q->gemm ? mrt_node_float(node, "alpha") : 1;
+  q->fused = *node->domain != 0;
+  q->alpha = q->gemm || q->fused ? mrt_node_float(node, "alpha") : 1;
   q->beta = q->gemm ? mrt_node_float(node, "beta") : 0;
-  q->trans_a = q->gemm && mrt_node_int(node, "transA");
-  q->trans_b = q->gemm && mrt_node_int(node, "transB");
+  q->trans_a = (q->gemm || q->fused) && mrt_node_int(node, "transA");
+  q->trans_b = (q->gemm || q->fused) && mrt_node_int(node, "transB");
+  q->precision = precision;
+  mrt_conv_node_act(node, &q->act); /* match has seen that it is known */
   *out = &q->k;
   if (!b || b->strided) return NULL;
   q->pk = b->dims[b->rank - (q->trans_b ? 1 : 2)];
@@ -156,4 +194,6 @@ static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kerne
 }
 
 MRT_CPU_KERNEL(matmul_f32) = {.domain = "", .op = "MatMul", .match = match, .create = create};
+MRT_CPU_KERNEL(fused_matmul_f32) = {
+    .domain = "macart", .op = "MatMul", .match = match, .create = create};
 MRT_CPU_KERNEL(gemm_f32) = {.domain = "", .op = "Gemm", .match = match, .create = create};

@@ -1,0 +1,200 @@
+"""Products fused with what surrounds them, and float32_matmul_precision: graphs and results."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from compare import relative_error
+from onnx import TensorProto, helper, numpy_helper
+
+import engine
+
+pytestmark = pytest.mark.quick
+
+Arrays = dict[str, np.ndarray]
+Ops = Callable[[bytes], list[str]]
+
+
+def rand(seed: int, *shape: int) -> np.ndarray:
+    """Reproducible normal numbers."""
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def node(op: str, inputs: str, output: str, **attributes: object) -> onnx.NodeProto:
+    """A node; inputs are separated by spaces."""
+    return helper.make_node(op, inputs.split(), [output], **attributes)
+
+
+def model(nodes: list[onnx.NodeProto], inputs: dict[str, list], weights: Arrays) -> bytes:
+    """Float inputs of these shapes; output y."""
+    tensor = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [tensor(k, TensorProto.FLOAT, v) for k, v in inputs.items()],
+        [tensor("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(v, k) for k, v in weights.items()],
+    )
+    opset = [helper.make_opsetid("", 20)]
+    return helper.make_model(graph, opset_imports=opset, ir_version=9).SerializeToString()
+
+
+@pytest.fixture
+def ops(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Ops:
+    """Operators of the optimized graph, in order."""
+
+    def read(data: bytes) -> list[str]:
+        monkeypatch.setenv("MRT_PRINT_IR", "1")
+        capfd.readouterr()
+        engine.make_session(engine.load_engine(), data)
+        monkeypatch.delenv("MRT_PRINT_IR")
+        return re.findall(r" = ([\w.]+)\(", capfd.readouterr().err)
+
+    return read
+
+
+def check(data: bytes, feeds: Arrays, bound: float = 2e-5) -> None:
+    """Optimized, taken apart again, and unoptimized equal onnxruntime."""
+    ort = engine.load_engine()
+    options = ort.SessionOptions()
+    options.add_session_config_entry("session.macart.decompose", "1")
+    want = engine.make_session(onnxruntime, data, False).run(None, feeds)[0]
+    for session in (
+        engine.make_session(ort, data, True),
+        engine.make_session(ort, data, False),
+        ort.InferenceSession(data, options),
+    ):
+        got = session.run(None, feeds)[0]
+        assert got.shape == want.shape
+        assert relative_error(got, want) < bound
+
+
+CONST = {"half": np.float32(0.5), "one": np.float32(1), "root": np.float32(2**0.5)}
+GELU = [
+    node("Div", "b root", "d"), node("Erf", "d", "e"), node("Add", "e one", "f"),
+    node("Mul", "b f", "g"), node("Mul", "g half", "y"),
+]  # fmt: skip
+
+
+def test_bias_gelu(ops: Ops) -> None:
+    """A BERT layer: MatMul, bias, erf Gelu."""
+    nodes = [node("MatMul", "x w", "m"), node("Add", "bias m", "b"), *GELU]
+    weights = {"w": rand(0, 40, 70), "bias": rand(1, 70), **CONST}
+    data = model(nodes, {"x": ["n", 9, 40]}, weights)
+    assert ops(data) == ["macart.MatMul"]
+    check(data, {"x": rand(2, 3, 9, 40)})
+
+
+@pytest.mark.parametrize("act", ["Relu", "Sigmoid", "Tanh", "Gelu", "HardSwish"])
+def test_residual_activation(ops: Ops, act: str) -> None:
+    """Bias and residual in either order, then an activation."""
+    nodes = [
+        node("MatMul", "x w", "m"), node("Add", "m z", "s"), node("Add", "s bias", "t"),
+        node(act, "t", "y"),
+    ]  # fmt: skip
+    data = model(
+        nodes, {"x": [7, 33], "z": [7, 50]}, {"w": rand(0, 33, 50), "bias": rand(1, 50)}
+    )
+    assert ops(data) == ["macart.MatMul"]
+    check(data, {"x": rand(2, 7, 33), "z": rand(3, 7, 50)})
+
+
+def test_transposed_operands(ops: Ops) -> None:
+    """Transposes of the last two dims are read in place, scaled by a constant."""
+    nodes = [
+        node("Transpose", "x", "xt", perm=[0, 2, 1]),
+        node("Transpose", "w", "wt", perm=[0, 2, 1]),
+        node("MatMul", "xt wt", "m"), node("Div", "m half", "y"),
+    ]  # fmt: skip
+    data = model(nodes, {"x": [3, 20, 11], "w": [3, 17, 20]}, CONST)
+    assert ops(data) == ["macart.MatMul"]
+    check(data, {"x": rand(0, 3, 20, 11), "w": rand(1, 3, 17, 20)})
+
+
+@pytest.mark.parametrize("trans", [0, 1])
+def test_gemm(ops: Ops, trans: int) -> None:
+    """Gemm with a row C, then SiLU; a C that is no row stays."""
+    w = rand(0, 30, 40) if trans else rand(0, 40, 30)
+    nodes = [
+        node("Gemm", "x w c", "m", transB=trans, alpha=0.5),
+        node("Sigmoid", "m", "s"), node("Mul", "m s", "y"),
+    ]  # fmt: skip
+    data = model(nodes, {"x": [5, 40]}, {"w": w, "c": rand(1, 30)})
+    assert ops(data) == ["macart.MatMul"]
+    check(data, {"x": rand(2, 5, 40)})
+    column = model(nodes, {"x": [5, 40]}, {"w": w, "c": rand(1, 5, 1)})
+    assert ops(column)[0] == "Gemm"
+    check(column, {"x": rand(2, 5, 40)})
+
+
+def test_not_fused(ops: Ops) -> None:
+    """A product that somebody else reads, and sums that widen it, stay apart."""
+    shared = [node("MatMul", "x w", "m"), node("Relu", "m", "r"), node("Add", "m r", "y")]
+    data = model(shared, {"x": [5, 40]}, {"w": rand(0, 40, 30)})
+    assert ops(data)[0] == "MatMul"
+    check(data, {"x": rand(2, 5, 40)})
+    wide = model(
+        [node("MatMul", "x w", "m"), node("Add", "m z", "y")],
+        {"x": [5, 40], "z": [2, 1, 30]},
+        {"w": rand(0, 40, 30)},
+    )
+    assert "macart.MatMul" not in ops(wide)
+    check(wide, {"x": rand(2, 5, 40), "z": rand(3, 2, 1, 30)})
+
+
+def errors(precision: str) -> float:
+    """Largest error / sum |a b| of a product of 256 x 256 x 512 with the session option."""
+    ort = engine.load_engine()
+    a, b = rand(0, 256, 512), rand(1, 512, 256)
+    data = model([node("MatMul", "x w", "y")], {"x": [256, 512]}, {"w": b})
+    options = ort.SessionOptions()
+    if precision:
+        options.add_session_config_entry("session.float32_matmul_precision", precision)
+    got = ort.InferenceSession(data, options).run(None, {"x": a})[0]
+    mass = np.abs(a).astype(np.float64) @ np.abs(b).astype(np.float64)
+    return float((np.abs(got - a.astype(np.float64) @ b) / mass).max())
+
+
+def test_precision() -> None:
+    """Every mode keeps its promise; the process default holds where the session says nothing."""
+    ort = engine.load_engine()
+    assert ort.get_float32_matmul_precision() == "highest"
+    assert errors("highest") < 2e-7
+    assert errors("high") < 1.5e-6
+    assert errors("medium") < 2e-3
+    try:
+        ort.set_float32_matmul_precision("medium")
+        assert ort.get_float32_matmul_precision() == "medium"
+        assert errors("highest") < 2e-7
+        assert errors("") == errors("medium")
+    finally:
+        ort.set_float32_matmul_precision("highest")
+    assert errors("") == errors("highest")
+
+
+def test_precision_words() -> None:
+    """Unknown words are errors, in the function and in the option, whatever the model."""
+    ort = engine.load_engine()
+    with pytest.raises(ValueError, match="highest, high or medium"):
+        ort.set_float32_matmul_precision("low")
+    options = ort.SessionOptions()
+    options.add_session_config_entry("session.float32_matmul_precision", "low")
+    data = model([node("Relu", "x", "y")], {"x": [3]}, {})
+    with pytest.raises(ort.InvalidArgument, match="float32_matmul_precision is 'low'"):
+        ort.InferenceSession(data, options)
+
+
+def test_precision_environment() -> None:
+    """The environment sets the process default."""
+    code = "import macart; print(macart.get_float32_matmul_precision())"
+    env = {**os.environ, "MRT_FLOAT32_MATMUL_PRECISION": "high"}
+    out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True)
+    assert out.stdout.decode().strip() == "high"
