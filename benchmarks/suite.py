@@ -1,7 +1,7 @@
 """The rows of the benchmark: a model file, its feeds, and how much arithmetic one run is.
 
 Models come from tests/models (networks as torch.onnx.export writes them, weights refilled), from
-graphs.py (plain graphs), and from these by onnxruntime's own quantiser or half-precision
+plain_graphs.py (plain graphs), and from these by onnxruntime's own quantiser or half-precision
 converter. Files are made on first use in the cache folder of the test models.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from graphs import GRAPHS
+from plain_graphs import GRAPHS
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "models"))
@@ -69,7 +69,7 @@ def plain_path(name: str) -> Path:
     """The float32 model file of a network."""
     if name not in GRAPHS:
         return refill.model_path(name)
-    source = (Path(__file__).parent / "graphs.py").stat().st_mtime_ns
+    source = (Path(__file__).parent / "plain_graphs.py").stat().st_mtime_ns
     path = refill.cache_folder() / f"bench-{name}-{source}.onnx"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
