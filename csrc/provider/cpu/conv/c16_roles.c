@@ -124,6 +124,8 @@ mrt_c16_role mrt_c16_node(const mrt_node *node, uint64_t *data) {
                ? MRT_C16_ENDS
                : MRT_C16_NEVER;
   }
+  if (strcmp(node->op_type, "ConvTranspose") == 0)
+    return mrt_c16_type_ok(x->type) && mrt_convt_node_ok(node) ? MRT_C16_ENDS : MRT_C16_NEVER;
   if (is_pool(node)) return mrt_pool_node_ok(node) ? MRT_C16_ENDS : MRT_C16_NEVER;
   if (mrt_c16_binary(node) != MRT_EW_COPY) {
     *data = 0;

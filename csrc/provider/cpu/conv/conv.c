@@ -129,13 +129,13 @@ static void geom_make(geom *g, const mrt_conv *p, int64_t h, int64_t w) {
   g->hp = (g->oh - 1) * p->stride_h + (p->kh - 1) * p->dil_h + 1;
   g->wp = (g->ow - 1) * p->stride_w + (p->kw - 1) * p->dil_w + 1;
   g->copy = p->pad_top > 0 || p->pad_left > 0 || g->hp > h || g->wp > w;
-  g->flat = !g->copy && p->kh * p->kw == 1 && p->stride_h == 1 && p->stride_w == 1;
+  g->flat = !g->copy && p->kh * p->kw == 1 && p->stride_h == 1 && p->stride_w == 1 && !p->spread;
   if (g->flat) {
     g->ow *= g->oh;
     g->oh = 1;
   }
   const int rows = g->kern->max_rows;
-  g->pair = !g->flat && g->ow == g->kern->split && 2 * g->ow == rows;
+  g->pair = !g->flat && !p->spread && g->ow == g->kern->split && 2 * g->ow == rows;
   g->tiles_per_row = g->pair ? 1 : ceil_div(g->ow, rows);
   g->tiles = g->pair ? ceil_div(g->oh, 2) : g->oh * g->tiles_per_row;
   if (g->copy && g->wp % 8 == 0) ++g->wp; /* a row of 4 KB times n would alias in L1 */
@@ -209,8 +209,9 @@ typedef struct conv_job {
   mrt_ew_fn act;
   float lo, hi;
   int flags;
-  int64_t parts, m_parts;       /* split: of the panels, of the tiles; else 0 */
-  int64_t image, units, chunks; /* units: (image, group, band) */
+  int64_t parts, m_parts;                           /* split: of the panels, of the tiles; else 0 */
+  int64_t image, units, chunks;                     /* units: (image, group, band) */
+  int64_t out_pixel, out_row, out_block, out_image; /* floats */
 } conv_job;
 
 /* The view's strides, which do not depend on the band. */
@@ -280,15 +281,16 @@ static void copy_rows(const conv_job *j, int64_t image, int64_t group, int64_t r
 }
 
 static void activate(const conv_job *j, const mrt_tile *t, int64_t rows) {
-  for (int c = 0; c < t->cols; c += 16) {
-    float *y = t->c + c / 16 * t->c_col16;
-    j->act(y, y, NULL, NULL, j->a->act.p, rows * 16);
-  }
+  const int64_t pieces = j->p->spread ? rows : 1;
+  for (int c = 0; c < t->cols; c += 16)
+    for (int64_t i = 0; i < pieces; ++i) {
+      float *y = t->c + c / 16 * t->c_col16 + i * t->c_row;
+      j->act(y, y, NULL, NULL, j->a->act.p, rows / pieces * 16);
+    }
 }
 
-/* Input and output of tile i; returns its rows. */
-static int64_t tile_place(const conv_job *j, const view *v, int64_t i, mrt_tile *t,
-                          int64_t *pixel) {
+/* Input of tile i and the offset of its output in a channel block; returns its rows. */
+static int64_t tile_place(const conv_job *j, const view *v, int64_t i, mrt_tile *t, int64_t *out) {
   const geom *g = &j->g;
   const int64_t row = i / g->tiles_per_row, piece = i % g->tiles_per_row;
   const int64_t oy = g->pair ? row * 2 : row;
@@ -300,7 +302,7 @@ static int64_t tile_place(const conv_job *j, const view *v, int64_t i, mrt_tile 
     t->a_hi = t->a + j->p->stride_h * v->row;
     rows *= 2;
   }
-  *pixel = oy * g->ow + ox;
+  *out = oy * j->out_row + ox * j->out_pixel;
   return rows;
 }
 
@@ -329,15 +331,15 @@ static ahead weights_ahead(const conv_job *j, const float *weights, int64_t n, i
 static void run_tiles(const conv_job *j, const view *v, int64_t image, int64_t group, int64_t t0,
                       int64_t t1, int64_t p0, int64_t p1) {
   const geom *g = &j->g;
-  const int64_t area = g->oh * g->ow, nr = g->kern->nr;
-  const int64_t out0 = (image * g->out_blocks + group * (g->cout / 16)) * area * 16;
+  const int64_t nr = g->kern->nr;
+  const int64_t out0 = image * j->out_image + group * (g->cout / 16) * j->out_block;
   const float *weights = j->a->weights + group * group_floats(j->p);
   const int64_t padded = align16(g->cout), n1 = min_i64(p1 * PANEL, padded);
   mrt_tile t = {.a_row = j->p->stride_w * v->pixel,
-                .c_row = 16,
-                .c_col16 = area * 16,
-                .r_row = 16,
-                .r_col16 = area * 16,
+                .c_row = j->out_pixel,
+                .c_col16 = j->out_block,
+                .r_row = j->out_pixel,
+                .r_col16 = j->out_block,
                 .alpha = 1.0f,
                 .beta = 1.0f,
                 .lo = j->lo,
@@ -360,12 +362,12 @@ static void run_tiles(const conv_job *j, const view *v, int64_t image, int64_t g
       t.bias = j->bias ? j->bias + group * g->cout + n : NULL;
       const ahead next = weights_ahead(j, weights, n, n1, p0, k0, len, t1 - t0, last);
       for (int64_t i = t0; i < t1; ++i) {
-        int64_t pixel;
-        const int64_t rows = tile_place(j, v, i, &t, &pixel);
+        int64_t out;
+        const int64_t rows = tile_place(j, v, i, &t, &out);
         t.ahead_lines = next.lines;
         t.ahead = next.from && (i - t0) * next.step < next.floats ? next.from + (i - t0) * next.step
                                                                   : NULL;
-        const int64_t at = out0 + n * area + pixel * 16;
+        const int64_t at = out0 + n / 16 * j->out_block + out;
         t.c = j->a->output + at;
         t.residual = j->a->residual ? j->a->residual + at : NULL;
         fns[rows](&t);
@@ -481,6 +483,16 @@ static void set_epilogue(conv_job *j, float *scratch) {
   }
 }
 
+static void set_output(conv_job *j) {
+  const mrt_conv_args *a = j->a;
+  const int64_t row = j->g.ow * 16, block = j->g.oh * row;
+  const bool apart = j->p->spread;
+  j->out_pixel = apart ? a->out_pixel : 16;
+  j->out_row = apart ? a->out_row : row;
+  j->out_block = apart ? a->out_block : block;
+  j->out_image = apart ? a->out_image : j->g.out_blocks * block;
+}
+
 void mrt_conv_run(const mrt_par *par, const mrt_conv *p, const mrt_conv_args *args, void *scratch) {
   if (p->winograd) {
     mrt_conv_winograd_run(par, p, args, scratch);
@@ -496,6 +508,7 @@ void mrt_conv_run(const mrt_par *par, const mrt_conv *p, const mrt_conv_args *ar
   if (args->n <= 0 || g->oh <= 0 || g->ow <= 0) return;
   float *at = scratch;
   set_epilogue(&j, at);
+  set_output(&j);
   at += g->out_blocks * 16;
   j.blocks = (mrt_kblock *)at;
   j.copy = at + table_floats(g);

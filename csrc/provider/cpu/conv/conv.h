@@ -8,7 +8,8 @@
  * place or from a zero-padded copy of a band of input rows; packed weights are B. The microkernels
  * are those of gemm/. Sums run over (ky, kx, channel) whatever the number of threads.
  *
- * Not here: 3-d, transposed convolution. mrt_conv_check says what it cannot do. */
+ * Not here: 3-d; transposed convolution is conv_transpose/. mrt_conv_check says what it cannot do.
+ */
 #ifndef MRT_PROVIDER_CPU_CONV_H
 #define MRT_PROVIDER_CPU_CONV_H
 
@@ -35,6 +36,8 @@ typedef struct mrt_conv {
   int64_t pad_top, pad_left, pad_bottom, pad_right;
   bool input_nchw; /* the input is plain NCHW (first layers, cin <= 16, groups 1); output is c16 */
   bool winograd;   /* see mrt_conv_winograd_ok */
+  bool
+      spread; /* output pixels lie apart, as mrt_conv_args.out_* says; not depthwise, no Winograd */
 } mrt_conv;
 
 static inline int64_t mrt_conv_out(int64_t in, int64_t k, int64_t stride, int64_t dil,
@@ -68,6 +71,9 @@ typedef struct mrt_conv_args {
                             the output */
   mrt_act act;
   float *output; /* c16, 64-byte aligned */
+  /* With mrt_conv.spread: floats from one output pixel, row, channel block, image to the next (a
+   * phase of a transposed convolution fills every other pixel of every other row). */
+  int64_t out_pixel, out_row, out_block, out_image;
 } mrt_conv_args;
 
 /* Scratch bytes (64-byte aligned), a function of the shape and the number of workers. */

@@ -25,6 +25,8 @@ bool mrt_conv_node_read(const mrt_node *node, mrt_conv *p, int64_t *loop);
 bool mrt_conv_node_act(const mrt_node *node, mrt_act *act);
 /* A pool of float32 that pool_node.c runs. */
 bool mrt_pool_node_ok(const mrt_node *node);
+/* A ConvTranspose that conv_transpose/ runs. */
+bool mrt_convt_node_ok(const mrt_node *node);
 /* A unary node of the default domain as an activation; false if it is none. */
 bool mrt_unary_node_act(const mrt_node *node, mrt_act *act);
 /* What macart.Conv calls it; NULL: it does not know this one. */

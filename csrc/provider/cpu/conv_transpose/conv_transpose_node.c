@@ -1,0 +1,163 @@
+/* ConvTranspose of float32 with constant weights, one group and no dilation, on one or two spatial
+ * dims, in either layout. */
+#include <string.h>
+
+#include "provider/cpu/conv_transpose/conv_transpose.h"
+
+typedef struct convt_kernel {
+  mrt_kernel k;
+  mrt_convt p; /* padding as the node says; see resolve */
+  float *packed;
+  mrt_window win;
+  int64_t extra[MRT_MAX_SPATIAL]; /* output_padding */
+  bool by_size, upper;            /* padding follows from the output's size; who gets the odd one */
+  bool in_c16, out_c16;
+} convt_kernel;
+
+/* Padding along the dims of a run whose output size was given. */
+static void resolve(const convt_kernel *q, const mrt_tensor *x, const mrt_tensor *y, mrt_convt *p) {
+  int64_t begin[2] = {0};
+  for (int i = 0; i < q->win.n; ++i) {
+    int64_t total =
+        (x->dims[i + 2] - 1) * q->win.stride[i] + q->extra[i] + q->win.kernel[i] - y->dims[i + 2];
+    if (total < 0) total = 0;
+    begin[i] = q->upper ? total / 2 : total - total / 2;
+  }
+  p->pad_left = begin[q->win.n - 1];
+  p->pad_top = q->win.n == 2 ? begin[0] : 0;
+}
+
+static bool read_node(const mrt_node *node, convt_kernel *q) {
+  const mrt_tensor *w = mrt_node_in_const(node, 1);
+  const int rank = mrt_node_in_rank(node, 0), n = rank - 2;
+  int k;
+  if (!w || w->strided || w->dtype != MRT_FLOAT || mrt_node_in_dtype(node, 0) != MRT_FLOAT ||
+      (rank != 3 && rank != 4) || w->rank != rank || mrt_node_int(node, "group") != 1)
+    return false;
+  mrt_status *st = mrt_window_read(node, n, w->dims + 2, &q->win);
+  bool ok = !st;
+  mrt_status_free(st);
+  for (int i = 0; i < n && ok; ++i)
+    ok = q->win.dilation[i] == 1 && q->win.kernel[i] == w->dims[i + 2];
+  if (!ok) return false;
+  const int64_t *extra = mrt_node_ints(node, "output_padding", &k);
+  if (k && k != n) return false;
+  for (int i = 0; i < n; ++i) q->extra[i] = k ? extra[i] : 0;
+  (void)mrt_node_ints(node, "output_shape", &k);
+  q->by_size = k > 0 || q->win.same;
+  q->upper = strcmp(mrt_node_str(node, "auto_pad"), "SAME_UPPER") == 0;
+  q->p = (mrt_convt){.cin = w->dims[0],
+                     .cout = w->dims[1],
+                     .kh = n == 2 ? q->win.kernel[0] : 1,
+                     .kw = q->win.kernel[n - 1],
+                     .stride_h = n == 2 ? q->win.stride[0] : 1,
+                     .stride_w = q->win.stride[n - 1],
+                     .pad_top = n == 2 ? q->win.begin[0] : 0,
+                     .pad_left = q->win.begin[n - 1]};
+  if (!q->by_size) return mrt_convt_ok(&q->p);
+  /* Padding of a run is at most what makes an output of the input's size times the stride. */
+  mrt_convt most = q->p;
+  most.pad_top = (most.kh - most.stride_h + 1) / 2,
+  most.pad_left = (most.kw - most.stride_w + 1) / 2;
+  return q->win.same && k == 0 && mrt_convt_ok(&most);
+}
+bool mrt_convt_node_ok(const mrt_node *node) {
+  convt_kernel q;
+  return read_node(node, &q);
+}
+static bool match(const mrt_provider *p, const mrt_node *node) {
+  (void)p;
+  return mrt_convt_node_ok(node);
+}
+
+static mrt_status *blocked(mrt_kctx *c, const mrt_planes *s, float **out) {
+  const int64_t dims[4] = {s->n, s->c, s->h, s->w};
+  size_t bytes;
+  MRT_TRY(mrt_layout_bytes(MRT_FLOAT, MRT_LAYOUT_C16, 4, dims, &bytes));
+  if (bytes / sizeof(float) > INT32_MAX)
+    return MRT_ERR(MRT_NOT_IMPLEMENTED, "ConvTranspose over an image of more than 2^31 values");
+  return mrt_scratch(c, bytes, (void **)out);
+}
+static mrt_status *check(const convt_kernel *q, const mrt_tensor *x, const mrt_tensor *b,
+                         const mrt_planes *in, const mrt_convt *p) {
+  int64_t floats;
+  if (in->c != q->p.cin)
+    return MRT_ERR(MRT_INVALID_ARGUMENT, "X has %lld channels, W is for %lld", (long long)in->c,
+                   (long long)q->p.cin);
+  if (b && mrt_tensor_count(b) != q->p.cout)
+    return MRT_ERR(MRT_INVALID_ARGUMENT, "bias has %lld elements for %lld channels",
+                   (long long)mrt_tensor_count(b), (long long)q->p.cout);
+  if (!mrt_i64_mul(in->h + p->kh, in->w + p->kw + 1, &floats) ||
+      !mrt_i64_mul(floats, mrt_c16_blocks(in->c) * 16, &floats) || floats > INT32_MAX)
+    return MRT_ERR(MRT_NOT_IMPLEMENTED, "ConvTranspose over an image of more than 2^31 values");
+  return mrt_convt_ok(p)
+             ? NULL
+             : MRT_ERR(MRT_INVALID_ARGUMENT, "ConvTranspose: rank %d: too much padding", x->rank);
+}
+static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
+  const convt_kernel *q = (const convt_kernel *)k;
+  const mrt_tensor *x = mrt_in(c, 0), *b = mrt_in(c, 2);
+  mrt_tensor *y = mrt_out(c, 0);
+  if (!y || !mrt_tensor_count(y)) return NULL;
+  const mrt_planes in = mrt_planes_of(x), out = mrt_planes_of(y);
+  mrt_convt p = q->p;
+  if (q->by_size) resolve(q, x, y, &p);
+  MRT_TRY(check(q, x, b, &in, &p));
+  const bool plain = mrt_convt_plain(&p);
+  mrt_convt_args a = {.n = in.n,
+                      .h = in.h,
+                      .w = in.w,
+                      .oh = out.h,
+                      .ow = out.w,
+                      .input = x->data,
+                      .weights = q->packed,
+                      .bias = b ? b->data : NULL,
+                      .output = y->data};
+  float *tmp;
+  void *scratch;
+  if (!q->in_c16) {
+    MRT_TRY(blocked(c, &in, &tmp));
+    mrt_c16_from_nchw(&c->par, x->data, in.n, in.c, in.h, in.w, tmp);
+    a.input = tmp;
+  }
+  if (plain && q->out_c16) {
+    const size_t bytes = (size_t)(out.n * out.c * out.h * out.w) * sizeof(float);
+    MRT_TRY(mrt_scratch(c, bytes, (void **)&a.output));
+  } else if (!plain && !q->out_c16) {
+    MRT_TRY(blocked(c, &out, &a.output));
+  }
+  MRT_TRY(mrt_scratch(c, mrt_convt_scratch_size(&c->par, &p, &a), &scratch));
+  mrt_convt_run(&c->par, &p, &a, scratch);
+  if (plain && q->out_c16)
+    mrt_c16_from_nchw(&c->par, a.output, out.n, out.c, out.h, out.w, y->data);
+  else if (!plain && !q->out_c16)
+    mrt_c16_to_nchw(&c->par, a.output, out.n, out.c, out.h, out.w, y->data);
+  return NULL;
+}
+
+static void destroy(mrt_kernel *k) {
+  mrt_mem_free(k->alloc, ((convt_kernel *)k)->packed);
+  mrt_kernel_free(k);
+}
+static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kernel **out) {
+  convt_kernel *q;
+  mrt_status *st = NULL;
+  *out = NULL;
+  MRT_TRY(mrt_kernel_new(p->env->alloc, sizeof *q, "conv_transpose_f32", run, destroy, &q));
+  if (!read_node(node, q)) st = MRT_ERR(MRT_FAIL, "not a ConvTranspose of this kernel");
+  q->in_c16 = mrt_is_c16(node->in[0].var);
+  q->out_c16 = mrt_is_c16(node->out[0]);
+  if (!st)
+    st = mrt_mem_new_aligned(q->k.alloc, mrt_convt_packed_size(&q->p), MRT_ALIGN,
+                             (void **)&q->packed);
+  if (!st) st = mrt_convt_pack(q->k.alloc, &q->p, mrt_node_in_const(node, 1)->data, q->packed);
+  q->k.any_align = 1 << 1;
+  if (st)
+    destroy(&q->k);
+  else
+    *out = &q->k;
+  return st;
+}
+
+MRT_CPU_KERNEL(conv_transpose_f32) = {
+    .domain = "", .op = "ConvTranspose", .match = match, .create = create, .layouts = true};
