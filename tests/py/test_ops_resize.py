@@ -274,3 +274,32 @@ def test_refused(name: str) -> None:
     node = helper.make_node(op, names, ["y"], **attrs)
     with pytest.raises(Exception, match=op):
         run_nodes([node], feeds, {"y": TensorProto.FLOAT}, opset)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+@pytest.mark.parametrize("channels", [16, 20])
+@pytest.mark.parametrize("by", ["scales", "sizes", "axes"])
+def test_between_convolutions(mode: str, channels: int, by: str) -> None:
+    """Conv, Resize, Add, Conv: values stay in channel blocks (resize_node.c)."""
+    rng = np.random.default_rng(4)
+    x = rng.standard_normal((2, 8, 5, 6)).astype(np.float32)
+    constants = {
+        "v": rng.standard_normal((channels, 8, 1, 1)).astype(np.float32),
+        "u": rng.standard_normal((18, channels, 3, 3)).astype(np.float32),
+        "scales": np.array([1, 1, 2, 1.5], np.float32),
+        "sizes": np.array([2, channels, 10, 9], np.int64),
+        "some": np.array([10, 9], np.int64),
+    }
+    ins = {"scales": ["t", "", "scales"], "sizes": ["t", "", "", "sizes"]}
+    attrs = {"axes": [2, 3]} if by == "axes" else {}
+    nodes = [
+        helper.make_node("Conv", ["x", "v"], ["t"]),
+        helper.make_node("Resize", ins.get(by, ["t", "", "", "some"]), ["r"], mode=mode, **attrs),
+        helper.make_node("Relu", ["r"], ["q"]),
+        helper.make_node("Conv", ["q", "u"], ["y"], pads=[1, 1, 1, 1]),
+    ]
+    used = {n for node in nodes for n in node.input}
+    constants = {n: a for n, a in constants.items() if n in used}
+    ours, theirs = both(nodes, {"x": x}, {"y": TensorProto.FLOAT}, 19, constants)
+    scale = float(np.abs(theirs[0]).max())
+    np.testing.assert_allclose(ours[0], theirs[0], rtol=0, atol=2e-5 * scale)

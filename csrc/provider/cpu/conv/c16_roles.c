@@ -136,6 +136,8 @@ mrt_c16_role mrt_c16_node(const mrt_node *node, uint64_t *data) {
     *data = 0;
     return concat_role(node, data);
   }
+  if (strcmp(node->op_type, "Resize") == 0)
+    return mrt_resize_node_ok(node) ? MRT_C16_FLOW : MRT_C16_NEVER;
   if (strcmp(node->op_type, "BatchNormalization") == 0) return batch_norm_role(node);
   return mrt_unary_node_act(node, &act) ? MRT_C16_FLOW : MRT_C16_NEVER;
 }

@@ -27,6 +27,8 @@ bool mrt_conv_node_act(const mrt_node *node, mrt_act *act);
 bool mrt_pool_node_ok(const mrt_node *node);
 /* A ConvTranspose that conv_transpose/ runs. */
 bool mrt_convt_node_ok(const mrt_node *node);
+/* A Resize along the spatial dims that resize/ runs. */
+bool mrt_resize_node_ok(const mrt_node *node);
 /* A unary node of the default domain as an activation; false if it is none. */
 bool mrt_unary_node_act(const mrt_node *node, mrt_act *act);
 /* What macart.Conv calls it; NULL: it does not know this one. */

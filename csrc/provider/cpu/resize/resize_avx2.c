@@ -1,0 +1,7 @@
+/* The loops on 256-bit vectors. */
+#include "provider/cpu/resize/resize.h"
+
+#include "provider/cpu/resize/resize_simd.inl"
+
+const mrt_resize_kernels mrt_resize_f32_avx2 = {
+    .name = "avx2", .rows = rows, .pixels16 = pixels16, .pixels1 = pixels1};
