@@ -112,7 +112,20 @@ static void test_arrays(void) {
     }
 }
 
+extern const mrt_qgemm_kernels mrt_qgemm_model;
+
+/* Kernels for tiles of AMX, on their model: the same integers wherever this runs. */
+static void test_model(void) {
+  mrt_qgemm_kernels_set(&mrt_qgemm_model);
+  static const int64_t sizes[] = {1, 3, 15, 16, 17, 31, 33, 64, 65, 130};
+  for (int i = 0; i < 40; ++i)
+    check_product(sizes[rng_below(8)], sizes[rng_below(8)], sizes[rng_below(10)], rng() & 1,
+                  rng() & 1, rng() & 1, (int)rng_below(4), i % 10 == 0);
+  mrt_qgemm_kernels_set(NULL);
+}
+
 static void body(void) {
+  test_model();
   static const int64_t sizes[] = {1, 2, 3, 5, 7, 13, 14, 15, 16, 17, 31, 32, 33, 47, 64, 65};
   for (int i = 0; i < 500; ++i)
     check_product(sizes[rng_below(16)], sizes[rng_below(16)], sizes[rng_below(16)], rng() & 1,
@@ -128,6 +141,6 @@ static void body(void) {
 
 int main(int argc, char **argv) {
   (void)argc;
-  static const char *const isas[] = {"avx512vnni", "avx2", "scalar", NULL};
+  static const char *const isas[] = {"amx", "avx512vnni", "avx2", "scalar", NULL};
   return run_per_isa(argv, isas, body);
 }

@@ -8,9 +8,13 @@
 #include "base/cpu.h"
 #include "provider/cpu/qgemm/qgemm_kernel.h"
 
-enum { PANEL = 32, UNIT = 64, ROW_BLOCK = 256 << 10 };
+/* SLACK: whole tiles of 16 rows may be loaded beyond the last row of A and of B. */
+enum { PANEL = 32, UNIT = 64, ROW_BLOCK = 256 << 10, SLACK = 2048 };
 
+static const mrt_qgemm_kernels *chosen; /* by a test */
+void mrt_qgemm_kernels_set(const mrt_qgemm_kernels *k) { chosen = k; }
 const mrt_qgemm_kernels *mrt_qgemm_kernels_get(void) {
+  if (chosen) return chosen;
   const uint32_t have = mrt_cpu_get()->isa;
 #define MRT_KERNEL(isa, symbol) \
   if ((have & MRT_ISA_##isa) == MRT_ISA_##isa) return &symbol;
@@ -30,7 +34,7 @@ static const int32_t *column_sums(const void *packed, int64_t n, int64_t k) {
 }
 
 size_t mrt_qgemm_packed_size(int64_t n, int64_t k) {
-  return (size_t)(ceil_div(n, PANEL) * (panel_bytes(k) + PANEL * 4));
+  return (size_t)(ceil_div(n, PANEL) * (panel_bytes(k) + PANEL * 4) + SLACK);
 }
 
 typedef struct pack_job {
@@ -94,7 +98,7 @@ static void plan_make(qgemm_plan *p, const mrt_par *par, int64_t m, int64_t n, i
   const int64_t table = ceil_div(p->units * (int64_t)sizeof(mrt_qblock), 64) * 64;
   p->a_at = p->sums_at + ceil_div(m * 4, 64) * 64 + table;
   p->rows_at = p->a_at + p->tiles * p->tile_bytes; /* one gathered row per worker */
-  p->total = p->rows_at + ceil_div(k, 64) * 64 * mrt_par_workers(par);
+  p->total = p->rows_at + ceil_div(k, 64) * 64 * mrt_par_workers(par) + SLACK;
 }
 
 size_t mrt_qgemm_scratch_size(const mrt_par *par, int64_t m, int64_t n, int64_t k) {
@@ -211,7 +215,7 @@ static size_t out_bytes(mrt_q_out out) { return out == MRT_Q_S32 || out == MRT_Q
 static void run_activated(const qgemm_job *j, mrt_qtile *t, mrt_qtile_fn fn, int64_t rows,
                           int64_t r0, int64_t n) {
   const mrt_qgemm_epilogue *e = j->e;
-  float buffer[16 * PANEL];
+  float buffer[32 * PANEL];
   const mrt_qtile saved = *t;
   t->out = MRT_Q_F32;
   if (e->out != MRT_Q_F32) {
@@ -272,10 +276,12 @@ static void run_chunk(void *arg, int64_t chunk, int worker) {
   const qgemm_job *j = arg;
   const int64_t pm = chunk % j->parts_m, pn = chunk / j->parts_m;
   const int64_t end = mrt_par_begin(j->p.tiles, j->parts_m, pm + 1);
+  if (j->p.kern->begin) j->p.kern->begin();
   const int64_t step = max_i64(1, ROW_BLOCK / max_i64(1, j->p.tile_bytes));
   for (int64_t t = mrt_par_begin(j->p.tiles, j->parts_m, pm); t < end; t += step)
     run_tiles(j, t, min_i64(end, t + step), mrt_par_begin(j->p.panels, j->parts_n, pn),
               mrt_par_begin(j->p.panels, j->parts_n, pn + 1));
+  if (j->p.kern->end) j->p.kern->end();
 }
 
 void mrt_qgemm_run(const mrt_par *par, const mrt_qgemm *g, bool b_signed, void *scratch) {

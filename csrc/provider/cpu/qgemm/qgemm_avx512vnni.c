@@ -40,31 +40,7 @@ INLINE void step(__m512i c[ROWS][2], const cursor *p, int64_t k, const int8_t *b
   }
 }
 
-/* One vector of 16 results; half is 0 or 1. */
-INLINE void store16(const mrt_qtile *t, __m512i x, const int i, const int half, __mmask16 m) {
-  const int64_t at = i * t->c_row + half * t->c_col16;
-  if (t->out == MRT_Q_S32) {
-    _mm512_mask_storeu_epi32((int32_t *)t->c + at, m, x);
-    return;
-  }
-  __m512 v = _mm512_fmadd_ps(_mm512_cvtepi32_ps(x), _mm512_loadu_ps(t->scale + 16 * half),
-                             _mm512_loadu_ps(t->bias + 16 * half));
-  if (t->out == MRT_Q_F32) {
-    if (t->residual)
-      v = _mm512_add_ps(v,
-                        _mm512_maskz_loadu_ps(m, t->residual + i * t->r_row + half * t->r_col16));
-    v = _mm512_min_ps(_mm512_set1_ps(t->hi), _mm512_max_ps(_mm512_set1_ps(t->lo), v));
-    _mm512_mask_storeu_ps((float *)t->c + at, m, v);
-    return;
-  }
-  v = _mm512_min_ps(_mm512_max_ps(v, _mm512_set1_ps(t->lo)), _mm512_set1_ps(t->hi));
-  const __m512i q = _mm512_add_epi32(_mm512_cvtps_epi32(v), _mm512_set1_epi32(t->zero));
-  const __m128i bytes = _mm512_cvtepi32_epi8(q); /* in range already: truncation is exact */
-  if (m == 0xffff)
-    _mm_storeu_si128((__m128i *)((uint8_t *)t->c + at), bytes);
-  else
-    _mm_mask_storeu_epi8((uint8_t *)t->c + at, m, bytes);
-}
+#include "provider/cpu/qgemm/qgemm_store512.inl"
 
 INLINE void finish(const mrt_qtile *t, __m512i c[ROWS][2], const int rows, const int nv) {
   const __mmask16 m0 = (__mmask16)(t->cols >= 16 ? 0xffff : (1u << t->cols) - 1);
@@ -153,7 +129,8 @@ TILE(6)
 TILE(7)
 TILE(8)
 TILE(9)
-TILE(10) TILE(11) TILE(12) TILE(13) TILE(14)
+TILE(10)
+TILE(11) TILE(12) TILE(13) TILE(14)
 
     static void quantize(const float *x, int64_t n, float scale, int32_t zero, bool is_signed,
                          uint8_t *y) {

@@ -39,7 +39,8 @@ typedef void (*mrt_qtile_fn)(const mrt_qtile *t);
 typedef struct mrt_qgemm_kernels {
   const char *name;
   int max_rows, nr, split; /* as in mrt_gemm_kernels */
-  mrt_qtile_fn wide[17], narrow[17];
+  mrt_qtile_fn wide[33], narrow[33];
+  void (*begin)(void), (*end)(void); /* around the tiles of a thread; may be NULL */
   /* y = clamp(round(x / scale) + zero), NaN gives the lowest; bits ^ flip (0x80 turns u8 into s8).
    */
   void (*quantize)(const float *x, int64_t n, float scale, int32_t zero, bool is_signed,
@@ -54,6 +55,8 @@ typedef struct mrt_qgemm_kernels {
 #undef MRT_KERNEL
 
 const mrt_qgemm_kernels *mrt_qgemm_kernels_get(void);
+/* For tests: these kernels from now on; NULL: by the machine. */
+void mrt_qgemm_kernels_set(const mrt_qgemm_kernels *k);
 
 /* The last step in plain C, for kernels that leave raw sums in memory: raw[i * ld + j]. */
 static inline void mrt_qtile_finish(const mrt_qtile *t, int rows, const int32_t *raw, int ld) {
