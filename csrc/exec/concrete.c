@@ -62,7 +62,10 @@ mrt_status *mrt_frame_concrete(mrt_frame *f, int step) {
     int slot = p->refs[s->out + i];
     /* Outputs that the plan has placed stay there, unless the plan is not trusted. */
     if (!f->concrete && p->slots[slot].kind == MRT_SLOT_PLANNED) continue;
-    bool known = t && t->kind == MRT_KIND_TENSOR && t->rank >= 0 && t->dtype;
+    /* Sequences and the like come from the kernel; so does what continues an empty optional. */
+    int from = s->n_in > 0 ? p->refs[s->in] : -1;
+    if (t ? t->kind != MRT_KIND_TENSOR : from >= 0 && !f->slots[from].value) continue;
+    bool known = t && t->rank >= 0 && t->dtype;
     for (int d = 0; known && d < t->rank; ++d) known = mrt_expr_is_const(t->dims[d], &dims[d]);
     if (!known) {
       st = MRT_ERR(MRT_FAIL, "the shape of output %d could not be inferred", i);

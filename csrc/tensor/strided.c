@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "tensor/strided.h"
+#include "tensor/tile4.h"
 
 #define TILE      32
 #define UNIT      (32 << 10) /* bytes of a row that one unit copies at most */
@@ -15,6 +16,8 @@
 
 typedef void (*row_fn)(char *dst, int64_t ds, const char *src, int64_t ss, int64_t n);
 typedef void (*tile_fn)(char *dst, int64_t dr, const char *src, int64_t sc, int64_t h, int64_t w);
+static void tile_4(char *, int64_t, const char *, int64_t, int64_t, int64_t)
+    __attribute__((unused));
 static const row_fn row_by_size[17] = {
     [1] = row_1, [2] = row_2, [4] = row_4, [8] = row_8, [16] = row_16};
 static const tile_fn tile_by_size[17] = {

@@ -1,7 +1,7 @@
 """Loop, Scan, SequenceMap, sequences and optionals inside bodies, against onnxruntime.
 
 The bodies here carry state whose shape or kind changes, stop early, do not run at all, read values
-of the enclosing graph and nest: what the shared inference of bodies (control_types) must survive.
+of the enclosing graph and nest: what the shared inference of bodies (control_types) must survive. Also sequence_split.
 """
 
 from __future__ import annotations

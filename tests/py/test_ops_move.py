@@ -3,7 +3,7 @@
 Each row of the table is one use of an operator; it is run for every element type, once with free
 dims and computed operands and once with static dims and constant operands, and compared with
 onnxruntime wherever that has a kernel for the type (numpy knows the rest: see the lower half).
-Helper files that this covers: common, strided, regex, regex_parse.
+Files that this covers: common, strided, trilu, string_normalizer, regex, regex_parse.
 """
 
 from __future__ import annotations

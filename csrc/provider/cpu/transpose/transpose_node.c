@@ -5,6 +5,7 @@
 
 #include "ops/common.h"
 #include "provider/cpu/cpu.h"
+#include "tensor/tile4.h"
 
 enum { TILE = 16 };
 
@@ -64,7 +65,6 @@ static void merge(job *j, const mrt_tensor *x, const int *perm) {
   }
 TILES(uint8_t)
 TILES(uint16_t)
-TILES(uint32_t)
 TILES(uint64_t)
 
 static void work(void *arg, int64_t begin, int64_t end) {
@@ -90,7 +90,12 @@ static void work(void *arg, int64_t begin, int64_t end) {
     switch (j->size) {
       case 1: tiles_uint8_t(j, x, y, r0, r1); break;
       case 2: tiles_uint16_t(j, x, y, r0, r1); break;
-      case 4: tiles_uint32_t(j, x, y, r0, r1); break;
+      case 4:
+        for (int64_t c0 = 0; c0 < j->dims[last]; c0 += TILE)
+          mrt_transpose_tile4(y + r0 * j->to[j->swap] * 4 + c0 * 4, j->to[j->swap] * 4,
+                              x + c0 * j->from[last] * 4 + r0 * 4, j->from[last] * 4, r1 - r0,
+                              j->dims[last] - c0 < TILE ? j->dims[last] - c0 : TILE);
+        break;
       default: tiles_uint64_t(j, x, y, r0, r1);
     }
   }
