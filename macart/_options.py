@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import enum
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _core
 from ._config import EFFECTIVE, HINT, RUN_KEYS, SESSION_KEYS, Option, check_key
@@ -88,10 +88,12 @@ class SessionOptions:
         self._initializers: dict[str, OrtValue] = {}
         self._cancel = _core.make_flag()
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not name.startswith("_") and not hasattr(type(self), name):
-            raise AttributeError(f"'SessionOptions' object has no attribute '{name}'")
-        super().__setattr__(name, value)
+    if not TYPE_CHECKING:  # checkers know the names themselves
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if not name.startswith("_") and not hasattr(type(self), name):
+                raise AttributeError(f"'SessionOptions' object has no attribute '{name}'")
+            super().__setattr__(name, value)
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "_cancel"}
@@ -200,10 +202,12 @@ class RunOptions:
         self._flag = _core.make_flag()
         self._config: dict[str, str] = {}
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not name.startswith("_") and not hasattr(type(self), name):
-            raise AttributeError(f"'RunOptions' object has no attribute '{name}'")
-        super().__setattr__(name, value)
+    if not TYPE_CHECKING:  # checkers know the names themselves
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if not name.startswith("_") and not hasattr(type(self), name):
+                raise AttributeError(f"'RunOptions' object has no attribute '{name}'")
+            super().__setattr__(name, value)
 
     def add_run_config_entry(self, key: str, value: str) -> None:
         """Sets a configuration entry."""

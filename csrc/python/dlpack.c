@@ -124,7 +124,8 @@ PyObject *mrt_py_dlpack_export(mrt_py_state *state, mrt_value *v, PyObject *max_
                                bool copy) {
   long major = 0, minor = 0;
   mrt_tensor *t = mrt_value_tensor(v);
-  if (max_version != Py_None && !PyArg_ParseTuple(max_version, "ll", &major, &minor)) return NULL;
+  if (max_version != Py_None && !mrt_py_pair(max_version, "max_version", &major, &minor))
+    return NULL;
   bool read_only = t->base.flags & MRT_VALUE_READONLY && !copy;
   if (major < 1 && read_only) {
     PyErr_SetString(PyExc_BufferError,

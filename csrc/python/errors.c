@@ -2,6 +2,12 @@
  * macart/_errors.py. */
 #include "python/python.h"
 
+bool mrt_py_pair(PyObject *o, const char *what, long *a, long *b) {
+  if (PyTuple_Check(o) && PyTuple_GET_SIZE(o) == 2) return PyArg_ParseTuple(o, "ll", a, b);
+  PyErr_Format(PyExc_TypeError, "%s is a pair of integers, not %R", what, o);
+  return false;
+}
+
 void *mrt_py_raise(mrt_py_state *state, mrt_status *st) {
   if (!PyErr_Occurred()) {
     mrt_code code = mrt_status_code(st);

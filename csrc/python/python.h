@@ -27,6 +27,9 @@ static inline mrt_py_state *mrt_py_state_of(PyObject *self) {
 /* Status to exception; frees the status. Returns NULL. A pending Python exception stays. */
 void *mrt_py_raise(mrt_py_state *state, mrt_status *st);
 
+/* Two small integers of a tuple; false with a TypeError (named after `what`) otherwise. */
+bool mrt_py_pair(PyObject *o, const char *what, long *a, long *b);
+
 /* ---- value.c ---- */
 typedef struct mrt_py_value {
   PyObject_HEAD mrt_value *v; /* owned; NULL: no value */

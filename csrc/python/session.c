@@ -103,7 +103,10 @@ static mrt_dim_override *overrides(PyObject *list, int *n) {
   if (!out) return (void *)PyErr_NoMemory();
   for (Py_ssize_t i = 0; i < count; ++i) {
     long long v = 0;
-    if (!PyArg_ParseTuple(PyList_GET_ITEM(list, i), "sL", &out[i].name, &v)) {
+    PyObject *row = PyList_GET_ITEM(list, i);
+    if (!PyTuple_Check(row))
+      PyErr_SetString(PyExc_TypeError, "an override is a tuple (name, value)");
+    if (!PyTuple_Check(row) || !PyArg_ParseTuple(row, "sL", &out[i].name, &v)) {
       PyMem_Free(out);
       return NULL;
     }

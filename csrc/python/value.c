@@ -223,7 +223,7 @@ static PyObject *value_dlpack(PyObject *self, PyObject *args, PyObject *kwargs) 
   }
   if (device != Py_None) {
     long type = -1, id = -1;
-    if (!PyArg_ParseTuple(device, "ll", &type, &id)) return NULL;
+    if (!mrt_py_pair(device, "dl_device", &type, &id)) return NULL;
     if (type != 1) {
       PyErr_Format(PyExc_BufferError, "cannot export to the device (%ld, %ld)", type, id);
       return NULL;
@@ -245,9 +245,9 @@ static PyObject *value_dlpack_device(PyObject *self, PyObject *unused) {
 /* ---- factories ---- */
 
 static bool on_host(PyObject *device) {
-  int type = 0, id = 0;
+  long type = 0, id = 0;
   if (device == Py_None) return true;
-  if (!PyArg_ParseTuple(device, "ii", &type, &id)) return false;
+  if (!mrt_py_pair(device, "a device", &type, &id)) return false;
   if (type == MRT_DEVICE_CPU) return true;
   PyErr_SetString(PyExc_RuntimeError,
                   "Can't allocate memory on a device that this build has no provider for: only "

@@ -523,3 +523,26 @@ def test_import_loads_nothing_heavy() -> None:
     ).stdout.split()
     heavy = {"ml_dtypes", "onnx", "onnxruntime", "asyncio", "concurrent.futures", "multiprocessing"}
     assert not heavy & set(out)
+
+
+@pytest.mark.quick
+def test_sessions_made_by_many_threads() -> None:
+    """Sessions are made and dropped by eight threads at once."""
+    x = np.ones((2, 3), np.float32)
+    wrong: list[object] = []
+
+    def work() -> None:
+        for _ in range(30):
+            try:
+                z = ort.InferenceSession(tiny.add_relu()).run(["z"], {"x": x, "y": x})[0]
+                if not (z == 2).all():
+                    wrong.append(z)
+            except Exception as e:
+                wrong.append(e)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong
