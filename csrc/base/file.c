@@ -19,6 +19,7 @@ struct mrt_blob {
   const uint8_t *data;
   size_t size;
   bool mapped, own;
+  mrt_file_place file; /* inode 0: not a file */
   void (*release)(void *ctx);
   void *ctx;
 };
@@ -49,11 +50,20 @@ static mrt_status *read_all(int fd, const char *path, uint8_t *data, size_t size
   return NULL;
 }
 
+static uint64_t nanoseconds(struct timespec t) {
+  return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
 static mrt_status *fill(mrt_blob *b, int fd, const char *path, mrt_file_mode mode) {
   struct stat s;
   if (fstat(fd, &s) != 0) return MRT_ERR(MRT_FAIL, "'%s': %s", path, strerror(errno));
   if (!S_ISREG(s.st_mode)) return MRT_ERR(MRT_FAIL, "'%s' is not a regular file", path);
   b->size = (size_t)s.st_size;
+  b->file = (mrt_file_place){.device = (uint64_t)s.st_dev,
+                             .inode = (uint64_t)s.st_ino,
+                             .size = (uint64_t)s.st_size,
+                             .mtime_ns = nanoseconds(s.st_mtim),
+                             .ctime_ns = nanoseconds(s.st_ctim)};
   if (b->size && (mode == MRT_FILE_MAP || (mode == MRT_FILE_AUTO && s.st_size > MAP_ABOVE))) {
     void *p = mmap(NULL, b->size, PROT_READ, MAP_PRIVATE, fd, 0);
     if (p != MAP_FAILED) {
@@ -105,6 +115,13 @@ void mrt_blob_release(mrt_blob *b) {
 const uint8_t *mrt_blob_data(const mrt_blob *blob) { return blob->data; }
 size_t mrt_blob_size(const mrt_blob *blob) { return blob->size; }
 bool mrt_blob_is_mapped(const mrt_blob *blob) { return blob->mapped; }
+
+bool mrt_blob_place(const mrt_blob *b, size_t offset, size_t bytes, mrt_file_place *out) {
+  *out = b->file;
+  out->offset = offset;
+  out->bytes = bytes;
+  return b->file.inode != 0;
+}
 
 void mrt_blob_drop_pages(mrt_blob *b, size_t offset, size_t size) {
   if (!b->mapped || offset > b->size || size > b->size - offset) return;

@@ -25,6 +25,13 @@ void mrt_blob_release(mrt_blob *blob);     /* NULL is fine */
 const uint8_t *mrt_blob_data(const mrt_blob *blob);
 size_t mrt_blob_size(const mrt_blob *blob);
 bool mrt_blob_is_mapped(const mrt_blob *blob);
+/* Where bytes lie in a file: equal for equal contents unless somebody rewrites the file within the
+ * grain of its times. No padding, so that it can be hashed. */
+typedef struct mrt_file_place {
+  uint64_t device, inode, size, mtime_ns, ctime_ns, offset, bytes;
+} mrt_file_place;
+/* Of [offset, offset + bytes) of a blob; false: it does not come from a file. */
+bool mrt_blob_place(const mrt_blob *blob, size_t offset, size_t bytes, mrt_file_place *out);
 /* Tells the OS that [offset, offset+size) of a mapped file is not needed soon (after packing);
  * whole pages only; a no-op for memory. */
 void mrt_blob_drop_pages(mrt_blob *blob, size_t offset, size_t size);

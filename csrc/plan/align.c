@@ -6,10 +6,12 @@
 static bool is_packed(const mrt_kernel *k, int i) { return i < 32 && (k->any_align >> i & 1); }
 
 /* originals[i]: what input i was before it was aligned, NULL if it was aligned already. */
-static mrt_status *align_inputs(mrt_node *node, mrt_tensor **originals) {
+static mrt_status *align_inputs(const mrt_provider *p, mrt_node *node, mrt_tensor **originals) {
+  const uint32_t as_they_lie = p->v->packs_misaligned ? p->v->packs_misaligned(p, node) : 0;
   for (int i = 0; i < node->n_in; ++i) {
     mrt_var *v = node->in[i].var;
     if (!v || !v->constant || mrt_tensor_is_aligned(v->constant)) continue;
+    if (i < 32 && (as_they_lie >> i & 1)) continue;
     mrt_tensor *before = v->constant;
     MRT_TRY(mrt_tensor_copy(v->graph->model->alloc, before, &v->constant));
     originals[i] = before;
@@ -43,7 +45,7 @@ mrt_status *mrt_aligned_kernel_create(const mrt_provider *p, mrt_node *node, mrt
   *out = NULL;
   if (node->n_in > 8)
     MRT_TRY(mrt_mem_new_zero(alloc, (size_t)node->n_in * sizeof *originals, (void **)&originals));
-  mrt_status *st = align_inputs(node, originals);
+  mrt_status *st = align_inputs(p, node, originals);
   if (!st) st = p->v->kernel_create(p, node, out);
   mrt_status *kept = keep_or_drop(node, originals, *out);
   for (int i = 0; i < node->n_in && *out; ++i) /* aligned ones that were packed */

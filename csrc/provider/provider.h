@@ -45,6 +45,9 @@ typedef struct mrt_provider_vtbl {
   /* Rewrites nodes whose provider field is `index`; NULL: nothing to fuse. */
   mrt_status *(*fuse)(const mrt_provider *p, mrt_model *model, int index, int *fired);
   mrt_status *(*kernel_create)(const mrt_provider *p, const mrt_node *node, mrt_kernel **out);
+  /* Bit i: kernel_create takes the constant of input i as it lies in its file, also misaligned, and
+   * run does not read it. NULL: none. Others are copied to aligned memory while it runs. */
+  uint32_t (*packs_misaligned)(const mrt_provider *p, const mrt_node *node);
   /* Operands of a claimed node that stay in host memory (a shape that a kernel reads at launch):
    * bit k is input (output) k. NULL: none. Constants among them are not copied to the device. */
   uint64_t (*host_operands)(const mrt_provider *p, const mrt_node *node, bool outputs);

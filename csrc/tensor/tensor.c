@@ -121,6 +121,12 @@ void mrt_tensor_drop_pages(const mrt_tensor *t) {
   mrt_blob_drop_pages(b, (size_t)((const uint8_t *)t->data - mrt_blob_data(b)), t->bytes);
 }
 
+bool mrt_tensor_file_place(const mrt_tensor *t, mrt_file_place *out) {
+  if (t->release != release_blob) return false;
+  const mrt_blob *b = t->ctx;
+  return mrt_blob_place(b, (size_t)((const uint8_t *)t->data - mrt_blob_data(b)), t->bytes, out);
+}
+
 void mrt_tensor_init_view(mrt_tensor *t, mrt_dtype dtype, int rank, const int64_t *dims, void *data,
                           size_t bytes, mrt_device device) {
   atomic_init(&t->base.refs, 1);

@@ -114,6 +114,8 @@ mrt_status *mrt_tensor_over_blob(const mrt_alloc *alloc, mrt_dtype dtype, int ra
 bool mrt_tensor_is_aligned(const mrt_tensor *t);
 /* Of a tensor over a mapped file: its pages are not needed soon (they were packed). */
 void mrt_tensor_drop_pages(const mrt_tensor *t);
+/* Where its bytes lie in a file; false: in none (or nobody knows). */
+bool mrt_tensor_file_place(const mrt_tensor *t, mrt_file_place *out);
 /* Fills a caller's tensor struct (a frame slot) over memory that it does not own: no failure. The
  * dims must have been checked (mrt_shape_bytes). */
 void mrt_tensor_init_view(mrt_tensor *t, mrt_dtype dtype, int rank, const int64_t *dims, void *data,

@@ -96,6 +96,11 @@ static bool claims(const mrt_provider *p, const mrt_node *node, mrt_str *why) {
   return false;
 }
 
+static uint32_t packs_misaligned(const mrt_provider *p, const mrt_node *node) {
+  const mrt_cpu_kernel *row = find_row(p, node);
+  return row && row->packs_misaligned ? row->packs_misaligned(node) : 0;
+}
+
 static mrt_status *kernel_create(const mrt_provider *p, const mrt_node *node, mrt_kernel **out) {
   const mrt_cpu_kernel *row = find_row(p, node);
   *out = NULL;
@@ -153,6 +158,7 @@ static void destroy(mrt_provider *p) { mrt_mem_free(p->alloc, p); }
 static const mrt_provider_vtbl vtbl = {.claims = claims,
                                        .fuse = fuse,
                                        .kernel_create = kernel_create,
+                                       .packs_misaligned = packs_misaligned,
                                        .copy = copy,
                                        .destroy = destroy};
 

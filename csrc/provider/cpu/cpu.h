@@ -13,6 +13,8 @@ typedef struct mrt_cpu_kernel {
   /* Reads var->layout of its inputs and outputs. Rows without it, and reference kernels, are not
    * asked for nodes that touch a value in another layout than MRT_LAYOUT_PLAIN. */
   bool layouts;
+  /* See packs_misaligned of mrt_provider_vtbl; NULL: none. */
+  uint32_t (*packs_misaligned)(const mrt_node *node);
 } mrt_cpu_kernel;
 #define MRT_CPU_KERNEL(id) const mrt_cpu_kernel mrt_cpu_kernel_##id
 

@@ -54,7 +54,8 @@ typedef struct mrt_gemm {
 /* Bytes of packed B (64-byte aligned memory). */
 size_t mrt_gemm_packed_size(int64_t n, int64_t k);
 /* Packs B: [k, n] with row stride ldb, or, when trans, stored [n, k] with row stride ldb. Weights
- * once at preparation; also fast enough for B that is only known at run time. dst: 64-byte aligned.
+ * once at preparation; also fast enough for B that is only known at run time. dst: 64-byte aligned;
+ * b: any alignment.
  */
 void mrt_gemm_pack_b(const mrt_par *par, const float *b, int64_t ldb, bool trans, int64_t k,
                      int64_t n, float *dst);

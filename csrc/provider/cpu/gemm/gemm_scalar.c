@@ -1,5 +1,7 @@
 /* The meaning of a tile in plain C: what the vector kernels are tested against, and the kernel of
  * machines without a faster one. Works on 4 x 16, which compilers turn into decent code. */
+#include <string.h>
+
 #include "provider/cpu/gemm/gemm_kernel.h"
 
 enum { ROWS = 4, COLS = 16 };
@@ -45,12 +47,20 @@ static void tile_2(const mrt_tile *t) { tile(t, 2); }
 static void tile_3(const mrt_tile *t) { tile(t, 3); }
 static void tile_4(const mrt_tile *t) { tile(t, 4); }
 
+/* src may be misaligned: weights are packed from where they lie in a file. */
+static inline float load(const float *src, int64_t at) {
+  float x;
+  memcpy(&x, (const char *)src + at * 4, 4);
+  return x;
+}
+
 void mrt_gemm_pack_b_trans_scalar(const float *src, int64_t ld, int64_t k, int cols, float *dst) {
   /* 16 k at a time: 32 source lines and 16 target lines stay in L1. */
   for (int64_t k0 = 0; k0 < k; k0 += 16) {
     const int64_t k1 = k0 + 16 < k ? k0 + 16 : k;
     for (int j = 0; j < 32; ++j)
-      for (int64_t kk = k0; kk < k1; ++kk) dst[kk * 32 + j] = j < cols ? src[j * ld + kk] : 0.0f;
+      for (int64_t kk = k0; kk < k1; ++kk)
+        dst[kk * 32 + j] = j < cols ? load(src, j * ld + kk) : 0.0f;
   }
 }
 

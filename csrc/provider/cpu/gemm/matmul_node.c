@@ -4,10 +4,12 @@
 
 #include "provider/cpu/conv/conv_node.h"
 #include "provider/cpu/gemm/precision.h"
+#include "provider/cpu/weights/packed.h"
 
 typedef struct matmul_kernel {
   mrt_kernel k;
-  float *packed;         /* NULL: B is not constant */
+  mrt_packed *weights; /* NULL: B is not constant */
+  const float *packed;
   int64_t pk, pn, batch; /* shape of what was packed */
   float alpha, beta;
   bool trans_a, trans_b, gemm, fused;
@@ -24,7 +26,7 @@ static bool match(const mrt_provider *p, const mrt_node *node) {
 }
 
 static void destroy(mrt_kernel *k) {
-  mrt_mem_free(k->alloc, ((matmul_kernel *)k)->packed);
+  mrt_packed_release(((matmul_kernel *)k)->weights);
   mrt_kernel_free(k);
 }
 
@@ -156,6 +158,40 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
   return NULL;
 }
 
+/* One matrix or several, each packed apart. */
+static void pack_weights(const void *arg, const mrt_tensor *b, void *dst) {
+  const matmul_kernel *q = arg;
+  const mrt_par par = {0};
+  const size_t panel = mrt_gemm_packed_size(q->pn, q->pk);
+  for (int64_t i = 0; i < q->batch; ++i)
+    mrt_gemm_pack_b(&par, (const float *)b->data + i * q->pk * q->pn, q->trans_b ? q->pk : q->pn,
+                    q->trans_b, q->pk, q->pn, (float *)((char *)dst + (size_t)i * panel));
+}
+
+static mrt_status *get_weights(matmul_kernel *q, const mrt_tensor *b) {
+  q->pk = b->dims[b->rank - (q->trans_b ? 1 : 2)];
+  q->pn = b->dims[b->rank - (q->trans_b ? 2 : 1)];
+  const int64_t one = q->pk * q->pn;
+  q->batch = one ? mrt_tensor_count(b) / one : 0;
+  mrt_packer packer = {.format = "gemm.f32.panel32.1",
+                       .params = {q->batch, q->pk, q->pn, q->trans_b},
+                       .pack = pack_weights,
+                       .arg = q};
+  if (!q->batch ||
+      !mrt_size_mul(mrt_gemm_packed_size(q->pn, q->pk), (size_t)q->batch, &packer.bytes))
+    return NULL;
+  MRT_TRY(mrt_packed_get(b, &packer, &q->weights));
+  q->packed = mrt_packed_data(q->weights);
+  return NULL;
+}
+
+/* B that is packed when the kernel is made may lie anywhere. Several matrices may broadcast
+ * unevenly: they are read at run. */
+static uint32_t packs_misaligned(const mrt_node *node) {
+  const mrt_tensor *b = mrt_node_in_const(node, 1);
+  return b && !b->strided && b->rank == 2 && mrt_tensor_count(b) ? 1 << 1 : 0;
+}
+
 static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kernel **out) {
   matmul_kernel *q;
   const mrt_tensor *b = mrt_node_in_const(node, 1);
@@ -173,27 +209,28 @@ static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kerne
   mrt_conv_node_act(node, &q->act); /* match has seen that it is known */
   *out = &q->k;
   if (!b || b->strided) return NULL;
-  q->pk = b->dims[b->rank - (q->trans_b ? 1 : 2)];
-  q->pn = b->dims[b->rank - (q->trans_b ? 2 : 1)];
-  int64_t one = q->pk * q->pn;
-  q->batch = one ? mrt_tensor_count(b) / one : 0;
-  size_t panel = mrt_gemm_packed_size(q->pn, q->pk), bytes;
-  if (!q->batch || !mrt_size_mul(panel, (size_t)q->batch, &bytes)) return NULL;
-  mrt_status *st = mrt_mem_new_aligned(p->env->alloc, bytes, MRT_ALIGN, (void **)&q->packed);
+  mrt_status *st = get_weights(q, b);
   if (st) {
     destroy(&q->k);
     *out = NULL;
     return st;
   }
-  const mrt_par par = {0};
-  for (int64_t i = 0; i < q->batch; ++i)
-    mrt_gemm_pack_b(&par, (const float *)b->data + i * one, q->trans_b ? q->pk : q->pn, q->trans_b,
-                    q->pk, q->pn, q->packed + (size_t)i * (panel / sizeof(float)));
-  if (q->batch == 1) q->k.any_align = 1 << 1; /* several may broadcast unevenly: read at run */
+  q->k.any_align = packs_misaligned(node);
   return NULL;
 }
 
-MRT_CPU_KERNEL(matmul_f32) = {.domain = "", .op = "MatMul", .match = match, .create = create};
-MRT_CPU_KERNEL(fused_matmul_f32) = {
-    .domain = "macart", .op = "MatMul", .match = match, .create = create};
-MRT_CPU_KERNEL(gemm_f32) = {.domain = "", .op = "Gemm", .match = match, .create = create};
+MRT_CPU_KERNEL(matmul_f32) = {.domain = "",
+                              .op = "MatMul",
+                              .match = match,
+                              .create = create,
+                              .packs_misaligned = packs_misaligned};
+MRT_CPU_KERNEL(fused_matmul_f32) = {.domain = "macart",
+                                    .op = "MatMul",
+                                    .match = match,
+                                    .create = create,
+                                    .packs_misaligned = packs_misaligned};
+MRT_CPU_KERNEL(gemm_f32) = {.domain = "",
+                            .op = "Gemm",
+                            .match = match,
+                            .create = create,
+                            .packs_misaligned = packs_misaligned};

@@ -1,0 +1,199 @@
+/* Files of the cache folder. */
+#include "provider/cpu/weights/cache.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/fork.h"
+#include "base/log.h"
+
+enum { PATH = 4096, SAMPLE = 4096, EVERY = 256 << 10 };
+
+typedef struct header {
+  char magic[8]; /* "MRTWGT1" */
+  mrt_weight_key key;
+  uint64_t bytes;
+  mrt_weight_key check; /* of samples of the contents */
+} header;
+
+const char *mrt_cache_folder(void) {
+  const char *dir = MRT_ENV("MRT_CACHE_DIR", "", "folder that keeps packed weights between runs");
+  return *dir ? dir : NULL;
+}
+
+static bool path_of(char *buf, mrt_weight_key key, const char *ending) {
+  const int n = snprintf(buf, PATH, "%s/%016" PRIx64 "%016" PRIx64 ".%s", mrt_cache_folder(), key.a,
+                         key.b, ending);
+  return n > 0 && n < PATH;
+}
+
+static void complain(const char *what, const char *path) {
+  MRT_LOG(NULL, MRT_WARNING, "cache of packed weights: %s '%s': %s", what, path, strerror(errno));
+}
+
+/* A piece of every EVERY bytes, and the end: finds files cut short, shifted or zeroed without
+ * touching most of their pages. */
+static mrt_weight_key check_of(const uint8_t *data, size_t bytes) {
+  mrt_weight_key h = {bytes, 1};
+  for (size_t at = 0; at < bytes; at += EVERY)
+    h = mrt_weight_hash(data + at, bytes - at < SAMPLE ? bytes - at : SAMPLE, h);
+  const size_t tail = bytes < SAMPLE ? bytes : SAMPLE;
+  return mrt_weight_hash(data + bytes - tail, tail, h);
+}
+
+static bool same_key(mrt_weight_key x, mrt_weight_key y) { return x.a == y.a && x.b == y.b; }
+
+bool mrt_cache_open(mrt_weight_key key, size_t bytes, void **map) {
+  char path[PATH];
+  struct stat s;
+  *map = NULL;
+  if (!path_of(path, key, "mrtw")) return false;
+  const int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return false;
+  const size_t size = bytes + MRT_CACHE_HEADER;
+  bool ok = fstat(fd, &s) == 0 && S_ISREG(s.st_mode) && (uint64_t)s.st_size == size;
+  void *p = ok ? mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0) : MAP_FAILED;
+  if (p != MAP_FAILED) {
+    const header *h = p;
+    ok = memcmp(h->magic, "MRTWGT1", 8) == 0 && same_key(h->key, key) && h->bytes == bytes &&
+         same_key(h->check, check_of((const uint8_t *)p + MRT_CACHE_HEADER, bytes));
+    if (ok)
+      futimens(fd, NULL); /* used now; a read-only folder need not let us say so */
+    else
+      munmap(p, size);
+  } else {
+    ok = false;
+  }
+  close(fd);
+  if (!ok) {
+    MRT_LOG(NULL, MRT_WARNING, "cache of packed weights: '%s' is damaged: removed", path);
+    unlink(path);
+    return false;
+  }
+  *map = p;
+  return true;
+}
+
+void mrt_cache_close(void *map, size_t bytes) { munmap(map, bytes + MRT_CACHE_HEADER); }
+
+/* ---- size limit ---- */
+typedef struct entry {
+  char name[64];
+  struct timespec used;
+  off_t size;
+} entry;
+
+static int by_age(const void *a, const void *b) {
+  const entry *x = a, *y = b;
+  if (x->used.tv_sec != y->used.tv_sec) return x->used.tv_sec < y->used.tv_sec ? -1 : 1;
+  return (x->used.tv_nsec > y->used.tv_nsec) - (x->used.tv_nsec < y->used.tv_nsec);
+}
+
+static bool ends_with(const char *s, const char *end) {
+  const size_t n = strlen(s), k = strlen(end);
+  return n >= k && strcmp(s + n - k, end) == 0;
+}
+
+/* Reads the folder; *total: bytes of all packed files. Links whose file is gone are removed. */
+static entry *list(const char *dir, size_t *n, uint64_t *total) {
+  entry *items = NULL;
+  size_t cap = 0;
+  struct dirent *e;
+  DIR *d = opendir(dir);
+  *n = 0;
+  *total = 0;
+  while (d && (e = readdir(d))) {
+    struct stat s;
+    if (ends_with(e->d_name, ".mrti") && fstatat(dirfd(d), e->d_name, &s, 0) != 0)
+      unlinkat(dirfd(d), e->d_name, 0);
+    if (!ends_with(e->d_name, ".mrtw") || strlen(e->d_name) >= sizeof items->name ||
+        fstatat(dirfd(d), e->d_name, &s, AT_SYMLINK_NOFOLLOW) != 0)
+      continue;
+    mrt_status *st =
+        mrt_mem_grow(mrt_alloc_default(), (void **)&items, &cap, *n + 1, sizeof *items);
+    if (st) {
+      mrt_status_free(st);
+      break;
+    }
+    entry *it = &items[(*n)++];
+    strcpy(it->name, e->d_name);
+    it->used = s.st_mtim;
+    it->size = s.st_size;
+    *total += (uint64_t)s.st_size;
+  }
+  if (d) closedir(d);
+  return items;
+}
+
+static void make_room(const char *dir) {
+  const char *text = MRT_ENV("MRT_CACHE_LIMIT", "8192", "MiB that MRT_CACHE_DIR may hold");
+  const uint64_t limit = strtoull(text, NULL, 10) << 20;
+  size_t n;
+  uint64_t total;
+  entry *items = list(dir, &n, &total);
+  if (total > limit) qsort(items, n, sizeof *items, by_age);
+  for (size_t i = 0; i < n && total > limit; ++i) {
+    char path[PATH];
+    if (snprintf(path, sizeof path, "%s/%s", dir, items[i].name) >= PATH) continue;
+    if (unlink(path) == 0) total -= (uint64_t)items[i].size;
+  }
+  mrt_mem_free(mrt_alloc_default(), items);
+}
+
+/* ---- writing: one at a time in a process ---- */
+static pthread_mutex_t writing = PTHREAD_MUTEX_INITIALIZER;
+static mrt_fork_guard writing_guard;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static void guard(void) { mrt_fork_guard_add(&writing_guard, &writing); }
+
+void mrt_cache_write(mrt_weight_key key, void *file, size_t bytes) {
+  char path[PATH];
+  const char *dir = mrt_cache_folder();
+  if (!dir || !path_of(path, key, "mrtw")) return;
+  if (mkdir(dir, 0700) != 0 && errno != EEXIST) {
+    complain("making", dir);
+    return;
+  }
+  header h = {.magic = "MRTWGT1", .key = key, .bytes = bytes};
+  h.check = check_of((const uint8_t *)file + MRT_CACHE_HEADER, bytes);
+  memset(file, 0, MRT_CACHE_HEADER);
+  memcpy(file, &h, sizeof h);
+  pthread_once(&once, guard);
+  pthread_mutex_lock(&writing);
+  mrt_status *st = mrt_file_write(mrt_alloc_default(), path, file, bytes + MRT_CACHE_HEADER);
+  if (!st) make_room(dir);
+  pthread_mutex_unlock(&writing);
+  if (st) {
+    MRT_LOG(NULL, MRT_WARNING, "cache of packed weights: %s", mrt_status_message(st));
+    mrt_status_free(st);
+  }
+}
+
+bool mrt_cache_lookup(mrt_weight_key place, mrt_weight_key *key) {
+  char path[PATH], target[64];
+  if (!path_of(path, place, "mrti")) return false;
+  const ssize_t n = readlink(path, target, sizeof target - 1);
+  if (n != 37) return false; /* 32 digits and ".mrtw" */
+  target[n] = 0;
+  return sscanf(target, "%16" SCNx64 "%16" SCNx64 ".mrtw", &key->a, &key->b) == 2;
+}
+
+void mrt_cache_remember(mrt_weight_key place, mrt_weight_key key) {
+  char path[PATH], target[64];
+  if (!path_of(path, place, "mrti")) return;
+  snprintf(target, sizeof target, "%016" PRIx64 "%016" PRIx64 ".mrtw", key.a, key.b);
+  if (symlink(target, path) == 0 || errno != EEXIST) return;
+  mrt_weight_key old;
+  if (mrt_cache_lookup(place, &old) && same_key(old, key)) return;
+  if (unlink(path) != 0 || symlink(target, path) != 0) complain("linking", path);
+}

@@ -1,0 +1,45 @@
+/* The one store of packed weights. A kernel says how its constant is packed; the store gives it the
+ * packed bytes: those of another session that packed the same contents the same way, those of the
+ * cache folder (MRT_CACHE_DIR), or freshly packed ones.
+ *
+ * Contents are compared by a 128-bit hash. Where a constant lies in a file, its place there
+ * (device, inode, size, times, offset) is remembered with the hash, in the process and in the cache
+ * folder, so that a second start reads neither the constant nor its hash. */
+#ifndef MRT_PROVIDER_CPU_WEIGHTS_PACKED_H
+#define MRT_PROVIDER_CPU_WEIGHTS_PACKED_H
+
+#include "base/threads.h"
+#include "tensor/tensor.h"
+
+typedef struct mrt_packed mrt_packed; /* counted, immutable */
+
+typedef struct mrt_packer {
+  /* What the bytes mean: the packer's name and version, and the instruction set if it depends on
+   * it ("gemm.f32.panel32.1"). Change it when the packed form changes. */
+  const char *format;
+  int64_t params[8]; /* of the packed form: sizes, transposition, ... */
+  size_t bytes;      /* of the packed form */
+  /* Writes all of dst (64-byte aligned). Called at most once. */
+  void (*pack)(const void *arg, const mrt_tensor *source, void *dst);
+  const void *arg;
+} mrt_packer;
+
+/* source: a contiguous host tensor, at any alignment. */
+mrt_status *mrt_packed_get(const mrt_tensor *source, const mrt_packer *packer,
+                           mrt_packed **out) MRT_MUST_CHECK;
+const void *mrt_packed_data(const mrt_packed *p); /* 64-byte aligned */
+void mrt_packed_release(mrt_packed *p);           /* NULL is fine */
+
+/* For tests and statistics: what mrt_packed_get did since the process began. */
+typedef struct mrt_packed_counts {
+  int64_t packed, shared, cached; /* freshly packed; found in the process; found in the folder */
+} mrt_packed_counts;
+mrt_packed_counts mrt_packed_count(void);
+
+/* ---- between the files of this folder ---- */
+typedef struct mrt_weight_key {
+  uint64_t a, b;
+} mrt_weight_key;
+mrt_weight_key mrt_weight_hash(const void *data, size_t n, mrt_weight_key seed);
+
+#endif

@@ -1,0 +1,272 @@
+/* The store of packed weights and its cache folder (weights/packed.c, weights/cache.c): sharing by
+ * contents and by place, second starts, damaged and foreign files, size limit, two processes. */
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "base/log.h"
+#include "kernels.h"
+#include "provider/cpu/weights/cache.h"
+
+enum { N = 40000 };
+static char folder[] = "/tmp/macart-packed-XXXXXX";
+
+static void pack(const void *arg, const mrt_tensor *source, void *dst) {
+  const uint8_t add = *(const uint8_t *)arg, *from = source->data;
+  for (size_t i = 0; i < source->bytes; ++i) ((uint8_t *)dst)[i] = (uint8_t)(from[i] + add);
+}
+static const uint8_t add1 = 1, add2 = 2;
+static const mrt_packer one = {.format = "test.1", .bytes = N, .pack = pack, .arg = &add1};
+static const mrt_packer two = {.format = "test.2", .bytes = N, .pack = pack, .arg = &add2};
+
+static mrt_tensor *tensor_of(uint8_t *data) {
+  const int64_t dims[1] = {N};
+  mrt_tensor *t = NULL;
+  CHECK_OK(mrt_tensor_wrap(mrt_alloc_default(), MRT_UINT8, 1, dims, NULL, data, MRT_HOST, NULL,
+                           NULL, &t));
+  return t;
+}
+static mrt_packed *get(const mrt_tensor *t, const mrt_packer *q) {
+  mrt_packed *p = NULL;
+  CHECK_OK(mrt_packed_get(t, q, &p));
+  return p;
+}
+/* What the last get did: 'p'acked, 's'hared, 'c'ached. */
+static char did(void) {
+  static mrt_packed_counts old;
+  const mrt_packed_counts now = mrt_packed_count(), was = old;
+  old = now;
+  CHECK_EQ_I(now.packed + now.shared + now.cached - was.packed - was.shared - was.cached, 1);
+  return now.packed > was.packed ? 'p' : now.shared > was.shared ? 's' : 'c';
+}
+static void check_contents(const mrt_packed *p, const uint8_t *from, uint8_t add) {
+  const uint8_t *got = mrt_packed_data(p);
+  int64_t bad = 0;
+  for (int i = 0; i < N; ++i) bad += got[i] != (uint8_t)(from[i] + add);
+  CHECK_EQ_I(bad, 0);
+  CHECK_EQ_I((uintptr_t)got % 64, 0);
+}
+static void fill(uint8_t *data) {
+  for (int i = 0; i < N; ++i) data[i] = (uint8_t)rng();
+}
+
+static void test_sharing(void) {
+  static uint8_t a[N], b[N];
+  fill(a);
+  memcpy(b, a, N);
+  mrt_tensor *ta = tensor_of(a), *tb = tensor_of(b);
+  mrt_packed *p = get(ta, &one);
+  CHECK_EQ_I(did(), 'p');
+  mrt_packed *q = get(tb, &one); /* equal contents elsewhere */
+  CHECK_EQ_I(did(), 's');
+  CHECK(p == q);
+  mrt_packed *r = get(ta, &two); /* another form */
+  CHECK_EQ_I(did(), 'p');
+  check_contents(p, a, 1);
+  check_contents(r, a, 2);
+  b[N - 1] ^= 1; /* other contents */
+  mrt_packed *s = get(tb, &one);
+  CHECK_EQ_I(did(), 'p');
+  check_contents(s, b, 1);
+  mrt_packed_release(p);
+  check_contents(q, a, 1); /* still held */
+  mrt_packed_release(q);
+  mrt_packed_release(get(ta, &one)); /* nobody holds it: packed again */
+  CHECK_EQ_I(did(), 'p');
+  mrt_packed_release(r);
+  mrt_packed_release(s);
+  mrt_packed *t = get(ta, &(mrt_packer){.format = "x", .bytes = N, .pack = pack, .arg = &add1});
+  CHECK_EQ_I(did(), 'p');
+  mrt_packed_release(t);
+  mrt_tensor_release(ta);
+  mrt_tensor_release(tb);
+}
+
+/* One bit anywhere changes both halves of the hash. */
+static void test_hash(void) {
+  static uint8_t data[200];
+  const mrt_weight_key seed = {1, 2};
+  for (size_t n = 0; n < sizeof data; n += 7) {
+    const mrt_weight_key h = mrt_weight_hash(data, n, seed);
+    for (size_t bit = 0; bit < n * 8; bit += 3) {
+      data[bit / 8] ^= (uint8_t)(1 << bit % 8);
+      const mrt_weight_key g = mrt_weight_hash(data, n, seed);
+      CHECK(g.a != h.a && g.b != h.b);
+      data[bit / 8] ^= (uint8_t)(1 << bit % 8);
+    }
+    const mrt_weight_key longer = mrt_weight_hash(data, n + 1, seed);
+    CHECK(longer.a != h.a && longer.b != h.b);
+  }
+}
+
+static int entries(const char *ending, char *first) {
+  DIR *d = opendir(folder);
+  int n = 0;
+  for (struct dirent *e; d && (e = readdir(d));)
+    if (strstr(e->d_name, ending) && n++ == 0 && first)
+      snprintf(first, 300, "%s/%s", folder, e->d_name);
+  if (d) closedir(d);
+  return n;
+}
+static void empty_folder(void) {
+  char path[300];
+  while (entries(".mrt", path)) unlink(path);
+}
+
+static void test_folder(void) {
+  static uint8_t a[N];
+  char path[300];
+  fill(a);
+  mrt_tensor *t = tensor_of(a);
+  mrt_packed_release(get(t, &one));
+  CHECK_EQ_I(did(), 'p');
+  CHECK_EQ_I(entries(".mrtw", path), 1);
+  CHECK_EQ_I(entries(".tmp", NULL), 0);
+  mrt_packed *p = get(t, &one);
+  CHECK_EQ_I(did(), 'c');
+  check_contents(p, a, 1);
+  mrt_packed_release(p);
+  mrt_tensor_release(t);
+  empty_folder();
+}
+
+/* Damaged entries are found, removed and written anew. */
+static void test_damage(void) {
+  static uint8_t a[N];
+  char path[300];
+  fill(a);
+  mrt_tensor *t = tensor_of(a);
+  for (int kind = 0; kind < 4; ++kind) {
+    mrt_packed_release(get(t, &one));
+    CHECK_EQ_I(did(), 'p');
+    CHECK_EQ_I(entries(".mrtw", path), 1);
+    const int fd = open(path, O_RDWR);
+    uint8_t x = 0;
+    const off_t at = kind == 0 ? 9 : kind == 1 ? MRT_CACHE_HEADER : MRT_CACHE_HEADER + N - 1;
+    CHECK(pread(fd, &x, 1, at) == 1);
+    x ^= 0x10;
+    if (kind < 3) CHECK(pwrite(fd, &x, 1, at) == 1);
+    if (kind == 3) CHECK(ftruncate(fd, 100) == 0);
+    close(fd);
+    mrt_packed *p = get(t, &one);
+    CHECK_EQ_I(did(), 'p');
+    check_contents(p, a, 1);
+    mrt_packed_release(p);
+    empty_folder();
+  }
+  mrt_tensor_release(t);
+}
+
+/* Constants in a file: known by place, in the process and in the folder. */
+static void test_place(void) {
+  static uint8_t a[2 * N];
+  char file[] = "/tmp/macart-weights-XXXXXX";
+  fill(a), fill(a + N);
+  close(mkstemp(file));
+  CHECK_OK(mrt_file_write(mrt_alloc_default(), file, a, sizeof a));
+  const int64_t dims[1] = {N};
+  for (int round = 0; round < 3; ++round) {
+    mrt_blob *blob = NULL;
+    mrt_tensor *t[2] = {NULL, NULL};
+    CHECK_OK(
+        mrt_blob_from_file(mrt_alloc_default(), file, round ? MRT_FILE_MAP : MRT_FILE_READ, &blob));
+    for (int i = 0; i < 2; ++i)
+      CHECK_OK(mrt_tensor_over_blob(mrt_alloc_default(), MRT_UINT8, 1, dims, blob,
+                                    mrt_blob_data(blob) + i * N, N, &t[i]));
+    mrt_packed *p[2];
+    for (int i = 0; i < 2; ++i) {
+      p[i] = get(t[i], &one);
+      CHECK_EQ_I(did(), round == 1 ? 'c' : 'p');
+      check_contents(p[i], a + i * N, 1);
+    }
+    mrt_packed *again = get(t[1], &one);
+    CHECK_EQ_I(did(), 's');
+    CHECK(again == p[1]);
+    mrt_packed_release(again);
+    for (int i = 0; i < 2; ++i) mrt_packed_release(p[i]), mrt_tensor_release(t[i]);
+    mrt_blob_release(blob);
+    CHECK_EQ_I(entries(".mrti", NULL), round == 2 ? 4 : 2);
+    if (round == 1) { /* the file changes: its old place says nothing any more */
+      fill(a), fill(a + N);
+      CHECK_OK(mrt_file_write(mrt_alloc_default(), file, a, sizeof a));
+    }
+  }
+  unlink(file);
+  empty_folder();
+}
+
+static void test_limit(void) {
+  static uint8_t a[N];
+  setenv("MRT_CACHE_LIMIT", "1", 1); /* MiB: 22 files of about 44 KB */
+  for (int i = 0; i < 40; ++i) {
+    fill(a);
+    mrt_tensor *t = tensor_of(a);
+    mrt_packed_release(get(t, &one));
+    CHECK_EQ_I(did(), 'p');
+    mrt_packed_release(get(t, &one)); /* the newest stays */
+    CHECK_EQ_I(did(), 'c');
+    mrt_tensor_release(t);
+  }
+  const int left = entries(".mrtw", NULL);
+  CHECK(left >= 20 && left <= 24);
+  unsetenv("MRT_CACHE_LIMIT");
+  empty_folder();
+}
+
+/* Processes that pack the same at once: all get the right bytes, one file is left. */
+static void test_processes(void) {
+  static uint8_t a[N];
+  pid_t pids[4];
+  fill(a);
+  for (int i = 0; i < 4; ++i) {
+    pids[i] = fork();
+    if (pids[i]) continue;
+    mrt_tensor *t = tensor_of(a);
+    for (int k = 0; k < 20; ++k) {
+      mrt_packed *p = get(t, &one);
+      check_contents(p, a, 1);
+      mrt_packed_release(p);
+      if (k % 5 == i) empty_folder();
+    }
+    _exit(check_failures != 0);
+  }
+  for (int i = 0; i < 4; ++i) {
+    int status = 1;
+    CHECK(waitpid(pids[i], &status, 0) == pids[i] && status == 0);
+  }
+  CHECK_EQ_I(entries(".tmp", NULL), 0);
+  empty_folder();
+}
+
+/* A folder that cannot be made: packed in memory. */
+static void test_no_folder(void) {
+  static uint8_t a[N];
+  fill(a);
+  setenv("MRT_CACHE_DIR", "/proc/no/such/folder", 1);
+  mrt_log_set_default_level(MRT_FATAL);
+  mrt_tensor *t = tensor_of(a);
+  mrt_packed *p = get(t, &one);
+  CHECK_EQ_I(did(), 'p');
+  check_contents(p, a, 1);
+  mrt_packed_release(p);
+  mrt_tensor_release(t);
+}
+
+int main(void) {
+  const int64_t live = mrt_alloc_live_bytes();
+  unsetenv("MRT_CACHE_DIR");
+  test_sharing();
+  test_hash();
+  if (!mkdtemp(folder)) return 1;
+  setenv("MRT_CACHE_DIR", folder, 1);
+  mrt_log_set_default_level(MRT_FATAL);
+  test_folder();
+  test_damage();
+  test_place();
+  test_limit();
+  test_processes();
+  rmdir(folder);
+  test_no_folder();
+  CHECK_EQ_I(mrt_alloc_live_bytes(), live);
+  return CHECK_DONE();
+}

@@ -1,0 +1,98 @@
+"""Packed weights: shared between sessions, kept in MRT_CACHE_DIR between processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import engine
+
+pytestmark = pytest.mark.quick
+
+SIZE = 512
+
+
+def model(seed: int = 0) -> bytes:
+    """y = relu(x w + b): one megabyte of weights; the name shifts them in the file."""
+    w = np.random.default_rng(seed).standard_normal((SIZE, SIZE)).astype(np.float32)
+    tensor = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["m"]), helper.make_node("Relu", ["m"], ["y"])],
+        "g" * (seed + 1),
+        [tensor("x", TensorProto.FLOAT, ["n", SIZE])],
+        [tensor("y", TensorProto.FLOAT, ["n", SIZE])],
+        [numpy_helper.from_array(w, "w")],
+    )
+    opset = [helper.make_opsetid("", 18)]
+    return helper.make_model(graph, opset_imports=opset, ir_version=9).SerializeToString()
+
+
+def live_bytes() -> int:
+    """Bytes that the engine holds."""
+    engine.load_engine()
+    from macart import _core
+
+    return int(_core.info()["live_bytes"])
+
+
+def test_shared_between_sessions() -> None:
+    """A second session of the same weights holds no second packed copy."""
+    ort = engine.load_engine()
+    before = live_bytes()
+    first = ort.InferenceSession(model())
+    one = live_bytes() - before
+    second = ort.InferenceSession(model())
+    two = live_bytes() - before
+    assert one > SIZE * SIZE * 4
+    assert two - one < SIZE * SIZE * 4 / 4
+    x = np.ones((3, SIZE), np.float32)
+    np.testing.assert_array_equal(first.run(None, {"x": x})[0], second.run(None, {"x": x})[0])
+    del first
+    assert second.run(None, {"x": x})[0].shape == (3, SIZE)
+    third = ort.InferenceSession(model(1))
+    assert live_bytes() - before > two + SIZE * SIZE * 4 / 2
+    del second, third
+    assert live_bytes() == before
+
+
+CODE = """
+import sys, numpy as np, macart as ort
+s = ort.InferenceSession(sys.argv[1])
+x = np.linspace(-1, 1, 5 * 512, dtype=np.float32).reshape(5, 512)
+sys.stdout.buffer.write(s.run(None, {"x": x})[0].tobytes())
+"""
+
+
+def run(path: Path, cache: Path | None) -> bytes:
+    """Output of the model in a process of its own."""
+    env = {k: v for k, v in os.environ.items() if k != "MRT_CACHE_DIR"}
+    if cache:
+        env["MRT_CACHE_DIR"] = str(cache)
+    command = [sys.executable, "-c", CODE, str(path)]
+    return subprocess.run(command, env=env, capture_output=True, check=True).stdout
+
+
+def test_cache_folder(tmp_path: Path) -> None:
+    """A second process takes the packed weights from the folder; damage is noticed."""
+    path, cache = tmp_path / "m.onnx", tmp_path / "cache"
+    onnx.save(onnx.load_model_from_string(model()), path)
+    want = run(path, None)
+    assert run(path, cache) == want
+    files = sorted(cache.glob("*.mrtw"))
+    assert len(files) == 1 and len(list(cache.glob("*.mrti"))) == 1
+    written = files[0].stat()
+    assert run(path, cache) == want
+    assert files[0].stat().st_ino == written.st_ino  # read, not written anew
+    data = bytearray(files[0].read_bytes())
+    data[4096] ^= 1
+    files[0].write_bytes(data)
+    assert run(path, cache) == want
+    data[4096] ^= 1
+    assert files[0].read_bytes() == data
