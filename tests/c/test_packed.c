@@ -11,9 +11,14 @@
 enum { N = 40000 };
 static char folder[] = "/tmp/macart-packed-XXXXXX";
 
-static void pack(const void *arg, const mrt_tensor *source, void *dst) {
+static mrt_status *pack(const void *arg, const mrt_tensor *source, void *dst) {
   const uint8_t add = *(const uint8_t *)arg, *from = source->data;
   for (size_t i = 0; i < source->bytes; ++i) ((uint8_t *)dst)[i] = (uint8_t)(from[i] + add);
+  return NULL;
+}
+static mrt_status *cannot(const void *arg, const mrt_tensor *source, void *dst) {
+  (void)arg, (void)source, (void)dst;
+  return MRT_ERR(MRT_FAIL, "cannot");
 }
 static const uint8_t add1 = 1, add2 = 2;
 static const mrt_packer one = {.format = "test.1", .bytes = N, .pack = pack, .arg = &add1};
@@ -48,6 +53,19 @@ static void check_contents(const mrt_packed *p, const uint8_t *from, uint8_t add
 }
 static void fill(uint8_t *data) {
   for (int i = 0; i < N; ++i) data[i] = (uint8_t)rng();
+}
+
+static void test_failure(void) {
+  static uint8_t a[N];
+  mrt_tensor *t = tensor_of(a);
+  mrt_packed *p = NULL;
+  mrt_packer q = {.format = "bad", .bytes = N, .pack = cannot};
+  for (int i = 0; i < 2; ++i, q.bytes = 100) { /* shared kind and small kind */
+    mrt_status *st = mrt_packed_get(t, &q, &p);
+    CHECK(st != NULL && p == NULL);
+    mrt_status_free(st);
+  }
+  mrt_tensor_release(t);
 }
 
 static void test_sharing(void) {
@@ -256,6 +274,7 @@ int main(void) {
   const int64_t live = mrt_alloc_live_bytes();
   unsetenv("MRT_CACHE_DIR");
   test_sharing();
+  test_failure();
   test_hash();
   if (!mkdtemp(folder)) return 1;
   setenv("MRT_CACHE_DIR", folder, 1);

@@ -198,3 +198,47 @@ def test_precision_environment() -> None:
     env = {**os.environ, "MRT_FLOAT32_MATMUL_PRECISION": "high"}
     out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True)
     assert out.stdout.decode().strip() == "high"
+
+
+@pytest.mark.parametrize("op", ["MatMul", "Gemm"])
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.BFLOAT16])
+@pytest.mark.parametrize("const", [True, False])
+def test_half(op: str, kind: int, const: bool) -> None:
+    """float16 and bfloat16 products: within one rounding of float64 on the same inputs."""
+    import ml_dtypes
+
+    ort = engine.load_engine()
+    dtype = np.dtype(np.float16 if kind == TensorProto.FLOAT16 else ml_dtypes.bfloat16)
+    a, b, c = (rand(i, *s).astype(dtype) for i, s in enumerate([(33, 200), (200, 70), (70,)]))
+    names = ["a", "b"] + (["c"] if op == "Gemm" else [])
+    given = [n for n in names if n == "a" or not const]
+    shapes = {"a": [33, 200], "b": [200, 70], "c": [70]}
+    tensor = helper.make_tensor_value_info
+    weights = [
+        helper.make_tensor(n, kind, v.shape, v.view(np.uint16).tobytes(), raw=True)
+        for n, v in (("b", b), ("c", c))
+        if n in names and n not in given
+    ]
+    graph = helper.make_graph(
+        [helper.make_node(op, names, ["y"])],
+        "g",
+        [tensor(n, kind, shapes[n]) for n in given],
+        [tensor("y", kind, None)],
+        weights,
+    )
+    opset = [helper.make_opsetid("", 18)]
+    data = helper.make_model(graph, opset_imports=opset, ir_version=9).SerializeToString()
+    session = ort.InferenceSession(data)
+    values = {"a": a, "b": b, "c": c}
+    feeds = {
+        n: ort.OrtValue.ortvalue_from_numpy_with_onnx_type(values[n].view(np.uint16), kind)
+        for n in given
+    }
+    got = session.run_with_ort_values(["y"], feeds)[0].numpy()
+    got = np.asarray(got).view(dtype).astype(np.float64)
+    wide = [v.astype(np.float64) for v in (a, b, c)]
+    want = wide[0] @ wide[1] + (wide[2] if op == "Gemm" else 0)
+    mass = np.abs(wide[0]) @ np.abs(wide[1])
+    half_ulp = 2.0**-11 if kind == TensorProto.FLOAT16 else 2.0**-8
+    assert got.shape == (33, 70)
+    assert (np.abs(got - want) <= half_ulp * 1.01 * np.abs(want) + 2e-6 * mass).all()

@@ -2,6 +2,7 @@
  * once, when the kernel is made; others are packed into scratch at each run. */
 #include <string.h>
 
+#include "ops/common.h"
 #include "provider/cpu/conv/conv_node.h"
 #include "provider/cpu/gemm/precision.h"
 #include "provider/cpu/weights/packed.h"
@@ -23,6 +24,38 @@ static bool match(const mrt_provider *p, const mrt_node *node) {
   return mrt_conv_node_act(node, &act) && mrt_node_in_dtype(node, 0) == MRT_FLOAT &&
          mrt_node_in_dtype(node, 1) == MRT_FLOAT && mrt_node_in_rank(node, 0) >= 2 &&
          mrt_node_in_rank(node, 1) >= 2;
+}
+
+/* float16 or bfloat16 on both sides: computed in float32. A bf16 product is exact then; three
+ * products of parts are more than a float16 holds. */
+static bool match_half(const mrt_provider *p, const mrt_node *node) {
+  const mrt_dtype t = mrt_node_in_dtype(node, 0);
+  (void)p;
+  return (t == MRT_FLOAT16 || t == MRT_BFLOAT16) && mrt_node_in_dtype(node, 1) == t &&
+         mrt_node_in_rank(node, 0) >= 2 && mrt_node_in_rank(node, 1) >= 2;
+}
+
+typedef struct widen_job {
+  const mrt_tensor *t;
+  int64_t first;
+  float *out;
+} widen_job;
+static void widen_range(void *arg, int64_t begin, int64_t end) {
+  const widen_job *j = arg;
+  mrt_convert_to_f32((mrt_dtype)j->t->dtype, j->t->data, j->first + begin, end - begin,
+                     j->out + begin);
+}
+static void widen(const mrt_par *par, const mrt_tensor *t, int64_t first, int64_t n, float *out) {
+  widen_job j = {t, first, out};
+  mrt_par_range(par, n, 1.0, widen_range, &j);
+}
+typedef struct narrow_job {
+  const float *from;
+  mrt_tensor *t;
+} narrow_job;
+static void narrow_range(void *arg, int64_t begin, int64_t end) {
+  const narrow_job *j = arg;
+  mrt_convert_from_f32((mrt_dtype)j->t->dtype, j->t->data, begin, end - begin, j->from + begin);
 }
 
 static void destroy(mrt_kernel *k) {
@@ -158,14 +191,58 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
   return NULL;
 }
 
-/* One matrix or several, each packed apart. */
-static void pack_weights(const void *arg, const mrt_tensor *b, void *dst) {
+/* The same on half floats: operands are widened, the result is rounded once. */
+static mrt_status *run_half(const mrt_kernel *k, mrt_kctx *c) {
+  const matmul_kernel *q = (const matmul_kernel *)k;
+  mrt_slot slots[4], *in[3], *out[1];
+  mrt_tensor *y = mrt_out(c, 0);
+  mrt_kctx wide = *c;
+  if (!y) return NULL;
+  for (int i = 0; i < 4; ++i) {
+    const mrt_tensor *t = i == 3 ? y : mrt_in(c, i);
+    mrt_slot **at = i == 3 ? &out[0] : &in[i];
+    void *data = NULL;
+    *at = NULL;
+    if (!t) continue;
+    const int64_t n = mrt_tensor_count(t);
+    if (i != 1 || !q->packed || q->batch != 1)
+      MRT_TRY(mrt_scratch(c, (size_t)n * sizeof(float), &data));
+    if (i < 3 && data) widen(&c->par, t, 0, n, data);
+    mrt_tensor_init_view(&slots[i].tensor, MRT_FLOAT, t->rank, t->dims, data,
+                         (size_t)n * sizeof(float), MRT_HOST);
+    slots[i].value = &slots[i].tensor.base;
+    *at = &slots[i];
+  }
+  wide.in = in;
+  wide.out = out;
+  wide.n_in = c->n_in < 3 ? c->n_in : 3;
+  wide.n_out = 1;
+  MRT_TRY(run(k, &wide));
+  narrow_job j = {slots[3].tensor.data, y};
+  mrt_par_range(&c->par, mrt_tensor_count(y), 1.0, narrow_range, &j);
+  return NULL;
+}
+
+/* One matrix or several, each packed apart; half floats are widened first. */
+static mrt_status *pack_weights(const void *arg, const mrt_tensor *b, void *dst) {
   const matmul_kernel *q = arg;
   const mrt_par par = {0};
   const size_t panel = mrt_gemm_packed_size(q->pn, q->pk);
-  for (int64_t i = 0; i < q->batch; ++i)
-    mrt_gemm_pack_b(&par, (const float *)b->data + i * q->pk * q->pn, q->trans_b ? q->pk : q->pn,
-                    q->trans_b, q->pk, q->pn, (float *)((char *)dst + (size_t)i * panel));
+  const int64_t one = q->pk * q->pn;
+  float *wide = NULL;
+  if (b->dtype != MRT_FLOAT)
+    MRT_TRY(mrt_mem_new_aligned(mrt_alloc_default(), (size_t)one * 4, MRT_ALIGN, (void **)&wide));
+  for (int64_t i = 0; i < q->batch; ++i) {
+    const float *src = (const float *)b->data + i * one;
+    if (wide) {
+      widen(&par, b, i * one, one, wide);
+      src = wide;
+    }
+    mrt_gemm_pack_b(&par, src, q->trans_b ? q->pk : q->pn, q->trans_b, q->pk, q->pn,
+                    (float *)((char *)dst + (size_t)i * panel));
+  }
+  mrt_mem_free(mrt_alloc_default(), wide);
+  return NULL;
 }
 
 static mrt_status *get_weights(matmul_kernel *q, const mrt_tensor *b) {
@@ -198,14 +275,18 @@ static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kerne
   int precision;
   *out = NULL;
   MRT_TRY(mrt_precision_option(p->env, &precision));
-  MRT_TRY(mrt_kernel_new(p->env->alloc, sizeof *q, "gemm_f32", run, destroy, &q));
+  const mrt_dtype t = mrt_node_in_dtype(node, 0);
+  MRT_TRY(mrt_kernel_new(p->env->alloc, sizeof *q, t == MRT_FLOAT ? "gemm_f32" : "gemm_half",
+                         t == MRT_FLOAT ? run : run_half, destroy, &q));
   q->gemm = strcmp(node->op_type, "Gemm") == 0;
   q->fused = *node->domain != 0;
   q->alpha = q->gemm || q->fused ? mrt_node_float(node, "alpha") : 1;
   q->beta = q->gemm ? mrt_node_float(node, "beta") : 0;
   q->trans_a = (q->gemm || q->fused) && mrt_node_int(node, "transA");
   q->trans_b = (q->gemm || q->fused) && mrt_node_int(node, "transB");
-  q->precision = precision;
+  q->precision = t == MRT_FLOAT      ? precision
+                 : t == MRT_BFLOAT16 ? MRT_PRECISION_MEDIUM
+                                     : MRT_PRECISION_HIGH;
   mrt_conv_node_act(node, &q->act); /* match has seen that it is known */
   *out = &q->k;
   if (!b || b->strided) return NULL;
@@ -224,6 +305,8 @@ MRT_CPU_KERNEL(matmul_f32) = {.domain = "",
                               .match = match,
                               .create = create,
                               .packs_misaligned = packs_misaligned};
+MRT_CPU_KERNEL(matmul_half) = {.domain = "", .op = "MatMul", .match = match_half, .create = create};
+MRT_CPU_KERNEL(gemm_half) = {.domain = "", .op = "Gemm", .match = match_half, .create = create};
 MRT_CPU_KERNEL(fused_matmul_f32) = {.domain = "macart",
                                     .op = "MatMul",
                                     .match = match,

@@ -174,8 +174,12 @@ static mrt_status *pack(const mrt_tensor *source, const mrt_packer *q, mrt_packe
   void *block;
   if (!mrt_size_add(q->bytes, MRT_CACHE_HEADER, &size)) return mrt_status_oom();
   MRT_TRY(mrt_mem_new_aligned(mrt_alloc_default(), size, MRT_ALIGN, &block));
+  mrt_status *st = q->pack(q->arg, source, (uint8_t *)block + MRT_CACHE_HEADER);
+  if (st) {
+    mrt_mem_free(mrt_alloc_default(), block);
+    return st;
+  }
   p->block = block;
-  q->pack(q->arg, source, p->block + MRT_CACHE_HEADER);
   atomic_fetch_add(&n_packed, 1);
   return NULL;
 }

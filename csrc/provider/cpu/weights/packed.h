@@ -20,7 +20,7 @@ typedef struct mrt_packer {
   int64_t params[8]; /* of the packed form: sizes, transposition, ... */
   size_t bytes;      /* of the packed form */
   /* Writes all of dst (64-byte aligned). Called at most once. */
-  void (*pack)(const void *arg, const mrt_tensor *source, void *dst);
+  mrt_status *(*pack)(const void *arg, const mrt_tensor *source, void *dst);
   const void *arg;
 } mrt_packer;
 
