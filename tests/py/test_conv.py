@@ -122,3 +122,32 @@ def test_global_pools(op: str) -> None:
         node = helper.make_node(op, ["x"], ["y0"])
         x = rand(9, 2, channels, 7, 9)
         check(model([node], {"x": ["n", channels, "h", "w"]}, {}), {"x": x})
+
+
+@pytest.mark.parametrize("spatial", [1, 2])
+@pytest.mark.parametrize(("cin", "cout"), [(3, 5), (32, 16), (24, 40)])
+def test_conv_transpose(cin: int, cout: int, spatial: int) -> None:
+    """Phases of every kind: kernel equal to the stride, overlapping, cut by padding."""
+    options: list[tuple[int, dict[str, object]]] = [
+        (2, {"strides": [2] * spatial}),
+        (3, {"strides": [2] * spatial, "pads": [1] * (2 * spatial)}),
+        (4, {"strides": [2] * spatial, "pads": [1] * spatial + [0] * spatial}),
+        (3, {}),
+        (5, {"strides": [3] * spatial, "pads": [2] * (2 * spatial)}),
+        (3, {"strides": [2] * spatial, "output_padding": [1] * spatial}),
+        (
+            3,
+            {
+                "strides": [3] * spatial,
+                "pads": [1] * (2 * spatial),
+                "output_padding": [2] * spatial,
+            },
+        ),
+        (2, {"strides": [3] * spatial}),
+        (3, {"dilations": [2] * spatial}),
+    ]
+    x, b = rand(10, 2, cin, *(5, 9)[:spatial]), rand(12, cout)
+    for kernel, kind in options:
+        w = rand(11, cin, cout, *[kernel] * spatial)
+        node = helper.make_node("ConvTranspose", ["x", "w", "b"], ["y0"], **kind)
+        check(model([node], {"x": ["n", cin, *"hw"[:spatial]]}, {"w": w, "b": b}), {"x": x})

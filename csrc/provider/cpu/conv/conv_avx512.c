@@ -4,7 +4,7 @@
 #include <immintrin.h>
 
 #define INLINE static inline __attribute__((always_inline))
-enum { VW = 16, PIXELS = 8 };
+enum { VW = 16, PIXELS = 14 };
 typedef __m512 vf;
 INLINE vf v_set(float x) { return _mm512_set1_ps(x); }
 INLINE vf v_load(const float *p) { return _mm512_loadu_ps(p); }

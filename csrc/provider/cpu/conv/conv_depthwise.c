@@ -79,30 +79,92 @@ static float mean_scale(const window *win, const mean_count *mc, int64_t y0, int
   return n > 0 ? 1.0f / (float)n : 0.0f;
 }
 
+/* Tap lists of a row whose windows are whole in y: those of the pixels inside, which are alike, and
+ * of each pixel at the borders. */
+enum { BORDER_PIXELS = 8, BORDER_TAPS = 64 };
+typedef struct row_plan {
+  range mid;
+  bool borders; /* the lists of border pixels are there */
+  int n_border[BORDER_PIXELS];
+  mrt_tap border[BORDER_PIXELS][BORDER_TAPS];
+  mrt_tap full[MAX_TAPS];
+} row_plan;
+
+static void plan_row(const window *win, int64_t ow, row_plan *p) {
+  const range all = {0, win->kh}, x = {0, win->kw};
+  p->mid = interior(ow, win->kw, win->stride_w, win->dil_w, win->pad_left, win->w);
+  list_taps(win, all, x, p->full);
+  p->borders =
+      ow - (p->mid.end - p->mid.begin) <= BORDER_PIXELS && win->kh * win->kw <= BORDER_TAPS;
+  int n = 0;
+  for (int64_t ox = 0; ox < ow && p->borders; ++ox) {
+    if (ox >= p->mid.begin && ox < p->mid.end) ox = p->mid.end;
+    if (ox >= ow) break;
+    const range bx = valid_taps(ox * win->stride_w - win->pad_left, win->kw, win->dil_w, win->w);
+    p->n_border[n] = list_taps(win, all, bx, p->border[n]);
+    ++n;
+  }
+}
+
+typedef struct row_at {
+  const window *win;
+  const row_plan *plan;
+  const mean_count *mc;
+  row_fn fn;
+  mrt_tap *taps; /* room for a list */
+} row_at;
+
+/* The border pixel ox of a row. */
+static void border_pixel(const row_at *a, const mrt_pixel_row *base, const float *in,
+                         const float *row, int64_t y0, range y, int64_t ox, int nth) {
+  const window *win = a->win;
+  mrt_pixel_row r = *base;
+  const int64_t x0 = ox * win->stride_w - win->pad_left;
+  const range x = valid_taps(x0, win->kw, win->dil_w, win->w);
+  r.count = 1;
+  if (nth >= 0) {
+    r.taps = a->plan->border[nth];
+    r.n_taps = a->plan->n_border[nth];
+  } else {
+    r.taps = a->taps;
+    r.n_taps = list_taps(win, y, x, a->taps);
+  }
+  r.in = r.n_taps ? row + (x0 + x.begin * win->dil_w) * 16 : in;
+  r.out = base->out + ox * 16;
+  if (base->residual) r.residual = base->residual + ox * 16;
+  if (a->mc) r.scale = mean_scale(win, a->mc, y0, x0, y, x);
+  a->fn(&r);
+}
+
 /* One output row of one channel block. `in` is the block's plane; base holds what does not change.
  */
-static void run_row(const window *win, row_fn fn, mrt_pixel_row base, const float *in, int64_t oy,
-                    int64_t ow, const mean_count *mc, mrt_tap *taps) {
+static void run_row(const row_at *a, mrt_pixel_row base, const float *in, int64_t oy, int64_t ow) {
+  const window *win = a->win;
+  const range mid = a->plan->mid;
   const int64_t y0 = oy * win->stride_h - win->pad_top;
   const range y = valid_taps(y0, win->kh, win->dil_h, win->h);
-  const range mid = interior(ow, win->kw, win->stride_w, win->dil_w, win->pad_left, win->w);
-  const float *row = in + (y0 + y.begin * win->dil_h) * win->w * 16;
-  if (y.begin == y.end) row = in;
-  base.taps = taps;
+  const bool whole = y.begin == 0 && y.end == win->kh, lists = whole && a->plan->borders;
+  const float *row = y.begin == y.end ? in : in + (y0 + y.begin * win->dil_h) * win->w * 16;
   base.step = win->stride_w * 16;
-  for (int64_t ox = 0; ox < ow;) {
+  int nth = 0;
+  for (int64_t ox = 0; ox < mid.begin; ++ox)
+    border_pixel(a, &base, in, row, y0, y, ox, lists ? nth++ : -1);
+  if (mid.end > mid.begin) {
     mrt_pixel_row r = base;
-    const int64_t x0 = ox * win->stride_w - win->pad_left;
-    const range x = valid_taps(x0, win->kw, win->dil_w, win->w);
-    r.count = ox >= mid.begin && ox < mid.end ? mid.end - ox : 1;
-    r.n_taps = list_taps(win, y, x, taps);
-    r.in = r.n_taps ? row + (x0 + x.begin * win->dil_w) * 16 : in;
-    r.out = base.out + ox * 16;
-    if (base.residual) r.residual = base.residual + ox * 16;
-    if (mc) r.scale = mean_scale(win, mc, y0, x0, y, x);
-    fn(&r);
-    ox += r.count;
+    const int64_t x0 = mid.begin * win->stride_w - win->pad_left;
+    const range x = {0, win->kw};
+    r.count = mid.end - mid.begin;
+    r.kw = win->dil_w == 1 ? (int)win->kw : 0;
+    r.taps = whole ? a->plan->full : a->taps;
+    r.n_taps = whole ? (int)(win->kh * win->kw) : list_taps(win, y, x, a->taps);
+    r.in = r.n_taps ? row + x0 * 16 : in;
+    r.out = base.out + mid.begin * 16;
+    if (base.residual) r.residual = base.residual + mid.begin * 16;
+    if (a->mc) r.scale = mean_scale(win, a->mc, y0, x0, y, x);
+    a->fn(&r);
   }
+  for (int64_t ox = mid.end; ox < ow; ++ox)
+    border_pixel(a, &base, in, row, y0, y, ox, lists ? nth++ : -1);
 }
 
 /* ---- depthwise
@@ -121,37 +183,67 @@ typedef struct rows_job {
   mrt_pixel_row base;
   mean_count mean;
   bool is_mean;
-  int64_t blocks, planes, oh, ow, chunks; /* channel blocks, n * blocks */
+  int64_t blocks, planes, oh, ow, units, chunks; /* channel blocks, n * blocks */
+  const row_plan *plan;
   const float *in, *weights, *bias, *residual;
   float *out;
   mrt_ew_fn act;
   mrt_act act_spec;
 } rows_job;
 
-/* Units are (image, channel block, output row). */
+/* One plane's output rows [y0, y1). */
+static void run_plane(const rows_job *j, int64_t plane, int64_t y0, int64_t y1, mrt_tap *taps) {
+  const int64_t block = plane % j->blocks, area = j->win.h * j->win.w;
+  const row_at a = {&j->win, j->plan, j->is_mean ? &j->mean : NULL, j->fn, taps};
+  mrt_pixel_row r = j->base;
+  if (j->weights) r.weights = j->weights + block * j->win.kh * j->win.kw * 16;
+  if (j->bias) r.bias = j->bias + block * 16;
+  for (int64_t oy = y0; oy < y1; ++oy) {
+    const int64_t at = (plane * j->oh + oy) * j->ow * 16;
+    r.out = j->out + at;
+    if (j->residual) r.residual = j->residual + at;
+    run_row(&a, r, j->in + plane * area * 16, oy, j->ow);
+    if (j->act) j->act(r.out, r.out, NULL, NULL, j->act_spec.p, j->ow * 16);
+  }
+}
+
+/* Units are (image, output row), all channels: as dense convolutions share out their work. */
 static void rows_chunk(void *arg, int64_t chunk, int worker) {
   (void)worker;
   const rows_job *j = arg;
   mrt_tap taps[MAX_TAPS];
-  const int64_t end = mrt_par_begin(j->planes * j->oh, j->chunks, chunk + 1);
-  for (int64_t u = mrt_par_begin(j->planes * j->oh, j->chunks, chunk); u < end; ++u) {
-    const int64_t plane = u / j->oh, oy = u % j->oh, block = plane % j->blocks;
-    mrt_pixel_row r = j->base;
-    r.out = j->out + u * j->ow * 16;
-    if (j->weights) r.weights = j->weights + block * j->win.kh * j->win.kw * 16;
-    if (j->bias) r.bias = j->bias + block * 16;
-    if (j->residual) r.residual = j->residual + u * j->ow * 16;
-    run_row(&j->win, j->fn, r, j->in + plane * j->win.h * j->win.w * 16, oy, j->ow,
-            j->is_mean ? &j->mean : NULL, taps);
-    if (j->act) j->act(r.out, r.out, NULL, NULL, j->act_spec.p, j->ow * 16);
+  int64_t u = mrt_par_begin(j->units, j->chunks, chunk);
+  const int64_t end = mrt_par_begin(j->units, j->chunks, chunk + 1);
+  while (u < end) {
+    const int64_t image = u / j->oh, y0 = u % j->oh;
+    const int64_t y1 = y0 + end - u < j->oh ? y0 + end - u : j->oh;
+    for (int64_t b = 0; b < j->blocks; ++b) run_plane(j, image * j->blocks + b, y0, y1, taps);
+    u += y1 - y0;
   }
+}
+
+/* A single row: channel blocks are shared out. */
+static void planes_chunk(void *arg, int64_t chunk, int worker) {
+  (void)worker;
+  const rows_job *j = arg;
+  mrt_tap taps[MAX_TAPS];
+  const int64_t end = mrt_par_begin(j->units, j->chunks, chunk + 1);
+  for (int64_t u = mrt_par_begin(j->units, j->chunks, chunk); u < end; ++u)
+    run_plane(j, u, 0, j->oh, taps);
 }
 
 static void rows_run(const mrt_par *par, rows_job *j) {
   if (j->planes <= 0 || j->oh <= 0 || j->ow <= 0) return;
   const double pixel = 2.0 + 0.25 * (double)(j->win.kh * j->win.kw); /* nanoseconds */
-  j->chunks = mrt_par_chunks(j->planes * j->oh, (double)(j->planes * j->oh * j->ow) * pixel);
-  mrt_par_run(par, j->chunks, rows_chunk, j);
+  const double cost = (double)(j->planes * j->oh * j->ow) * pixel;
+  const int64_t images = j->planes / j->blocks;
+  row_plan plan;
+  plan_row(&j->win, j->ow, &plan);
+  j->plan = &plan;
+  const bool by_rows = images * j->oh >= 4;
+  j->units = by_rows ? images * j->oh : j->planes;
+  j->chunks = mrt_par_chunks(j->units, cost);
+  mrt_par_run(par, j->chunks, by_rows ? rows_chunk : planes_chunk, j);
 }
 
 void mrt_conv_depthwise_run(const mrt_par *par, const mrt_conv *p, const mrt_conv_args *a,

@@ -18,6 +18,7 @@ typedef struct mrt_pixel_row {
   float *out;
   const mrt_tap *taps;
   int n_taps;
+  int kw; /* taps are rows of kw neighbouring pixels and weights; 0: any taps */
   int64_t step, count;
   const float *weights;  /* depthwise: [kh * kw][16] */
   const float *bias;     /* depthwise: 16 floats or NULL */
