@@ -177,3 +177,29 @@ def test_transpose(dtype: type) -> None:
     model = graph.model(*outputs)
     for i, got in enumerate(run(model, graph.feeds)):
         assert (got == graph.feeds[f"x{i}"].transpose(shapes[i][1])).all()
+
+
+@pytest.mark.parametrize("op", ["Sum", "Mean", "Max", "Min", "SumSquare", "L1", "L2"])
+def test_reductions(op: str) -> None:
+    """Along rows, across rows, everything, scattered dims, dims of 1 (reduce_node)."""
+    cases = [
+        ((3, 5, 300), [-1]),
+        ((3, 70, 9), [1]),
+        ((2, 300, 4, 1), [1, 2]),
+        ((2, 3, 5, 7), [0, 2]),
+    ]
+    cases += [
+        ((6, 9000), [1]),
+        ((4, 1, 3), [1]),
+        ((7, 600), [0]),
+        ((5, 6), []),
+        ((2, 3, 4, 5), [2, 3]),
+    ]
+    graph, outputs = Graph(), []
+    for i, (shape, axes) in enumerate(cases):
+        x = graph.input(f"x{i}", random(*shape, seed=i))
+        names = [x, graph.const(np.array(axes, np.int64))] if axes else [x]
+        outputs += [graph.add(f"Reduce{op}", *names, keepdims=i % 2)]
+    check(graph, *outputs, bound=1e-5)
+    steps = kernels(graph.model(*outputs), graph.feeds)
+    assert steps == [(f"Reduce{op}", "reduce_f32")] * len(cases)
