@@ -231,6 +231,28 @@ static mrt_dtype element(const mrt_type *t) {
   return t ? t->dtype : MRT_UNDEFINED;
 }
 
+/* Kernels trust that a tensor stands where the signature has one, not a sequence, a map or an
+ * optional that may be empty. */
+static mrt_status *check_kind(const mrt_node *node, int i, const mrt_param *p) {
+  const mrt_type *t = node->in[i].var->type;
+  mrt_kind want = MRT_KIND_TENSOR;
+  if (!t || t->kind == MRT_KIND_NONE || (p->type_len == 3 && memcmp(p->type, "any", 3) == 0))
+    return NULL;
+  if (p->type_len > 4 && memcmp(p->type, "seq(", 4) == 0) want = MRT_KIND_SEQUENCE;
+  if (p->type_len > 4 && memcmp(p->type, "opt(", 4) == 0) want = MRT_KIND_OPTIONAL;
+  if (t->kind == want) return NULL;
+  mrt_str name;
+  mrt_str_init(&name, mrt_alloc_default());
+  mrt_type_format(t, &name);
+  mrt_status *st = MRT_ERR(
+      MRT_INVALID_GRAPH,
+      "This is an invalid model. Type Error: Type '%s' of input parameter (%s) of operator (%s) in "
+      "node (%s) is invalid.",
+      mrt_str_cstr(&name), node->in[i].var->name, node->op_type, node->name);
+  mrt_str_deinit(&name);
+  return st;
+}
+
 mrt_status *mrt_node_check_types(const mrt_node *node) {
   const mrt_op_def *def = node->def;
   struct {
@@ -242,6 +264,7 @@ mrt_status *mrt_node_check_types(const mrt_node *node) {
   for (int i = 0; i < node->n_in; ++i) {
     mrt_param p;
     if (!node->in[i].var || !mrt_sig_param(def->in, i, &p) || p.heterogeneous) continue;
+    MRT_TRY(check_kind(node, i, &p));
     mrt_dtype d = element(node->in[i].var->type);
     if (!d) continue;
     if (!mrt_sig_allows(def, p.type, p.type_len, d))

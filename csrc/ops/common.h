@@ -34,6 +34,12 @@ mrt_status *mrt_no_type(const char *op, int dtype);
 
 /* Bytes of one element, for code that only moves data; types narrower than a byte are refused. */
 mrt_status *mrt_elem_size(const mrt_kctx *c, const mrt_tensor *t, size_t *out) MRT_MUST_CHECK;
+/* Packed elements (int4, uint2, ...). Runs a kernel that moves bytes on copies of the packed inputs
+ * with one element per byte, and packs what it gives. The kernel must not ask for scratch. */
+static inline bool mrt_is_packed(const mrt_tensor *t) {
+  return t && mrt_dtype_bits((mrt_dtype)t->dtype) < 8;
+}
+mrt_status *mrt_run_unpacked(mrt_kctx *c, mrt_status *(*run)(mrt_kctx *c)) MRT_MUST_CHECK;
 /* Element i of an index tensor (int32 or int64). */
 static inline int64_t mrt_index_at(const mrt_tensor *t, int64_t i) {
   return t->dtype == MRT_INT32 ? ((const int32_t *)t->data)[i] : ((const int64_t *)t->data)[i];

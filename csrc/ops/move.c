@@ -25,7 +25,7 @@ static mrt_status *transpose_infer(mrt_infer *c) {
   }
   return mrt_infer_out(c, 0, mrt_infer_dtype(c, 0), rank, dims);
 }
-static mrt_status *transpose_run(mrt_kctx *c) {
+static mrt_status *transpose_bytes(mrt_kctx *c) {
   const mrt_tensor *x = mrt_in(c, 0);
   mrt_tensor *y = mrt_out(c, 0);
   int perm[MRT_MAX_RANK];
@@ -40,6 +40,9 @@ static mrt_status *transpose_run(mrt_kctx *c) {
   mrt_strided_copy(&c->par, size, y->rank, y->dims, y->data, to, x->data, from);
   mrt_tensor_retain_strings(y);
   return NULL;
+}
+static mrt_status *transpose_run(mrt_kctx *c) {
+  return mrt_is_packed(mrt_in(c, 0)) ? mrt_run_unpacked(c, transpose_bytes) : transpose_bytes(c);
 }
 
 /* ---- Concat ---- */
@@ -188,10 +191,12 @@ static void slice_axis(int64_t dim, int64_t s, int64_t e, int64_t step, slicing 
   if (e < 0 && e > -INT64_MAX / 2) e += dim;
   s = step > 0 ? clamp_to(s, 0, dim) : clamp_to(s, -1, dim - 1);
   e = step > 0 ? clamp_to(e, 0, dim) : clamp_to(e, -1, dim);
-  int64_t span = step > 0 ? e - s : s - e, by = step > 0 ? step : -step;
+  int64_t span = step > 0 ? e - s : s - e, by = step > 0            ? step
+                                                : step < -INT64_MAX ? INT64_MAX
+                                                                    : -step;
   out->start[a] = s;
   out->step[a] = step;
-  out->len[a] = span > 0 ? (span + by - 1) / by : 0;
+  out->len[a] = span > 0 ? (span - 1) / by + 1 : 0;
 }
 static mrt_status *slice_infer(mrt_infer *c) {
   int rank = mrt_infer_rank(c, 0), ns, ne, na = 0, nt = 0;
@@ -267,7 +272,7 @@ static mrt_status *slice_run(mrt_kctx *c) {
   mrt_contiguous_strides(y->rank, y->dims, to);
   for (int i = 0; i < x->rank; ++i) {
     offset += sl.start[i] * from[i];
-    from[i] *= sl.step[i];
+    from[i] = sl.len[i] > 1 ? from[i] * sl.step[i] : 0; /* a step past the end is never taken */
   }
   mrt_strided_copy(&c->par, size, y->rank, y->dims, y->data, to,
                    (const char *)x->data + offset * (int64_t)size, from);

@@ -81,7 +81,7 @@ static void rows(void *arg, int64_t begin, int64_t end) {
   }
 }
 
-static mrt_status *pad_run(mrt_kctx *c) {
+static mrt_status *pad_bytes(mrt_kctx *c) {
   static const char zeros[16] = {0};
   const mrt_tensor *value = mrt_in(c, 2);
   padding p = {.x = mrt_in(c, 0), .y = mrt_out(c, 0), .mode = *mrt_node_str(c->node, "mode")};
@@ -107,6 +107,9 @@ static mrt_status *pad_run(mrt_kctx *c) {
   }
   mrt_tensor_retain_strings(p.y);
   return NULL;
+}
+static mrt_status *pad_run(mrt_kctx *c) {
+  return mrt_is_packed(mrt_in(c, 0)) ? mrt_run_unpacked(c, pad_bytes) : pad_bytes(c);
 }
 
 static const mrt_op_version versions[] = {{1, pad_up}, {2, pad_up}, {11}, {13}, {18}, {19},

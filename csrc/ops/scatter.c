@@ -192,7 +192,7 @@ static mrt_status *cache_infer(mrt_infer *c) {
   if (axis == 0) return MRT_ERR(MRT_FAIL, "axis cannot be 0 (the batch dimension)");
   return mrt_infer_same_shape(c);
 }
-static mrt_status *cache_run(mrt_kctx *c) {
+static mrt_status *cache_bytes(mrt_kctx *c) {
   const mrt_tensor *x = mrt_in(c, 0), *u = mrt_in(c, 1), *where = mrt_in(c, 2);
   mrt_tensor *y = mrt_out(c, 0);
   bool circular = strcmp(mrt_node_str(c->node, "mode"), "circular") == 0;
@@ -221,6 +221,9 @@ static mrt_status *cache_run(mrt_kctx *c) {
           (const char *)u->data + (size_t)((o * len + i) * inner) * s.size, inner);
     }
   return NULL;
+}
+static mrt_status *cache_run(mrt_kctx *c) {
+  return mrt_is_packed(mrt_in(c, 0)) ? mrt_run_unpacked(c, cache_bytes) : cache_bytes(c);
 }
 
 static const mrt_op_version scatter_v[] = {{9, scatter_up}, {0}};

@@ -249,13 +249,21 @@ static mrt_status *cos_infer(mrt_infer *c) {
 static mrt_status *cos_run(mrt_kctx *c) {
   mrt_tensor *y = mrt_out(c, 0);
   const mrt_attr *a = mrt_node_attr(c->node, "value");
-  if (!y) return NULL;
+  if (!y || !y->bytes) return NULL;
   memset(y->data, 0, y->bytes);
   if (!a || !a->tensor) return NULL;
-  int64_t n = mrt_tensor_count(y);
-  size_t size = (size_t)mrt_dtype_bits((mrt_dtype)y->dtype) / 8;
-  if (!size || y->dtype == MRT_STRING) return mrt_no_type("ConstantOfShape", y->dtype);
-  for (int64_t i = 0; i < n; ++i) memcpy((char *)y->data + (size_t)i * size, a->tensor->data, size);
+  int bits = mrt_dtype_bits((mrt_dtype)y->dtype);
+  size_t size = bits < 8 ? 1 : (size_t)bits / 8;
+  char *out = y->data;
+  if (y->dtype == MRT_STRING) return mrt_no_type("ConstantOfShape", y->dtype);
+  memcpy(out, a->tensor->data, size);
+  for (int k = bits; k < 8; k *= 2) /* a packed element fills its byte */
+    *(uint8_t *)out = (uint8_t)((*(uint8_t *)out & ((1 << k) - 1)) * ((1 << k) + 1));
+  for (size_t have = size; have < y->bytes;) {
+    size_t k = have < y->bytes - have ? have : y->bytes - have;
+    memcpy(out + have, out, k);
+    have += k;
+  }
   return NULL;
 }
 

@@ -1,7 +1,8 @@
 """Loop, Scan, SequenceMap, sequences and optionals inside bodies, against onnxruntime.
 
 The bodies here carry state whose shape or kind changes, stop early, do not run at all, read values
-of the enclosing graph and nest: what the shared inference of bodies (control_types) must survive. Also sequence_split.
+of the enclosing graph and nest: what the shared inference of bodies (control_types) must survive.
+Also the edges of sequences (sequence_split) and of ai.onnx.ml's tables (ml_category).
 """
 
 from __future__ import annotations
@@ -268,6 +269,35 @@ def test_bad_positions_are_errors(body: str, text: str) -> None:
         engine.make_session(engine.load_engine(), model.SerializeToString()).run(
             None, {"x": np.zeros(2, F32)}
         )
+
+
+def test_optionals_are_not_tensors() -> None:
+    """An operator on tensors refuses an optional or a sequence when the model is loaded."""
+    for maker in ("Optional(x)", "SequenceConstruct(x)", "Optional<type = float[2]>()"):
+        text = HEAD + f"g (float[2] x) => (float[2] y) {{ o = {maker}\n y = Add(o, x) }}"
+        with pytest.raises(Exception, match="Type Error"):
+            session(text)
+
+
+def test_dict_vectorizer() -> None:
+    """A map becomes a row in the order of the vocabulary; keys that it lacks are left out."""
+    node = helper.make_node(
+        "DictVectorizer", ["x"], ["y"], domain="ai.onnx.ml", string_vocabulary=["a", "b", "c"]
+    )
+    kind = helper.make_map_type_proto(
+        TensorProto.STRING, helper.make_tensor_type_proto(TensorProto.FLOAT, None)
+    )
+    x = helper.make_value_info("x", kind)
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3])
+    opsets = [helper.make_opsetid("ai.onnx.ml", 1), helper.make_opsetid("", 17)]
+    graph = helper.make_graph([node], "g", [x], [y])
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+    feed = {"x": {"c": 3.0, "a": 1.0, "z": 9.0}}
+    got, want = (
+        engine.make_session(engine.load_engine(m), model).run(None, feed)
+        for m in (None, "onnxruntime")
+    )
+    assert difference(got, want, 0, 0) is None
 
 
 def test_label_encoder_types() -> None:

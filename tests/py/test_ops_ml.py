@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from compare import difference
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 import engine
 
@@ -288,3 +288,53 @@ def test_bad_trees_are_errors() -> None:
     for change, text in bad:
         with pytest.raises(Exception, match=text):
             run("TreeEnsembleRegressor", [x], 1, None, 3, **{**base, **change})
+
+
+def ensemble(rng: np.random.Generator, dtype: Any, features: int, targets: int) -> dict[str, Any]:
+    """Attributes of a TreeEnsemble of three random trees, set memberships among their nodes."""
+    nodes = 21
+    modes = rng.integers(0, 7, nodes).astype(np.uint8)
+    members: list[float] = []
+    for mode in modes:
+        if mode == 6:
+            members += [*rng.choice(np.arange(1, 5), 2, replace=False).astype(float), np.nan]
+    child = [(2 * (i % 7) + 1, 2 * (i % 7) + 2) for i in range(nodes)]
+    leaf = [c >= 7 for c, _ in child]
+    tree = [i // 7 for i in range(nodes)]
+
+    def target(i: int, c: int) -> int:
+        return (c - 7) + 8 * tree[i] if leaf[i] else c + 7 * tree[i]
+
+    def tensor(name: str, values: Any, kind: Any = dtype) -> Any:
+        return numpy_helper.from_array(np.array(values, kind), name)
+
+    return {
+        "tree_roots": [0, 7, 14],
+        "nodes_featureids": rng.integers(0, features, nodes).tolist(),
+        "nodes_modes": tensor("modes", modes, np.uint8),
+        "nodes_splits": tensor("splits", rng.integers(-2, 3, nodes) / 2),
+        "nodes_truenodeids": [target(i, child[i][0]) for i in range(nodes)],
+        "nodes_falsenodeids": [target(i, child[i][1]) for i in range(nodes)],
+        "nodes_trueleafs": [int(v) for v in leaf],
+        "nodes_falseleafs": [int(v) for v in leaf],
+        "nodes_missing_value_tracks_true": rng.integers(0, 2, nodes).tolist(),
+        "leaf_targetids": rng.integers(0, targets, 24).tolist(),
+        "leaf_weights": tensor("weights", rng.standard_normal(24)),
+        "membership_values": tensor("members", members or [np.nan]),
+        "n_targets": targets,
+    }
+
+
+@pytest.mark.parametrize("how", [1, 2, 3, 0])
+def test_tree_ensemble(how: int) -> None:
+    """The form of opset 5 (ml_tree_ensemble): every mode and aggregate."""
+    for seed, dtype, targets in ((1, F32, 1), (2, F32, 3), (3, np.float64, 2)):
+        rng = np.random.default_rng(seed)
+        attributes = ensemble(rng, dtype, 4, targets)
+        same(
+            "TreeEnsemble",
+            inputs(rng, dtype),
+            version=5,
+            aggregate_function=how,
+            **attributes,
+        )

@@ -3,7 +3,7 @@
 Each row of the table is one use of an operator; it is run for every element type, once with free
 dims and computed operands and once with static dims and constant operands, and compared with
 onnxruntime wherever that has a kernel for the type (numpy knows the rest: see the lower half).
-Files that this covers: common, strided, trilu, string_normalizer, regex, regex_parse.
+Files that this covers: common, packed, strided, trilu, string_normalizer, regex, regex_parse.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from compare import difference
@@ -415,6 +416,8 @@ def test_numpy_says_the_same() -> None:
         [np.zeros(2, np.uint8)],
         direction="RIGHT",
     )
+    lowest = i64([-(2**63)])
+    expect("Slice", [np.arange(5.0), i64([4]), lowest, i64([0]), lowest], [np.array([4.0])])
     low = np.array([-128, 7], np.int8)
     expect("Mod", [low, np.array([-1, 0], np.int8)], [np.zeros(2, np.int8)])  # nothing traps
 
@@ -610,3 +613,48 @@ def test_random_operators() -> None:
     y, mask = run(*build(row, [x, np.array(0.25, np.float32), np.array(True)], False))
     assert mask.dtype == bool and abs(mask.mean() - 0.75) < 0.02
     np.testing.assert_allclose(y, mask / 0.75, rtol=1e-6)
+
+
+RARE = [
+    "complex64",
+    "complex128",
+    "bfloat16",
+    "float8_e4m3fn",
+    "float8_e5m2",
+    "int4",
+    "uint4",
+    "int2",
+    "uint2",
+]
+
+
+@pytest.mark.parametrize("name", RARE)
+def test_rare_types_are_moved(name: str) -> None:
+    """Types that onnxruntime's kernels lack: every bit goes where numpy puts it."""
+    dtype = np.dtype(getattr(ml_dtypes, name, None) or name)
+    rng = np.random.default_rng(3)
+    x = rng.integers(-2 if name == "int2" else 0, 2, (3, 5, 2)).astype(dtype)
+    x[1] = np.array(1 if name == "int2" else 3, dtype)
+    expect("Transpose", [x], [x.transpose(1, 2, 0)], 25, perm=[1, 2, 0])
+    value = np.array(1, dtype)
+    padded = np.pad(x, ((0, 1), (2, 0), (0, 1)), constant_values=value)
+    expect("Pad", [x, i64(0, 2, 0, 1, 0, 1), value], [padded], 25)
+    expect("Reshape", [x, i64(5, -1)], [x.reshape(5, 6)], 25)
+    update = x[:, :2]
+    if not name.startswith(("int2", "uint2")):
+        want = x.copy()
+        for b, at in enumerate((1, 3, 0)):
+            want[b, at : at + 2] = update[b]
+        expect("TensorScatter", [x, update, i64(1, 3, 0)], [want], 24)
+    fill = numpy_helper.from_array(np.array([1], dtype), "value")
+    if "complex" not in name:
+        expect("ConstantOfShape", [i64(3, 3)], [np.ones((3, 3), dtype)], 25, value=fill)
+    if "int" in name:
+        return
+    index = i64([[1, 4], [-5, 0]])
+    expect("Gather", [x, index], [np.take(x, index, 1)], axis=1)
+    expect("Concat", [x, x[:, :1]], [np.concatenate([x, x[:, :1]], 1)], axis=1)
+    expect("Slice", [x, i64([4]), i64([0]), i64([1]), i64([-2])], [x[:, 4:0:-2]])
+    picked = np.where(np.array([True, False]), x, x[:1])
+    expect("Where", [np.array([True, False]), x, x[:1]], [picked])
+    expect("Expand", [x[:, :1], i64(3, 4, 2)], [np.broadcast_to(x[:, :1], (3, 4, 2))])
