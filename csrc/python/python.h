@@ -71,7 +71,7 @@ PyObject *mrt_py_dlpack_export(mrt_py_state *state, mrt_value *v, PyObject *max_
 /* From a capsule, or an object with __dlpack__. */
 mrt_tensor *mrt_py_dlpack_import(mrt_py_state *state, PyObject *o);
 
-/* ---- session.c, describe.c, binding.c, flag.c ---- */
+/* ---- session.c, run.c, describe.c, binding.c, flag.c ---- */
 typedef struct mrt_py_session {
   PyObject_HEAD mrt_session *s;
   PyObject **names;                    /* interned: inputs, overridable initializers, outputs */
@@ -79,6 +79,9 @@ typedef struct mrt_py_session {
 } mrt_py_session;
 extern PyType_Spec mrt_py_session_spec, mrt_py_binding_spec;
 PyObject *mrt_py_session_describe(PyObject *self, PyObject *unused);
+/* run(output_names, feeds, flag=None): a list of arrays (OrtValues) */
+PyObject *mrt_py_session_run(PyObject *self, PyObject *const *args, Py_ssize_t n);
+PyObject *mrt_py_session_run_values(PyObject *self, PyObject *const *args, Py_ssize_t n);
 /* Position of a name among the inputs (outputs); -1: none, -2: exception. */
 int mrt_py_session_find(const mrt_py_session *s, PyObject *name, bool output);
 /* Runs without the GIL; Ctrl-C stops it. flag: a capsule of flag.c or None. -1 with an exception.

@@ -31,6 +31,8 @@ sys.path.insert(0, {str(HERE)!r})
 import numpy as np
 import macart as ort
 import tiny
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
+signal.alarm(150)  # never outlives its test
 """
 
 
@@ -45,7 +47,11 @@ def script(code: str | tuple[str, ...], *args: str) -> subprocess.Popen[str]:
 
 def finish(process: subprocess.Popen[str]) -> str:
     """Its output; it must end well."""
-    out, err = process.communicate(timeout=300)
+    try:
+        out, err = process.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
     assert process.returncode == 0, err[-3000:]
     return out
 

@@ -1,6 +1,7 @@
 """OrtValue, DLPack and IOBinding: values cross without copies and keep what they need alive.
 
-Covers csrc/python: value, convert, numpy, dlpack, binding, describe, errors, module, session.
+Covers csrc/python: value, convert, numpy, ml_types, dlpack, binding, describe, errors, module,
+session, run.
 """
 
 from __future__ import annotations
