@@ -294,3 +294,17 @@ def test_dynamic_quantize_lstm(per_column: bool, direction: str) -> None:
     node = ms("DynamicQuantizeLSTM", names, ["y", "h", "c"], hidden_size=hidden,
               direction=direction)  # fmt: skip
     check(node, {"x": floats(2, 5, 3, size)}, None, constants, rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("dtype", BYTES)
+@pytest.mark.parametrize("attributes", [
+    {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]},
+    {"kernel_shape": [2, 3], "dilations": [2, 1], "ceil_mode": 1, "strides": [1, 2]},
+], ids=["padded", "dilated"])  # fmt: skip
+def test_nhwc_max_pool(dtype: type, attributes: dict[str, Any]) -> None:
+    """Channels last, and the plain operator on bytes."""
+    x = quantised(1, (2, 9, 8, 70), dtype, "x")["x"]
+    check(ms("NhwcMaxPool", ["x"], ["y"], **attributes), {"x": x}, {"y": kind_of(dtype)})
+    plain = helper.make_node("MaxPool", ["x"], ["y"], **attributes)
+    feeds = {"x": np.ascontiguousarray(x.transpose(0, 3, 1, 2))}
+    check(plain, feeds, {"y": kind_of(dtype)})

@@ -1,4 +1,5 @@
-/* MaxPool of bytes: transposed to NHWC, the larger of whole pixels at a time, and back. */
+/* MaxPool and NhwcMaxPool of bytes: the larger of whole pixels at a time. Plain images are
+ * transposed to NHWC and back. */
 #include <string.h>
 
 #include "ops/window.h"
@@ -55,14 +56,18 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
   mrt_window w;
   if (!y || !mrt_tensor_count(y) || !mrt_tensor_count(x)) return NULL;
   const int s = x->rank - 2;
+  const bool last = *c->node->domain != 0;
+  const int64_t *xd = x->dims + (last ? 1 : 2), *yd = y->dims + (last ? 1 : 2);
   MRT_TRY(mrt_window_read(c->node, s, NULL, &w));
-  mrt_window_resolve_same(&w, x->dims + 2, y->dims + 2);
+  mrt_window_resolve_same(&w, xd, yd);
   pool_job j = {.w = w,
-                .h = s == 2 ? x->dims[2] : 1,
-                .wd = x->dims[s + 1],
-                .oh = s == 2 ? y->dims[2] : 1,
-                .ow = y->dims[s + 1],
-                .c = x->dims[1],
+                .h = s == 2 ? xd[0] : 1,
+                .wd = xd[s - 1],
+                .oh = s == 2 ? yd[0] : 1,
+                .ow = yd[s - 1],
+                .c = x->dims[last ? s + 1 : 1],
+                .x = x->data,
+                .y = y->data,
                 .flip = x->dtype == MRT_INT8 ? 0x80 : 0,
                 .loops = mrt_qbytes_get()};
   if (s == 1) { /* one line */
@@ -71,17 +76,18 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
     j.w.kernel[0] = j.w.stride[0] = j.w.dilation[0] = 1;
     j.w.begin[0] = 0;
   }
-  uint8_t *in, *out;
-  MRT_TRY(mrt_scratch(c, x->bytes + 64, (void **)&in));
-  MRT_TRY(mrt_scratch(c, y->bytes + 64, (void **)&out));
-  mrt_bytes_transpose(&c->par, x->data, x->dims[0], j.c, j.h * j.wd, in);
-  j.x = in;
-  j.y = out;
+  if (!last) {
+    uint8_t *in;
+    MRT_TRY(mrt_scratch(c, x->bytes + 64, (void **)&in));
+    MRT_TRY(mrt_scratch(c, y->bytes + 64, (void **)&j.y));
+    mrt_bytes_transpose(&c->par, x->data, x->dims[0], j.c, j.h * j.wd, in);
+    j.x = in;
+  }
   j.lines = x->dims[0] * j.oh;
   j.chunks = mrt_par_chunks(j.lines,
                             (double)(j.lines * j.ow * j.c * j.w.kernel[0] * j.w.kernel[1]) * 0.05);
   mrt_par_run(&c->par, j.chunks, chunk, &j);
-  mrt_bytes_transpose(&c->par, out, x->dims[0], j.oh * j.ow, j.c, y->data);
+  if (!last) mrt_bytes_transpose(&c->par, j.y, x->dims[0], j.oh * j.ow, j.c, y->data);
   return NULL;
 }
 
@@ -90,3 +96,4 @@ static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kerne
   return mrt_kernel_new(p->env->alloc, sizeof(mrt_kernel), "max_pool_bytes", run, NULL, out);
 }
 MRT_CPU_KERNEL(q_max_pool) = {"", "MaxPool", match, create};
+MRT_CPU_KERNEL(q_nhwc_max_pool) = {"com.microsoft", "NhwcMaxPool", match, create};
