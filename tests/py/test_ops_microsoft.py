@@ -308,3 +308,111 @@ def test_nhwc_max_pool(dtype: type, attributes: dict[str, Any]) -> None:
     plain = helper.make_node("MaxPool", ["x"], ["y"], **attributes)
     feeds = {"x": np.ascontiguousarray(x.transpose(0, 3, 1, 2))}
     check(plain, feeds, {"y": kind_of(dtype)})
+
+
+B, S, L, N, D = 2, 5, 7, 4, 8
+
+
+def mha_inputs(form: str) -> dict[str, np.ndarray]:
+    """q, k, v in one of the forms that the operator takes."""
+    if form == "packed":
+        return {"q": floats(1, B, S, N, 3, D)}
+    q = floats(1, B, S, N * D)
+    if form == "packed kv":
+        return {"q": q, "k": floats(2, B, L, N, 2, D)}
+    if form == "heads":
+        return {"q": q, "k": floats(2, B, N, L, D), "v": floats(3, B, N, L, D)}
+    return {"q": q, "k": floats(2, B, L, N * D), "v": floats(3, B, L, N * D)}
+
+
+@pytest.mark.parametrize("form", ["plain", "packed", "packed kv", "heads"])
+@pytest.mark.parametrize("mask", ["", "lengths", "rows", "added", "both"])
+def test_multi_head_attention(form: str, mask: str) -> None:
+    """Forms of the operands, with and without masks."""
+    feeds = mha_inputs(form)
+    keys = S if form == "packed" else L
+    names = ["q", "k" if "k" in feeds else "", "v" if "v" in feeds else "", "", "", ""]
+    if mask == "lengths":
+        feeds["pad"] = np.array([keys - 2, keys], np.int32)
+    if mask in ("rows", "both"):
+        feeds["pad"] = (np.arange(B * keys).reshape(B, keys) % 3 != 1).astype(np.int32)
+    if mask in ("added", "both"):
+        feeds["add"] = floats(9, 1, N, S, keys)
+    names[4] = "pad" if "pad" in feeds else ""
+    names[5] = "add" if "add" in feeds else ""
+    node = ms("MultiHeadAttention", names, ["y"], num_heads=N)
+    if not form.startswith("packed"):
+        check(node, feeds)
+        return
+    (got,) = run_nodes([node], feeds, {"y": F32}, 21)
+    plain = unpacked(feeds)  # onnxruntime's CPU kernel takes no packed operands
+    names[:3] = ["q", "k", "v"]
+    node = ms("MultiHeadAttention", names, ["y"], num_heads=N)
+    (want,) = run_nodes([node], plain, {"y": F32}, 21, "onnxruntime")
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+def unpacked(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same operands apart."""
+    out, last = dict(feeds), feeds["k" if "k" in feeds else "q"]
+    parts = [np.ascontiguousarray(last[:, :, :, i]) for i in range(last.shape[3])]
+    parts = [part.reshape(*part.shape[:2], N * D) for part in parts]
+    for name, part in zip(("q", "k", "v")[-len(parts):], parts, strict=True):
+        out[name] = part
+    return out
+
+
+@pytest.mark.parametrize("past", [0, 3])
+@pytest.mark.parametrize("causal", [0, 1])
+@pytest.mark.parametrize("bias", [False, True])
+def test_multi_head_attention_with_past(past: int, causal: int, bias: bool) -> None:
+    """Bias, scale, a causal mask, caches that grow."""
+    feeds = {"q": floats(1, B, S, N * D), "k": floats(2, B, S, N * D), "v": floats(3, B, S, N * D)}
+    names = ["q", "k", "v", "", "", "", "", ""]
+    if bias:
+        feeds["b"] = floats(4, 3 * N * D)
+        names[3] = "b"
+    if past:
+        feeds |= {"pk": floats(5, B, N, past, D), "pv": floats(6, B, N, past, D)}
+        names[6:] = ["pk", "pv"]
+    outputs = ["y", "k1", "v1"] if past else ["y"]
+    node = ms("MultiHeadAttention", names, outputs, num_heads=N, unidirectional=causal, scale=0.3)
+    check(node, feeds)
+
+
+@pytest.mark.parametrize("past", [0, 3])
+@pytest.mark.parametrize("causal", [0, 1])
+@pytest.mark.parametrize("mask", [False, True])
+@pytest.mark.parametrize("sizes", [None, [32, 32, 48]], ids=["equal", "sizes"])
+def test_attention(past: int, causal: int, mask: bool, sizes: list[int] | None) -> None:
+    """Projections with weights, then heads."""
+    if past and sizes:
+        pytest.skip("one cache needs one head size")
+    hidden = sizes or [N * D] * 3
+    feeds = {"x": floats(1, B, S, 24)}
+    constants = {"w": 0.2 * floats(2, 24, sum(hidden)), "b": floats(3, sum(hidden))}
+    names = ["x", "w", "b", "", "", ""]
+    if mask:
+        feeds["m"] = (np.arange(B * (S + past)).reshape(B, S + past) % 4 != 1).astype(np.int32)
+        names[3] = "m"
+    if past:
+        feeds["past"] = floats(4, 2, B, N, past, D)
+        names[4] = "past"
+    attributes: dict[str, Any] = {"num_heads": N, "unidirectional": causal}
+    if sizes:
+        attributes["qkv_hidden_sizes"] = sizes
+    outputs = ["y", "p"] if past else ["y"]
+    check(ms("Attention", names, outputs, **attributes), feeds, None, constants)
+
+
+@pytest.mark.parametrize("interleaved", [0, 1])
+@pytest.mark.parametrize("rank", [3, 4])
+@pytest.mark.parametrize("offset", [False, True])
+def test_rotary_embedding(interleaved: int, rank: int, offset: bool) -> None:
+    """Positions given or counted from an offset; 3-D and 4-D inputs."""
+    x = floats(1, B, S, N * D) if rank == 3 else floats(1, B, N, S, D)
+    ids = np.array([4]) if offset else np.random.default_rng(0).integers(0, 20, (B, S))
+    angle = floats(2, 20, D // 2)
+    feeds = {"x": x, "i": ids.astype(np.int64), "c": np.cos(angle), "s": np.sin(angle)}
+    node = ms("RotaryEmbedding", ["x", "i", "c", "s"], ["y"], interleaved=interleaved)
+    check(node, feeds)

@@ -1,0 +1,51 @@
+/* com.microsoft.MultiHeadAttention on the kernel that reads heads by stride. */
+#include "ops/ms_attention.h"
+#include "provider/cpu/attention/attention.h"
+#include "provider/cpu/cpu.h"
+
+static mrt_attn_view view(const mrt_heads *h) {
+  return (mrt_attn_view){h->data, h->batch, h->head, h->row, 1};
+}
+
+static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
+  (void)k;
+  mrt_sdpa p;
+  void *scratch;
+  MRT_TRY(mrt_mha_read(c, &p));
+  if (!p.out.data || !mrt_tensor_count(mrt_out(c, 0))) return NULL;
+  if (!p.sk || !p.d) return c->node->def->run(c);
+  const mrt_attn a = {.batch = p.batch,
+                      .heads = p.heads,
+                      .kv_heads = p.heads,
+                      .sq = p.sq,
+                      .sk = p.sk,
+                      .d = p.d,
+                      .dv = p.dv,
+                      .q = view(&p.q),
+                      .k = view(&p.k),
+                      .v = view(&p.v),
+                      .out = (float *)p.out.data,
+                      .out_batch = p.out.batch,
+                      .out_head = p.out.head,
+                      .out_row = p.out.row,
+                      .mask = p.mask,
+                      .mask_batch = p.mask_batch,
+                      .mask_head = p.mask_head,
+                      .mask_row = p.mask_row,
+                      .mask_col = 1,
+                      .scale = p.scale,
+                      .causal = p.causal,
+                      .causal_offset = p.past};
+  const size_t bytes = mrt_attn_scratch_size(&c->par, &a);
+  if (bytes == SIZE_MAX) return mrt_status_oom();
+  MRT_TRY(mrt_scratch(c, bytes + 64, &scratch));
+  mrt_attn_run(&c->par, &a, scratch);
+  return NULL;
+}
+
+static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kernel **out) {
+  (void)node;
+  return mrt_kernel_new(p->env->alloc, sizeof(mrt_kernel), "multi_head_attention", run, NULL, out);
+}
+MRT_CPU_KERNEL(multi_head_attention) = {
+    .domain = "com.microsoft", .op = "MultiHeadAttention", .create = create};
