@@ -137,3 +137,27 @@ def attention_like(activations: type, length: int = 12, size: int = 32) -> bytes
     y = b.quantised(b.node("MatMul", [p, v]), -3, 3)
     y = b.activated(b.node("MatMul", [y, b.weight((size, size), 1)[0]]), "Relu")
     return b.model((2, length, size), b.quantised(b.node("Add", [x, y]), -5, 5))
+
+
+def dynamic_like(shared: bool, bias: bool, rows: int = 6, size: int = 40) -> bytes:
+    """Dynamically quantised products (dynamic_fuse), two of one quantised input if shared."""
+    b = Builder()
+    x = "x"
+    for width in (48, 24):
+        q, s, z = (f"q{len(b.nodes)}", f"s{len(b.nodes)}", f"z{len(b.nodes)}")
+        b.nodes.append(helper.make_node("DynamicQuantizeLinear", [x], [q, s, z]))
+        parts = []
+        for _ in range(2 if shared else 1):
+            w = b.constant(b.rng.integers(-127, 128, (size, width)).astype(np.int8))
+            ws = b.constant((b.rng.uniform(0.5, 1, width) / 500).astype(np.float32))
+            wz = b.constant(np.zeros(width, np.int8))
+            product = b.node("MatMulInteger", [q, w, z, wz])
+            product = b.node("Cast", [product], to=TensorProto.FLOAT)
+            y = b.node("Mul", [product, b.node("Mul", [s, ws])])
+            if bias:
+                c = b.constant(b.rng.standard_normal(width).astype(np.float32))
+                y = b.node("Add", [y, c])
+            parts.append(y)
+        x = b.node("Add", parts) if shared else b.node("Relu", parts)
+        size = width
+    return b.model((2, rows, 40), x)

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import onnx
@@ -68,14 +69,7 @@ def test_runs_on_integer_kernels(
 ) -> None:
     """Nothing is computed in float: what is left of float nodes is at the ends."""
     model = make(activations)
-    module = engine.load_engine()
-    options = module.SessionOptions()
-    options.enable_profiling = True
-    options.profile_file_prefix = str(tmp_path / "p")
-    session = module.InferenceSession(model, options)
-    session.run(None, feed(model))
-    events = json.loads(Path(session.end_profiling()).read_text())
-    ops = [e["args"].get("op_name", "") for e in events if e.get("cat") == "Node"]
+    ops = operators_of(engine.load_engine(), model, tmp_path)
     assert ops
     for op in ("Conv", "MatMul", "Gemm", "Add", "Mul", "Relu", "Clip", "Sigmoid", "Softmax"):
         assert op not in ops, ops
@@ -103,3 +97,30 @@ def test_other_instruction_sets(isa: str) -> None:
     environment = {**os.environ, "MRT_CPU_ISA": isa}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:]
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["alone", "shared"])
+@pytest.mark.parametrize("bias", [False, True], ids=["plain", "bias"])
+def test_dynamic_products(shared: bool, bias: bool, tmp_path: Path) -> None:
+    """One operator instead of five; as onnxruntime, and as without optimization."""
+    model = qdq_models.dynamic_like(shared, bias)
+    want = run("onnxruntime", model)
+    for optimize in (True, False):
+        np.testing.assert_allclose(run(None, model, optimize), want, rtol=1e-4, atol=2e-4)
+    module = engine.load_engine()
+    ops = operators_of(module, model, tmp_path)
+    assert ops.count("MatMulIntegerToFloat" if shared else "DynamicQuantizeMatMul") == (
+        4 if shared else 2
+    ), ops
+    assert "MatMulInteger" not in ops and "Cast" not in ops, ops
+
+
+def operators_of(module: ModuleType, model: bytes, folder: Path) -> list[str]:
+    """The operator of every node that a run executes."""
+    options = module.SessionOptions()
+    options.enable_profiling = True
+    options.profile_file_prefix = str(folder / "p")
+    session = module.InferenceSession(model, options)
+    session.run(None, feed(model))
+    events = json.loads(Path(session.end_profiling()).read_text())
+    return [e["args"].get("op_name", "") for e in events if e.get("cat") == "Node"]
