@@ -25,6 +25,7 @@ FIRES = [
     ("transpose", "minilm int8 weights", 6),
     ("reshape", "bert_base", 48),
     ("conv_fold", "efficientnet_b0", 49),
+    ("hard_swish", "rapidocr detection", 24),
     ("dce", "vit_b16", 60),
     ("conv_epilogue", "resnet50", 49),
     ("layout", "mobilenet_v2", 50),
