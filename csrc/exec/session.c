@@ -76,6 +76,43 @@ static const mrt_dim_override *find_override(const mrt_session_options *o, const
   return NULL;
 }
 
+static bool names_input_dim(const mrt_session *s, const char *name) {
+  for (int i = 0; i < s->n_required + s->n_overridable; ++i) {
+    const mrt_type *t = s->inputs[i].type;
+    for (int k = 0; t && t->dim_names && k < t->rank; ++k)
+      if (t->dim_names[k] && strcmp(t->dim_names[k], name) == 0) return true;
+  }
+  return false;
+}
+
+/* Outputs whose type or rank the model leaves out are described as inference found them; of its
+ * symbols only the names that the inputs use mean something to the user. */
+static mrt_status *complete_outputs(mrt_session *s) {
+  mrt_model *m = s->model;
+  for (int i = 0; i < s->n_outputs; ++i) {
+    const mrt_type *had = s->outputs[i].type, *t = m->graph->outputs[i]->type;
+    const mrt_expr *dims[MRT_MAX_RANK];
+    const char *names[MRT_MAX_RANK] = {0};
+    int symbol;
+    if (!t || (had && (had->kind != MRT_KIND_TENSOR || had->rank >= 0))) continue;
+    s->outputs[i].type = t;
+    if (t->kind != MRT_KIND_TENSOR || t->rank < 0) continue;
+    for (int k = 0; k < t->rank; ++k) {
+      dims[k] = t->dims[k] && mrt_expr_is_const(t->dims[k], NULL) ? t->dims[k] : NULL;
+      if (t->dims[k] && mrt_expr_is_symbol(t->dims[k], &symbol)) {
+        const char *name = mrt_symtab_name(m->sym, symbol);
+        if (names_input_dim(s, name)) names[k] = name;
+      }
+    }
+    mrt_type *u = (mrt_type *)mrt_type_tensor(m, t->dtype, t->rank, dims);
+    if (!u) return mrt_status_oom();
+    u->dim_names = mrt_arena_memdup(m->arena, names, (size_t)t->rank * sizeof *names);
+    if (!u->dim_names) return mrt_status_oom();
+    s->outputs[i].type = u;
+  }
+  return NULL;
+}
+
 /* add_free_dimension_override_by_name, _by_denotation: such a dim of an input is that number. */
 static mrt_status *override_dims(mrt_session *s, const mrt_session_options *o) {
   mrt_graph *g = s->model->graph;
@@ -330,6 +367,7 @@ static mrt_status *create(mrt_session *s, const mrt_session_options *o, const mr
   begin = mrt_now_ns();
   const char *where = source->path ? source->path : "model from memory";
   MRT_TRY_CTX(optimize(s, o->optimized_path), "%s", where);
+  MRT_TRY(complete_outputs(s));
   MRT_TRY(check_cancel(o));
   MRT_LOG(&s->logger, MRT_INFO, "%s: ready, %d kernel calls in %d segments", where,
           s->plan->n_steps, s->plan->n_segments);

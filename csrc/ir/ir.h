@@ -194,7 +194,7 @@ mrt_status *mrt_model_set_opset(mrt_model *model, const char *domain,
                                 int64_t version) MRT_MUST_CHECK;
 
 /* --- build --- (names are copied; NULL name: a fresh one) */
-/* MRT_FAIL "Duplicate definition of name (X)." when the name is taken in this graph. */
+/* MRT_FAIL "... Duplicate definition of name (X)." when the name is taken in this graph. */
 mrt_status *mrt_graph_add_var(mrt_graph *g, const char *name, const mrt_type *type,
                               mrt_var **out) MRT_MUST_CHECK;
 mrt_status *mrt_graph_add_input(mrt_graph *g, mrt_var *var) MRT_MUST_CHECK;

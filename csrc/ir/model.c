@@ -197,7 +197,8 @@ mrt_status *mrt_graph_add_var(mrt_graph *g, const char *name, const mrt_type *ty
   mrt_model *m = g->model;
   *out = NULL;
   if (name && mrt_map_get(&g->by_name, name))
-    return MRT_ERR(MRT_FAIL, "Duplicate definition of name (%s).", name);
+    return MRT_ERR(MRT_FAIL, "This is an invalid model. Error: Duplicate definition of name (%s).",
+                   name);
   char *copy = name ? mrt_arena_strdup(m->arena, name) : NULL;
   while (!copy) {
     copy = mrt_arena_printf(m->arena, "_v%llu", (unsigned long long)m->next_name++);

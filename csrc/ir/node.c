@@ -76,7 +76,9 @@ mrt_status *mrt_graph_add_node(mrt_graph *g, mrt_node *before, const char *domai
   n->n_out = n_out;
   for (int i = 0; i < n_out; ++i)
     if (out[i] && (out[i]->producer || out[i]->constant || out[i]->is_input))
-      return MRT_ERR(MRT_FAIL, "Duplicate definition of name (%s).", out[i]->name);
+      return MRT_ERR(MRT_FAIL,
+                     "This is an invalid model. Error: Duplicate definition of name (%s).",
+                     out[i]->name);
   for (int i = 0; i < n_in; ++i)
     if (in[i]) MRT_TRY(add_use(in[i], n, i));
   for (int i = 0; i < n_out; ++i) {

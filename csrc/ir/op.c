@@ -203,7 +203,7 @@ mrt_status *mrt_node_resolve(mrt_node *node, const mrt_op_table *ops) {
         "range [min=%d, max=%d].",
         node->name, node->domain, node->op_type, node->version, n_in, min,
         max < 0 ? 2147483647 : max);
-  for (int k = 0; k < min; ++k)
+  for (int k = 0; k < node->n_in; ++k)
     if (!node->in[k].var) {
       mrt_param p;
       if (mrt_sig_param(def->in, k, &p) && !p.optional)

@@ -178,14 +178,14 @@ static mrt_status *verify(mrt_graph *g, int depth) {
     for (int i = 0; i < n->n_in; ++i) {
       const mrt_var *v = n->in[i].var;
       if (v && !has_source(v))
-        return MRT_ERR(MRT_INVALID_GRAPH,
+        return MRT_ERR(MRT_INVALID_ARGUMENT,
                        "Invalid model. Node input '%s' is not a graph input, initializer, or "
                        "output of a previous node.",
                        v->name);
     }
   for (int i = 0; i < g->n_outputs; ++i)
     if (!has_source(g->outputs[i]))
-      return MRT_ERR(MRT_INVALID_GRAPH,
+      return MRT_ERR(MRT_FAIL,
                      "This is an invalid model. Graph output (%s) does not exist in the graph.",
                      g->outputs[i]->name);
   MRT_TRY(sort(g));

@@ -5,6 +5,7 @@
 #include "load/onnx_internal.h"
 
 #define MAX_IR_VERSION 13
+#define MAX_OPSET      27 /* ai.onnx */
 
 mrt_status *mrt_onnx_keep(mrt_onnx *l, const char *s, const char **out) {
   *out = mrt_arena_strdup(l->model->arena, mrt_onnx_str(s));
@@ -30,10 +31,24 @@ static void give(void *data, void *p) {
 }
 
 static mrt_status *read_opsets(mrt_onnx *l, const Onnx__ModelProto *p) {
+  if (!p->n_opset_import && p->ir_version >= 3)
+    return MRT_ERR(MRT_FAIL,
+                   "Missing opset in the model. All ModelProtos MUST have at least one "
+                   "entry that specifies which version of the ONNX OperatorSet is being "
+                   "imported.");
   for (size_t i = 0; i < p->n_opset_import; ++i) {
+    const char *domain = mrt_onnx_str(p->opset_import[i]->domain);
     int64_t version = p->opset_import[i]->version;
-    if (version > 1000000) version = 1000000;
-    MRT_TRY(mrt_model_set_opset(l->model, mrt_onnx_str(p->opset_import[i]->domain), version));
+    if (strcmp(domain, "ai.onnx") == 0) domain = "";
+    if (!*domain && version > MAX_OPSET)
+      return MRT_ERR(MRT_FAIL,
+                     "ONNX opset version %lld is not supported: the latest known one is %d",
+                     (long long)version, MAX_OPSET);
+    if (version < 1)
+      return MRT_ERR(MRT_INVALID_GRAPH,
+                     "This is an invalid model. Error opset version %lld of domain '%s'",
+                     (long long)version, domain);
+    MRT_TRY(mrt_model_set_opset(l->model, domain, version > 1000000 ? 1000000 : version));
   }
   return mrt_model_opset(l->model, "") ? NULL : mrt_model_set_opset(l->model, "", 1);
 }
@@ -70,6 +85,7 @@ static mrt_status *read_model(mrt_onnx *l, const Onnx__ModelProto *p) {
   MRT_TRY(mrt_onnx_keep(l, p->domain, &m->domain));
   MRT_TRY(mrt_onnx_keep(l, p->doc_string, &m->doc));
   if (!p->graph) return MRT_ERR(MRT_INVALID_ARGUMENT, "No graph was found in the protobuf.");
+  if (!p->has_ir_version) return MRT_ERR(MRT_FAIL, "Missing model IR version.");
   if (m->ir_version > MAX_IR_VERSION)
     return MRT_ERR(MRT_FAIL, "Unsupported model IR version: %lld, max supported IR version: %d",
                    (long long)m->ir_version, MAX_IR_VERSION);

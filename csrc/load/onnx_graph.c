@@ -50,6 +50,22 @@ static mrt_status *make_node(mrt_onnx *l, const Onnx__NodeProto *p, mrt_graph *g
   return NULL;
 }
 
+static mrt_status *check_names(mrt_onnx *l, size_t n, Onnx__NodeProto *const *p) {
+  mrt_map seen;
+  mrt_status *st = NULL;
+  mrt_map_init(&seen, l->alloc);
+  for (size_t i = 0; i < n && !st; ++i) {
+    const char *name = mrt_onnx_str(p[i]->name);
+    if (*name && mrt_map_get(&seen, name))
+      st = MRT_ERR(MRT_FAIL, "This is an invalid model. Error: two nodes with same node name (%s).",
+                   name);
+    else if (*name)
+      st = mrt_map_set(&seen, name, p[i]);
+  }
+  mrt_map_deinit(&seen);
+  return st;
+}
+
 static mrt_status *read_nodes(mrt_onnx *l, size_t n, Onnx__NodeProto *const *p, mrt_graph *g) {
   mrt_var *v;
   mrt_node *node;
@@ -62,18 +78,13 @@ static mrt_status *read_nodes(mrt_onnx *l, size_t n, Onnx__NodeProto *const *p, 
   return NULL;
 }
 
-/* Takes the tensor. */
+/* Takes the tensor. Of two initializers of a name the latest counts, as in ONNX Runtime. */
 static mrt_status *initializer(mrt_graph *g, const char *name, mrt_tensor *t) {
   mrt_var *v = mrt_graph_find(g, name);
   if (!v && *name) return mrt_graph_add_constant(g, name, t, &v);
-  if (!v || v->constant || v->producer) {
-    mrt_tensor_release(t);
-    return *name ? MRT_ERR(MRT_FAIL, "This is an invalid model. Duplicate definition of name (%s).",
-                           name)
-                 : MRT_ERR(MRT_INVALID_GRAPH,
-                           "This is an invalid model. An initializer has no name.");
-  }
-  return mrt_var_set_constant(v, t);
+  if (v) return mrt_var_set_constant(v, t);
+  mrt_tensor_release(t);
+  return MRT_ERR(MRT_INVALID_GRAPH, "This is an invalid model. An initializer has no name.");
 }
 
 static mrt_status *sparse_initializer(mrt_onnx *l, const Onnx__SparseTensorProto *p, mrt_graph *g) {
@@ -109,6 +120,10 @@ static mrt_status *read_inputs(mrt_onnx *l, const Onnx__GraphProto *p, mrt_graph
     MRT_TRY_CTX(mrt_onnx_type(l, p->input[i]->type, &type), "input '%s'", name);
     if (!*name)
       return MRT_ERR(MRT_INVALID_GRAPH, "This is an invalid model. A graph input has no name.");
+    if (!type && !g->parent)
+      return MRT_ERR(MRT_FAIL,
+                     "This is an invalid model. Model input (%s) does not have type information.",
+                     name);
     MRT_TRY(mrt_graph_add_var(g, name, type, &v));
     if (p->input[i]->doc_string) MRT_TRY(mrt_onnx_keep(l, p->input[i]->doc_string, &v->doc));
     MRT_TRY(mrt_graph_add_input(g, v));
@@ -145,6 +160,7 @@ mrt_status *mrt_onnx_graph(mrt_onnx *l, const Onnx__GraphProto *p, mrt_graph *pa
   if (p->doc_string) MRT_TRY(mrt_onnx_keep(l, p->doc_string, &(*out)->doc));
   MRT_TRY(read_inputs(l, p, *out));
   MRT_TRY(read_constants(l, p, *out));
+  MRT_TRY(check_names(l, p->n_node, p->node));
   MRT_TRY(read_nodes(l, p->n_node, p->node, *out));
   return read_outputs(l, p, *out);
 }

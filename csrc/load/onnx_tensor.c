@@ -34,7 +34,7 @@ typedef struct filler {
 } filler;
 
 static mrt_status *put_int(filler *x, uint64_t v) {
-  if (x->n >= x->count) return MRT_ERR(MRT_INVALID_PROTOBUF, "more elements than the shape has");
+  if (x->n >= x->count) return MRT_ERR(MRT_FAIL, "more elements than the shape has");
   mrt_dtype d = (mrt_dtype)x->t->dtype;
   int bits = mrt_dtype_bits(d);
   if (bits < 8) { /* int32_data holds packed bytes */
@@ -57,7 +57,7 @@ static mrt_status *put_fixed(filler *x, const uint8_t *p, size_t size) {
   bool complex = x->t->dtype == MRT_COMPLEX64 || x->t->dtype == MRT_COMPLEX128;
   size_t have = x->t->bytes;
   if ((size_t)(i + 1) * size > have || (!complex && i >= x->count))
-    return MRT_ERR(MRT_INVALID_PROTOBUF, "more elements than the shape has");
+    return MRT_ERR(MRT_FAIL, "more elements than the shape has");
   memcpy((uint8_t *)x->t->data + (size_t)i * size, p, size);
   return NULL;
 }
@@ -69,7 +69,7 @@ static mrt_status *typed_field(filler *x, const mrt_field *f) {
   size_t size = f->number == T_DOUBLE ? 8 : 4;
   bool fixed = f->number == T_FLOAT || f->number == T_DOUBLE;
   if (f->number == T_STRING && d == MRT_STRING && f->type == 2) {
-    if (x->n >= x->count) return MRT_ERR(MRT_INVALID_PROTOBUF, "more elements than the shape has");
+    if (x->n >= x->count) return MRT_ERR(MRT_FAIL, "more elements than the shape has");
     return mrt_string_create(NULL, (const char *)b.p, mrt_wire_size(b),
                              &((mrt_string **)x->t->data)[x->n++]);
   }
@@ -103,10 +103,10 @@ static mrt_status *from_typed(mrt_onnx *l, mrt_wire w, mrt_dtype dtype, int rank
   MRT_TRY(mrt_shape_bytes(dtype, rank, dims, &bytes));
   /* Every element costs at least a byte of file, but for packed small ones. */
   if (dtype != MRT_STRING && bytes / 16 > mrt_wire_size(w))
-    return MRT_ERR(MRT_INVALID_PROTOBUF, "the shape needs %zu bytes, the tensor has only %zu",
-                   bytes, mrt_wire_size(w));
+    return MRT_ERR(MRT_FAIL, "the shape needs %zu bytes, the tensor has only %zu", bytes,
+                   mrt_wire_size(w));
   if (dtype == MRT_STRING && bytes / 8 > mrt_wire_size(w))
-    return MRT_ERR(MRT_INVALID_PROTOBUF, "the shape has more strings than the tensor");
+    return MRT_ERR(MRT_FAIL, "the shape has more strings than the tensor");
   MRT_TRY(mrt_tensor_create(l->alloc, dtype, rank, dims, out));
   filler x = {.t = *out, .count = mrt_tensor_count(*out)};
   mrt_status *st = NULL;
@@ -114,8 +114,7 @@ static mrt_status *from_typed(mrt_onnx *l, mrt_wire w, mrt_dtype dtype, int rank
     if (holds_elements(f.number)) st = typed_field(&x, &f);
   bool complex = dtype == MRT_COMPLEX64 || dtype == MRT_COMPLEX128;
   if (!st && x.n != x.count * (complex ? 2 : 1))
-    st = MRT_ERR(MRT_INVALID_PROTOBUF, "%lld elements, the shape has %lld", (long long)x.n,
-                 (long long)x.count);
+    st = MRT_ERR(MRT_FAIL, "%lld elements, the shape has %lld", (long long)x.n, (long long)x.count);
   if (st) {
     mrt_tensor_release(*out);
     *out = NULL;
@@ -125,7 +124,7 @@ static mrt_status *from_typed(mrt_onnx *l, mrt_wire w, mrt_dtype dtype, int rank
 
 static mrt_status *read_tensor(mrt_onnx *l, const Onnx__TensorProto *p, mrt_tensor **out) {
   if (!mrt_dtype_valid(p->data_type))
-    return MRT_ERR(MRT_INVALID_PROTOBUF, "unknown element type %d", p->data_type);
+    return MRT_ERR(MRT_FAIL, "unknown element type %d", p->data_type);
   if (p->n_dims > MRT_MAX_RANK) return MRT_ERR(MRT_NOT_IMPLEMENTED, "rank above %d", MRT_MAX_RANK);
   if (p->segment) return MRT_ERR(MRT_NOT_IMPLEMENTED, "tensors stored in segments");
   if (!p->has_macart_payload || p->macart_payload >= l->cut.n_payloads)
@@ -142,7 +141,9 @@ static mrt_status *read_tensor(mrt_onnx *l, const Onnx__TensorProto *p, mrt_tens
 
 mrt_status *mrt_onnx_tensor(mrt_onnx *l, const Onnx__TensorProto *p, mrt_tensor **out) {
   *out = NULL;
-  return mrt_status_wrap(read_tensor(l, p, out), "tensor '%s'", mrt_onnx_str(p->name));
+  mrt_status *st = read_tensor(l, p, out);
+  if (mrt_status_code(st) == MRT_INVALID_ARGUMENT) st = mrt_status_recode(st, MRT_FAIL);
+  return mrt_status_wrap(st, "tensor '%s'", mrt_onnx_str(p->name));
 }
 
 /* Values and indices; the reader of the value checks that they agree. */
@@ -150,13 +151,13 @@ mrt_status *mrt_onnx_sparse(mrt_onnx *l, const Onnx__SparseTensorProto *p, mrt_s
   mrt_tensor *values = NULL, *indices = NULL;
   *out = NULL;
   if (!p->values || !p->indices)
-    return MRT_ERR(MRT_INVALID_PROTOBUF, "a sparse tensor without values or indices");
+    return MRT_ERR(MRT_FAIL, "a sparse tensor without values or indices");
   if (p->n_dims > MRT_MAX_RANK || p->n_dims == 0)
-    return MRT_ERR(MRT_INVALID_PROTOBUF, "a sparse tensor of rank %zu", p->n_dims);
+    return MRT_ERR(MRT_FAIL, "a sparse tensor of rank %zu", p->n_dims);
   MRT_TRY(mrt_onnx_tensor(l, p->values, &values));
   mrt_status *st = mrt_onnx_tensor(l, p->indices, &indices);
   if (!st && (values->rank != 1 || indices->dtype != MRT_INT64))
-    st = MRT_ERR(MRT_INVALID_PROTOBUF, "a sparse tensor needs values of rank 1, int64 indices");
+    st = MRT_ERR(MRT_FAIL, "a sparse tensor needs values of rank 1, int64 indices");
   if (st) {
     mrt_tensor_release(values);
     mrt_tensor_release(indices);

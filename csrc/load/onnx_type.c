@@ -32,10 +32,17 @@ static mrt_status *shape(mrt_onnx *l, const Onnx__TensorShapeProto *p, mrt_type 
 }
 
 static mrt_status *elem_type(int32_t number, mrt_dtype *out) {
-  if (number && !mrt_dtype_valid(number))
-    return MRT_ERR(MRT_INVALID_PROTOBUF, "unknown element type %d", number);
+  if (!mrt_dtype_valid(number))
+    return MRT_ERR(MRT_INVALID_ARGUMENT,
+                   "Failed to load model with error: Invalid tensor data type %d.", number);
   *out = (mrt_dtype)number;
   return NULL;
+}
+
+static mrt_status *inner(mrt_onnx *l, const Onnx__TypeProto *p, const char *what,
+                         const mrt_type **out) {
+  MRT_TRY(mrt_onnx_type(l, p, out));
+  return *out ? NULL : MRT_ERR(MRT_INVALID_ARGUMENT, "Unsupported type proto: %s of nothing", what);
 }
 
 /* Recurses as deep as the messages are nested, which the scan has bounded. */
@@ -55,15 +62,15 @@ mrt_status *mrt_onnx_type(mrt_onnx *l, const Onnx__TypeProto *p, const mrt_type 
     MRT_TRY(shape(l, p->sparse_tensor_type->shape, t));
   } else if (p->sequence_type) {
     t->kind = MRT_KIND_SEQUENCE;
-    MRT_TRY(mrt_onnx_type(l, p->sequence_type->elem_type, &t->elem));
+    MRT_TRY(inner(l, p->sequence_type->elem_type, "a sequence", &t->elem));
   } else if (p->optional_type) {
     t->kind = MRT_KIND_OPTIONAL;
-    MRT_TRY(mrt_onnx_type(l, p->optional_type->elem_type, &t->elem));
+    MRT_TRY(inner(l, p->optional_type->elem_type, "an optional", &t->elem));
   } else if (p->map_type) {
     t->kind = MRT_KIND_MAP;
     MRT_TRY(elem_type(p->map_type->key_type, &t->key_dtype));
-    MRT_TRY(mrt_onnx_type(l, p->map_type->value_type, &t->elem));
-    if (t->elem) t->dtype = t->elem->dtype;
+    MRT_TRY(inner(l, p->map_type->value_type, "a map", &t->elem));
+    t->dtype = t->elem->dtype;
   } else {
     return NULL;
   }

@@ -102,6 +102,24 @@ static mrt_status *concat_up1(mrt_node *node) { /* the axis had a default */
 }
 
 /* ---- Split ---- */
+/* Known sizes must be as many as outputs, and add up to a known axis. */
+static mrt_status *split_check(mrt_infer *c, const mrt_expr *all, const mrt_expr *const *sizes,
+                               int n) {
+  int64_t sum = 0, len, total;
+  if (n != c->n_out)
+    return MRT_ERR(MRT_INVALID_ARGUMENT, "%d sizes in 'split' for %d outputs", n, c->n_out);
+  for (int i = 0; i < n; ++i) {
+    if (!sizes[i] || !mrt_expr_is_const(sizes[i], &len)) return NULL;
+    if (len < 0 || !mrt_i64_add(sum, len, &sum))
+      return MRT_ERR(MRT_INVALID_ARGUMENT, "'split' has a size of %lld", (long long)len);
+  }
+  if (all && mrt_expr_is_const(all, &total) && total != sum)
+    return MRT_ERR(MRT_INVALID_ARGUMENT,
+                   "Mismatch between the sum of 'split' (%lld) and the split dimension of the "
+                   "input (%lld)",
+                   (long long)sum, (long long)total);
+  return NULL;
+}
 static mrt_status *split_infer(mrt_infer *c) {
   int rank = mrt_infer_rank(c, 0), axis, n = 0;
   const mrt_expr *dims[MRT_MAX_RANK];
@@ -111,6 +129,7 @@ static mrt_status *split_infer(mrt_infer *c) {
   const mrt_expr *all = dims[axis], *count = mrt_expr_const(c->sym, c->n_out);
   const mrt_expr *const *sizes = mrt_infer_has(c, 1) ? mrt_infer_ints(c, 1, &n) : NULL;
   const mrt_expr *chunk = mrt_expr_ceildiv(c->sym, all, count);
+  if (sizes) MRT_TRY(split_check(c, all, sizes, n));
   for (int i = 0; i < c->n_out; ++i) {
     if (mrt_infer_has(c, 1))
       dims[axis] = sizes && i < n ? sizes[i] : NULL;

@@ -255,6 +255,12 @@ static mrt_status *softmax_up(mrt_node *node) {
   if (!mrt_node_attr(node, "axis")) MRT_TRY(mrt_node_set_int(node, "axis", 1));
   return mrt_node_set_int(node, "_flatten", 1);
 }
+static mrt_status *soft_infer(mrt_infer *c) {
+  int rank = mrt_infer_rank(c, 0), axis;
+  if (rank > 0 && !mrt_node_int(c->node, "_flatten"))
+    MRT_TRY(mrt_infer_axis(c, mrt_node_int(c->node, "axis"), rank, &axis));
+  return mrt_infer_same_shape(c);
+}
 typedef struct soft {
   const mrt_tensor *x;
   mrt_tensor *y;
@@ -317,9 +323,9 @@ static mrt_status *soft_decompose(mrt_node *node, const mrt_op_table *ops) {
   return NULL;
 }
 static const mrt_op_version soft_v[] = {{1, softmax_up}, {11, softmax_up}, {13}, {0}};
-#define SOFT                                                                                      \
-  .domain = "", .in = "input:T", .out = "output:T", .types = "T=" MRT_T_FLOATS,                   \
-  .attrs = "axis:int=-1", .versions = soft_v, .inplace = {{1, 0}}, .infer = mrt_infer_same_shape, \
+#define SOFT                                                                            \
+  .domain = "", .in = "input:T", .out = "output:T", .types = "T=" MRT_T_FLOATS,         \
+  .attrs = "axis:int=-1", .versions = soft_v, .inplace = {{1, 0}}, .infer = soft_infer, \
   .decompose = soft_decompose
 MRT_OP(Softmax) = {SOFT, .name = "Softmax", .doc = "exp(x) / sum exp(x) along an axis",
                    .run = softmax_run};

@@ -122,7 +122,11 @@ static mrt_status *infer_node(driver *d, mrt_node *node) {
   c.in_consts = consts;
   c.in_elems = elems;
   c.in_n_elems = n_elems;
-  if (node->def && node->def->infer) MRT_TRY_CTX(node->def->infer(&c), "[ShapeInferenceError]");
+  mrt_status *st = node->def && node->def->infer ? node->def->infer(&c) : NULL;
+  mrt_code code = mrt_status_code(st);
+  if (st && code != MRT_OUT_OF_MEMORY && code != MRT_NOT_IMPLEMENTED)
+    st = mrt_status_recode(st, MRT_FAIL); /* whatever is wrong with the values */
+  MRT_TRY_CTX(st, "[ShapeInferenceError]");
   MRT_TRY(mrt_model_check(m));
   for (int i = 0; i < node->n_out; ++i) {
     mrt_var *v = node->out[i];

@@ -43,49 +43,81 @@ static mrt_status *upgrade_node(mrt_pass_ctx *ctx, mrt_node *node, int *fired) {
   return MRT_ERR(MRT_FAIL, "operator renamed too often");
 }
 
-static mrt_status *run(mrt_pass_ctx *ctx, mrt_graph *g, int *fired) {
-  mrt_str missing;
-  mrt_str_init(&missing, ctx->model->alloc);
-  int n_missing = 0;
-  mrt_status *st = NULL;
-  mrt_code code = MRT_INVALID_GRAPH;
-  for (mrt_node *n = g->first, *next; n; n = next) {
-    next = n->next;
-    char buf[256];
-    if (!mrt_op_find(ctx->ops, n->domain, n->op_type)) {
-      if (!mrt_model_opset(ctx->model, n->domain) && *n->domain) {
-        st = MRT_ERR(MRT_INVALID_GRAPH,
-                     "This is an invalid model. Error No opset import for domain '%s'", n->domain);
-        goto done;
-      }
-      if (++n_missing <= MAX_LISTED) {
-        if (standard_domain(n->domain)) {
-          mrt_str_addf(&missing,
-                       "%sIn Node, (\"%s\", %s, \"%s\", -1), Error No Op registered for %s "
-                       "with domain_version of %d",
-                       n_missing > 1 ? "; " : "", n->name, n->op_type, n->domain, n->op_type,
-                       n->version);
-        } else {
-          code = MRT_FAIL;
-          mrt_str_addf(&missing, "%sFatal error: %s:%s(-1) is not a registered function/op",
-                       n_missing > 1 ? "; " : "", n->domain, n->op_type);
-        }
-      }
-      continue;
+/* ---- what nobody knows ---- */
+typedef struct missing {
+  mrt_pass_ctx *ctx;
+  mrt_str text;
+  int n;
+  mrt_code code;
+} missing;
+
+/* ("x": tensor(float),) as ONNX Runtime prints a node's values. */
+static void add_values(mrt_str *out, int n, const mrt_node *node, bool inputs) {
+  mrt_str_add(out, "(");
+  for (int i = 0; i < n; ++i) {
+    const mrt_var *v = inputs ? node->in[i].var : node->out[i];
+    mrt_str_addf(out, "\"%.100s\"", v ? v->name : "");
+    if (v && v->type) {
+      mrt_str_add(out, ": ");
+      mrt_type_format(v->type, out);
     }
-    MRT_TRY_GOTO(st, done, upgrade_node(ctx, n, fired));
-    if ((st = mrt_node_resolve(n, ctx->ops))) {
-      st = mrt_status_wrap(st, "%s", mrt_node_describe(n, buf, sizeof buf));
-      goto done;
-    }
+    mrt_str_add(out, ",");
   }
-  if (n_missing > 0) {
-    st = mrt_str_check(&missing);
-    if (!st) st = MRT_ERR(code, "This is an invalid model. %s", mrt_str_cstr(&missing));
+  mrt_str_add(out, ")");
+}
+
+static void add_missing(missing *m, const mrt_node *n) {
+  bool imported = !*n->domain || mrt_model_opset(m->ctx->model, n->domain);
+  if (++m->n > MAX_LISTED) return;
+  if (m->n > 1) mrt_str_add(&m->text, "; ");
+  if (imported && !standard_domain(n->domain)) {
+    m->code = MRT_FAIL;
+    mrt_str_addf(&m->text, "Fatal error: %s:%s(-1) is not a registered function/op", n->domain,
+                 n->op_type);
+    return;
   }
-done:
-  mrt_str_deinit(&missing);
+  mrt_str_addf(&m->text, "In Node, (\"%s\", %s, \"%s\", -1) : ", n->name, n->op_type, n->domain);
+  add_values(&m->text, n->n_in < 16 ? n->n_in : 16, n, true);
+  mrt_str_add(&m->text, " -> ");
+  add_values(&m->text, n->n_out < 16 ? n->n_out : 16, n, false);
+  if (imported)
+    mrt_str_addf(&m->text, " , Error No Op registered for %s with domain_version of %d", n->op_type,
+                 n->version);
+  else
+    mrt_str_addf(&m->text, " , Error No opset import for domain '%s'", n->domain);
+}
+
+static mrt_status *find_missing(missing *m, const mrt_graph *g, int depth) {
+  if (depth > 64) return MRT_ERR(MRT_INVALID_GRAPH, "subgraphs nested deeper than 64");
+  for (const mrt_node *n = g->first; n; n = n->next) {
+    mrt_graph *subs[64];
+    int k = mrt_node_subgraphs(n, subs, 64);
+    if (!mrt_op_find(m->ctx->ops, n->domain, n->op_type)) add_missing(m, n);
+    for (int i = 0; i < k && i < 64; ++i) MRT_TRY(find_missing(m, subs[i], depth + 1));
+  }
+  return NULL;
+}
+
+static mrt_status *check_known(mrt_pass_ctx *ctx, const mrt_graph *g) {
+  missing m = {.ctx = ctx, .code = MRT_INVALID_GRAPH};
+  mrt_str_init(&m.text, ctx->model->alloc);
+  mrt_status *st = find_missing(&m, g, 0);
+  if (!st) st = mrt_str_check(&m.text);
+  if (!st && m.n) st = MRT_ERR(m.code, "This is an invalid model. %s", mrt_str_cstr(&m.text));
+  mrt_str_deinit(&m.text);
   return st;
+}
+
+static mrt_status *run(mrt_pass_ctx *ctx, mrt_graph *g, int *fired) {
+  if (!g->parent)
+    MRT_TRY(check_known(ctx, g)); /* with all subgraphs: everything is listed at once */
+  for (mrt_node *n = g->first, *next; n; n = next) {
+    char buf[256];
+    next = n->next;
+    MRT_TRY_CTX(upgrade_node(ctx, n, fired), "%s", mrt_node_describe(n, buf, sizeof buf));
+    MRT_TRY_CTX(mrt_node_resolve(n, ctx->ops), "%s", mrt_node_describe(n, buf, sizeof buf));
+  }
+  return NULL;
 }
 
 MRT_PASS(upgrade) = {

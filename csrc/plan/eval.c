@@ -111,7 +111,14 @@ static mrt_status *measure(mrt_plan *plan, const mrt_segment *s, const int64_t *
         e->guards_hold = false;
         return NULL;
       }
-    MRT_TRY(mrt_layout_bytes(type->dtype, info->var->layout, type->rank, dim, &e->bytes[i]));
+    mrt_status *st =
+        mrt_layout_bytes(type->dtype, info->var->layout, type->rank, dim, &e->bytes[i]);
+    if (st) {
+      const mrt_node *n = info->var->producer;
+      return mrt_status_wrap(
+          st, "Non-zero status code returned while running %s node. Name:'%s' Status Message",
+          n ? n->orig_op : "?", n ? n->name : "?");
+    }
     dim += type->rank;
   }
   return NULL;

@@ -15,7 +15,7 @@ mrt_status *mrt_shape_count(int rank, const int64_t *dims, int64_t *out) {
     if (dims[i] == 0)
       zero = true;
     else if (!mrt_i64_mul(n, dims[i], &n))
-      return MRT_ERR(MRT_INVALID_ARGUMENT, "the shape has too many elements");
+      return MRT_ERR(MRT_FAIL, "the shape has too many elements");
   }
   *out = zero ? 0 : n;
   return NULL;
@@ -25,7 +25,7 @@ mrt_status *mrt_shape_bytes(mrt_dtype dtype, int rank, const int64_t *dims, size
   int64_t n;
   MRT_TRY(mrt_shape_count(rank, dims, &n));
   if (!mrt_dtype_bytes(dtype, n, out) || *out > PTRDIFF_MAX)
-    return MRT_ERR(MRT_INVALID_ARGUMENT, "the shape has too many elements");
+    return MRT_ERR(MRT_FAIL, "the shape has too many elements");
   return NULL;
 }
 

@@ -100,8 +100,7 @@ mrt_status *mrt_tensor_over_blob(const mrt_alloc *alloc, mrt_dtype dtype, int ra
   *out = NULL;
   MRT_TRY(mrt_shape_bytes(dtype, rank, dims, &bytes));
   if (n != bytes)
-    return MRT_ERR(MRT_INVALID_PROTOBUF, "the payload has %zu bytes, its shape needs %zu", n,
-                   bytes);
+    return MRT_ERR(MRT_FAIL, "the payload has %zu bytes, its shape needs %zu", n, bytes);
   mrt_blob_retain(blob);
   mrt_status *st = mrt_tensor_wrap(alloc, dtype, rank, dims, NULL, (void *)data, MRT_HOST,
                                    release_blob, blob, out);

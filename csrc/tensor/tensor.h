@@ -131,7 +131,7 @@ int64_t mrt_tensor_count(const mrt_tensor *t); /* elements */
 bool mrt_tensor_is_contiguous(const mrt_tensor *t);
 
 /* --- shapes --- */
-/* Elements / bytes of a shape; MRT_INVALID_ARGUMENT on a negative dim or overflow. */
+/* Elements / bytes of a shape; MRT_INVALID_ARGUMENT on a negative dim, MRT_FAIL on overflow. */
 mrt_status *mrt_shape_count(int rank, const int64_t *dims, int64_t *out) MRT_MUST_CHECK;
 mrt_status *mrt_shape_bytes(mrt_dtype dtype, int rank, const int64_t *dims,
                             size_t *out) MRT_MUST_CHECK;

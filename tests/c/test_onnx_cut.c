@@ -54,7 +54,12 @@ static size_t small_model(void) {
   g.initializer = inits;
   g.n_output = 2;
   g.output = outs;
+  Onnx__OperatorSetIdProto opset = ONNX__OPERATOR_SET_ID_PROTO__INIT, *opsets[] = {&opset};
+  opset.has_version = 1;
+  opset.version = 17;
   Onnx__ModelProto m = ONNX__MODEL_PROTO__INIT;
+  m.n_opset_import = 1;
+  m.opset_import = opsets;
   m.has_ir_version = 1;
   m.ir_version = 8;
   m.graph = &g;

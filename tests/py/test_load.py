@@ -22,7 +22,9 @@ def value(name: str, dims: list, kind: int = F32) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, kind, dims)
 
 
-def model(nodes: list, inputs: list, outputs: list, initializers: list, **more: object) -> onnx.ModelProto:
+def model(
+    nodes: list, inputs: list, outputs: list, initializers: list, **more: object
+) -> onnx.ModelProto:
     """A model of opset 17."""
     graph = helper.make_graph(nodes, "g", inputs, outputs, initializers, **more)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -187,6 +189,7 @@ def test_sparse_initializer(linear: bool) -> None:
 @pytest.mark.parametrize("at", [[20], [-1], [1 << 40]])
 def test_bad_sparse_initializer(at: list[int]) -> None:
     """An index outside of the shape; a shape that no memory holds."""
+
     def sparse(dims: list[int]) -> onnx.SparseTensorProto:
         return helper.make_sparse_tensor(
             numpy_helper.from_array(np.ones(1, np.float32), "s"),

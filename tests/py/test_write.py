@@ -21,7 +21,9 @@ F32 = TensorProto.FLOAT
 node = helper.make_node
 
 
-def write(m: onnx.ModelProto | Path, path: Path, level: int = 99, **config: str) -> ort.InferenceSession:
+def write(
+    m: onnx.ModelProto | Path, path: Path, level: int = 99, **config: str
+) -> ort.InferenceSession:
     """A session that writes its model to `path`."""
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel(level)
@@ -59,7 +61,12 @@ def rich() -> onnx.ModelProto:
         doc_string="of the graph")  # fmt: skip
     graph.input[1].doc_string = "rows"
     m = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
-    m.producer_name, m.producer_version, m.domain, m.doc_string = "me", "1.2", "org.x", "of the model"
+    m.producer_name, m.producer_version, m.domain, m.doc_string = (
+        "me",
+        "1.2",
+        "org.x",
+        "of the model",
+    )
     m.model_version = 5
     helper.set_model_props(m, {"b": "2", "a": "1"})
     return m
