@@ -282,8 +282,12 @@ static const mono *mono_div(mrt_symtab *t, const mono *m, const mono *d, bool *o
   return q;
 }
 
-/* Exact quotient where the normal form shows one, else NULL. */
+/* Exact quotient where the normal form shows one, else NULL. A divisor that may be zero cancels
+ * only when it is one product of symbols, which count as positive then (expr.h). */
 static const mrt_expr *exact_div(mrt_symtab *t, const mrt_expr *a, const mrt_expr *b) {
+  int64_t lo, hi;
+  mrt_expr_bounds(b, &lo, &hi);
+  if (b->n != 1 && lo <= 0 && hi >= 0) return NULL;
   if (a == b) return mrt_expr_const(t, 1);
   const term *lead = &b->t[b->n - 1];
   const mrt_expr *rest = a, *quotient = mrt_expr_const(t, 0);

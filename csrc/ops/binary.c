@@ -208,7 +208,7 @@ static mrt_status *infer_equal(mrt_infer *c) {
 
 /* Before opset 7: `broadcast` with `axis`, where the second shape is a slice of the first one. The
  * second operand is given trailing dims of 1 to say the same. */
-static mrt_status *legacy_broadcast(mrt_node *node) {
+mrt_status *mrt_legacy_broadcast(mrt_node *node) {
   mrt_attr axis, unused;
   mrt_node_take_attr(node, "consumed_inputs", &unused);
   mrt_node_take_attr(node, "broadcast", &unused);
@@ -219,6 +219,9 @@ static mrt_status *legacy_broadcast(mrt_node *node) {
     return MRT_ERR(MRT_NOT_IMPLEMENTED, "%s with axis on operands of unknown rank", node->op_type);
   int64_t at = axis.i < 0 ? axis.i + ta->rank : axis.i, axes[MRT_MAX_RANK];
   int n = 0;
+  if (at < 0 || at > ta->rank - tb->rank)
+    return MRT_ERR(MRT_INVALID_GRAPH, "axis %lld for operands of rank %d and %d", (long long)axis.i,
+                   ta->rank, tb->rank);
   for (int64_t i = at + tb->rank; i < ta->rank; ++i) axes[n++] = i - at;
   if (!n) return NULL;
   MRT_TRY(mrt_graph_const_i64(node->graph, n, axes, &shape));
@@ -255,9 +258,10 @@ static mrt_status *sum_run(mrt_kctx *c) { return run_variadic(c, add_table, fals
 static mrt_status *mean_run(mrt_kctx *c) { return run_variadic(c, add_table, true); }
 
 static const mrt_op_version arith[] = {
-    {1, legacy_broadcast}, {6, legacy_broadcast}, {7}, {13}, {14}, {0}};
-static const mrt_op_version compare[] = {{1, legacy_broadcast}, {7}, {9}, {11}, {13}, {19}, {0}};
-static const mrt_op_version logic[] = {{1, legacy_broadcast}, {7}, {0}};
+    {1, mrt_legacy_broadcast}, {6, mrt_legacy_broadcast}, {7}, {13}, {14}, {0}};
+static const mrt_op_version compare[] = {
+    {1, mrt_legacy_broadcast}, {7}, {9}, {11}, {13}, {19}, {0}};
+static const mrt_op_version logic[] = {{1, mrt_legacy_broadcast}, {7}, {0}};
 static const mrt_op_version or_equal[] = {{12}, {16}, {0}};
 static const mrt_op_version many[] = {{1, drop_legacy}, {6}, {8}, {12}, {13}, {0}};
 #define PAIR .domain = "", .in = "A:T, B:T", .out = "C:T", .inplace = {{1, 0}, {2, 0}}

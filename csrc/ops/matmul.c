@@ -1,5 +1,6 @@
 /* MatMul, Gemm, Pow, Clip. The float product walks rows of B, so that the inner loop is contiguous
  * and vectorises; every row of the result is made by one thread in one order. */
+#include "ops/binary.h"
 #include "ops/matmul.h"
 
 mrt_status *mrt_infer_matmul(mrt_infer *c, int ia, int ib, mrt_dtype dtype) {
@@ -14,11 +15,10 @@ mrt_status *mrt_infer_matmul(mrt_infer *c, int ia, int ib, mrt_dtype dtype) {
   for (int i = 0; i < n; ++i) {
     const mrt_expr *x = i < n - ba ? NULL : mrt_infer_dim(c, ia, i - (n - ba)),
                    *y = i < n - bb ? NULL : mrt_infer_dim(c, ib, i - (n - bb));
-    int64_t v;
-    bool use_y = i < n - ba || (i >= n - bb && mrt_expr_is_const(x, &v) && v == 1);
-    dims[k++] = use_y ? y : x;
-    if (!use_y && i >= n - bb && !(mrt_expr_is_const(y, &v) && v == 1))
-      MRT_TRY(mrt_infer_same_dim(c, x, y, "batch dims of MatMul", &dims[k - 1]));
+    dims[k] = i < n - ba ? y : x;
+    if (i >= n - ba && i >= n - bb)
+      MRT_TRY_CTX(mrt_infer_broadcast_dim(c, x, y, &dims[k]), "batch dims of MatMul");
+    ++k;
   }
   if (ra > 1) dims[k++] = mrt_infer_dim(c, ia, ra - 2);
   if (rb > 1) dims[k++] = mrt_infer_dim(c, ib, rb - 1);
@@ -239,8 +239,13 @@ static mrt_status *clip_up(mrt_node *node) { /* min and max were attributes */
   for (int i = 0; i < 2; ++i) {
     mrt_attr a;
     mrt_var *v;
+    mrt_tensor *t = NULL;
+    const mrt_type *x = node->n_in && node->in[0].var ? node->in[0].var->type : NULL;
     if (!mrt_node_take_attr(node, names[i], &a)) continue;
-    MRT_TRY(mrt_graph_const_f32(node->graph, a.f, &v));
+    mrt_dtype dtype = x && mrt_dtype_is_float(x->dtype) ? x->dtype : MRT_FLOAT;
+    MRT_TRY(mrt_tensor_create(node->graph->model->alloc, dtype, 0, NULL, &t));
+    mrt_elem_set_f64(dtype, t->data, 0, a.f);
+    MRT_TRY(mrt_graph_add_constant(node->graph, NULL, t, &v));
     MRT_TRY(mrt_node_set_input(node, i + 1, v));
   }
   return NULL;
@@ -282,7 +287,7 @@ static mrt_status *clip_run(mrt_kctx *c) {
 
 static const mrt_op_version matmul_v[] = {{1}, {9}, {13}, {0}};
 static const mrt_op_version gemm_v[] = {{1, gemm_up}, {6, gemm_up}, {7}, {9}, {11}, {13}, {0}};
-static const mrt_op_version pow_v[] = {{1}, {7}, {12}, {13}, {15}, {0}};
+static const mrt_op_version pow_v[] = {{1, mrt_legacy_broadcast}, {7}, {12}, {13}, {15}, {0}};
 static const mrt_op_version clip_v[] = {{1, clip_up}, {6, clip_up}, {11}, {12}, {13}, {0}};
 #define WIDE "T=int32,int64,uint32,uint64," MRT_T_FLOATS
 MRT_OP(MatMul) = {.domain = "",

@@ -63,7 +63,7 @@ static double fold(const mrt_tensor *x, int op, const walk *in, int64_t count, i
   if (op == LOG_SUM_EXP)
     for (int64_t i = 0; i < count; ++i)
       top = fmax(top, mrt_elem_get_f64(t, x->data, base + walk_at(in, i)));
-  if (isinf(top)) top = op == LOG_SUM_EXP && top > 0 ? top : 0;
+  if (isinf(top)) top = 0; /* inf - inf is no number; exp(inf) says it as well */
   for (int64_t i = 0; i < count; ++i) {
     int64_t at = base + (line ? i * step : walk_at(in, i));
     double v = f ? f[at] : mrt_elem_get_f64(t, x->data, at);

@@ -153,3 +153,8 @@ mrt_status *mrt_infer_graph(mrt_model *model, mrt_graph *g, mrt_guards *guards) 
   driver d = {.model = model, .guards = guards};
   return infer_one_graph(&d, g);
 }
+
+mrt_status *mrt_infer_node(mrt_model *model, mrt_node *node) {
+  driver d = {.model = model};
+  return infer_node(&d, node);
+}

@@ -41,6 +41,8 @@ const mrt_pass *mrt_pass_find(const char *name); /* NULL if there is none */
 /* Types, symbolic shapes and contents of every var of a graph and its subgraphs; used by the
  * pipeline and after a provider's fusions. Unknown dims become fresh symbols. Guards that symbolic
  * equality relied on are appended to *guards (ir/guard.h; may be NULL). */
+/* One node, by what is known of its inputs; no guards. For upgrades that depend on types. */
+mrt_status *mrt_infer_node(mrt_model *model, mrt_node *node) MRT_MUST_CHECK;
 mrt_status *mrt_infer_graph(mrt_model *model, mrt_graph *g, mrt_guards *guards) MRT_MUST_CHECK;
 
 /* Runs a node's reference kernel on constant inputs; outs[n_out] receive owned values (NULL where

@@ -6,7 +6,8 @@
 #include "base/str.h"
 #include "pass/pass.h"
 
-#define MAX_LISTED 50
+#define MAX_LISTED     50
+#define TYPED_UPGRADES 11 /* the first opset that needs none */
 
 static bool standard_domain(const char *d) {
   return !*d || strcmp(d, "ai.onnx.ml") == 0 || strcmp(d, "com.microsoft") == 0 ||
@@ -108,14 +109,42 @@ static mrt_status *check_known(mrt_pass_ctx *ctx, const mrt_graph *g) {
   return st;
 }
 
+/* Old forms whose upgrade depends on types (an axis that says where to broadcast, bounds of Clip as
+ * attributes) need what inference knows so far. What fails here fails again, and counts, when the
+ * whole graph is inferred. */
+static mrt_status *infer_so_far(mrt_pass_ctx *ctx, mrt_node *first, const mrt_node *last) {
+  for (mrt_node *n = first; n; n = n->next) {
+    if (n->def && mrt_node_subgraphs(n, NULL, 0) == 0) {
+      mrt_status *st = mrt_infer_node(ctx->model, n);
+      if (mrt_status_code(st) == MRT_OUT_OF_MEMORY) return st;
+      mrt_status_free(st);
+    }
+    if (n == last) break;
+  }
+  return NULL;
+}
+
+static bool is_old(const mrt_model *m) {
+  bool old = mrt_model_opset(m, "") < TYPED_UPGRADES;
+  for (int i = 0; i < m->n_functions; ++i)
+    for (int k = 0; k < m->functions[i].n_opsets; ++k) {
+      const mrt_opset *o = &m->functions[i].opsets[k];
+      old = old || (!*o->domain && o->version < TYPED_UPGRADES);
+    }
+  return old;
+}
+
 static mrt_status *run(mrt_pass_ctx *ctx, mrt_graph *g, int *fired) {
-  if (!g->parent)
-    MRT_TRY(check_known(ctx, g)); /* with all subgraphs: everything is listed at once */
+  const bool old = is_old(ctx->model);
+  if (!g->parent) MRT_TRY(check_known(ctx, g));        /* with all subgraphs: everything at once */
+  if (old && !g->parent) MRT_TRY(mrt_graph_verify(g)); /* in order, also inside */
   for (mrt_node *n = g->first, *next; n; n = next) {
     char buf[256];
     next = n->next;
+    mrt_node *before = n->prev;
     MRT_TRY_CTX(upgrade_node(ctx, n, fired), "%s", mrt_node_describe(n, buf, sizeof buf));
     MRT_TRY_CTX(mrt_node_resolve(n, ctx->ops), "%s", mrt_node_describe(n, buf, sizeof buf));
+    if (old) MRT_TRY(infer_so_far(ctx, before ? before->next : g->first, n));
   }
   return NULL;
 }

@@ -71,6 +71,11 @@ static void test_expr(void) {
   CHECK(mrt_expr_add(t, n, s) == mrt_expr_add(t, s, n));
   CHECK(mrt_expr_floordiv(t, mrt_expr_mul(t, ns, k), mrt_expr_mul(t, n, k)) == s);
   CHECK(mrt_expr_sub(t, mrt_expr_add(t, n, k), k) == n);
+  /* A divisor that may be zero does not cancel; one that cannot be does. */
+  const mrt_expr *less = mrt_expr_sub(t, n, mrt_expr_const(t, 3));
+  const mrt_expr *more = mrt_expr_add(t, n, mrt_expr_const(t, 3));
+  CHECK(!mrt_expr_is_const(mrt_expr_floordiv(t, less, less), NULL));
+  CHECK(mrt_expr_floordiv(t, mrt_expr_mul(t, more, s), more) == s);
   CHECK(mrt_expr_max(t, mrt_expr_const(t, 0), n) == n);
   const mrt_expr *half =
       mrt_expr_floordiv(t, mrt_expr_add(t, n, mrt_expr_const(t, 1)), mrt_expr_const(t, 2));
