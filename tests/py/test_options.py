@@ -401,7 +401,7 @@ def test_descriptions() -> None:
     assert str(s.get_inputs()[0]) == "NodeArg(name='x', type='tensor(float)', shape=['N', None, 3])"
     assert [i.name for i in s.get_inputs()] == ["x"]
     assert [i.name for i in s.get_overridable_initializers()] == ["w"]
-    assert (s.get_outputs()[0].name, s.get_outputs()[0].shape) == ("y", [])
+    assert (s.get_outputs()[0].name, s.get_outputs()[0].shape) == ("y", ["N", None, 3])
     meta = s.get_modelmeta()
     assert (meta.producer_name, meta.domain, meta.version) == ("p", "d", 7)
     assert (meta.description, meta.graph_name, meta.custom_metadata_map) == ("text", "tiny", {})
