@@ -5,6 +5,7 @@
     python benchmarks/costs.py plan                           plan evaluation for unseen lengths
     python benchmarks/costs.py calls                          cost of run() per node
     python benchmarks/costs.py callers  [-k resnet50]         1 to 8 threads on one session
+    python benchmarks/costs.py nodes                          create + run of graphs of many nodes
     python benchmarks/costs.py import                         import time beside numpy's
 
 Each figure comes from processes of their own, interleaved with onnxruntime's.
@@ -23,6 +24,7 @@ import time
 from pathlib import Path
 
 import suite
+from plain_graphs import Net
 
 CHILD_START = """
 import json, sys, time, resource
@@ -185,17 +187,34 @@ def imports() -> None:
     print(f"import macart: {1e3 * statistics.median(times):.1f} ms over numpy's")
 
 
+def nodes() -> None:
+    """Seconds per node of creating a session of a long chain: flat when creation is linear."""
+    import macart as ort
+
+    for count in (1_000, 10_000, 100_000):
+        net = Net("chain")
+        x = net.input("x", ["n", 8])
+        step = net.normal(8, scale=0.01)
+        for i in range(count):
+            x = net.op("Add" if i % 2 else "Sub", x, step)
+        net.output(x, 2)
+        data = net.model().SerializeToString()
+        begin = time.perf_counter()
+        ort.InferenceSession(data)
+        print(f"{count:8} nodes: {1e6 * (time.perf_counter() - begin) / count:.2f} us a node")
+
+
 def main() -> None:
     """Runs one of the measurements."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    choices = ["start", "memory", "plan", "calls", "callers", "import"]
+    choices = ["start", "memory", "plan", "calls", "callers", "nodes", "import"]
     parser.add_argument("what", choices=choices)
     parser.add_argument("-k", nargs="*", default=[])
     args = parser.parse_args()
     if args.what in ("start", "memory", "callers"):
         {"start": start, "memory": memory, "callers": callers}[args.what](args.k)
     else:
-        {"plan": plan, "calls": calls, "import": imports}[args.what]()
+        {"plan": plan, "calls": calls, "nodes": nodes, "import": imports}[args.what]()
 
 
 if __name__ == "__main__":
