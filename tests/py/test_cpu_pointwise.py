@@ -203,3 +203,53 @@ def test_reductions(op: str) -> None:
     check(graph, *outputs, bound=1e-5)
     steps = kernels(graph.model(*outputs), graph.feeds)
     assert steps == [(f"Reduce{op}", "reduce_f32")] * len(cases)
+
+
+def by_hand(graph: Graph, x: str, style: str) -> str:
+    """Layer or RMS normalization in single operators."""
+    gain, bias = graph.const(random(24, seed=8)), graph.const(random(24, seed=9))
+    eps, two = graph.const(np.float32(1e-3)), graph.const(np.float32(2))
+    if "rms" in style:
+        square = graph.add("Mul", x, x) if "mul" in style else graph.add("Pow", x, two)
+    else:
+        mean = graph.add("ReduceMean", x, graph.const(np.array([-1])))
+        centred = graph.add("Sub", x, mean)
+        second = graph.add("Sub", x, mean) if "twice" in style else centred
+        square = (
+            graph.add("Mul", second, second) if "mul" in style else graph.add("Pow", second, two)
+        )
+    variance = graph.add("ReduceMean", square, graph.const(np.array([2])))
+    root = graph.add("Sqrt", graph.add("Add", variance, eps))
+    if "rms" in style:
+        inverse = graph.add("Reciprocal", root)
+        return graph.add("Mul", gain, graph.add("Mul", x, inverse))
+    return graph.add("Add", graph.add("Mul", graph.add("Div", centred, root), gain), bias)
+
+
+@pytest.mark.parametrize("style", ["pow", "mul", "twice", "mul twice", "rms", "rms mul"])
+def test_normalization_by_hand(style: str) -> None:
+    """One step in place of many (norm_fuse); twice in a row, with x read elsewhere too."""
+    graph = Graph()
+    x = graph.input("x", random(2, 5, 24), ["a", "b", 24])
+    first = by_hand(graph, x, style)
+    out = graph.add("Add", by_hand(graph, first, style), x)
+    check(graph, out, bound=4e-6)
+    steps = kernels(graph.model(out), graph.feeds)
+    assert [kernel for _, kernel in steps][:2] == ["norm_f32", "norm_f32"] and len(steps) == 3, (
+        steps
+    )
+
+
+def test_not_a_normalization() -> None:
+    """Another axis, a variance that others read, a gain of another shape."""
+    graph = Graph()
+    x = graph.input("x", random(6, 8, 24))
+    mean = graph.add("ReduceMean", x, graph.const(np.array([1])))
+    d = graph.add("Sub", x, mean)
+    square = graph.add("Mul", d, d)
+    variance = graph.add("ReduceMean", square, graph.const(np.array([-1])))
+    root = graph.add("Sqrt", graph.add("Add", variance, graph.const(np.float32(1e-3))))
+    scaled = graph.add("Mul", graph.add("Div", d, root), graph.const(random(24)))
+    out = graph.add("Add", scaled, graph.const(random(24, seed=1)))
+    column = graph.add("Mul", graph.add("Div", x, root), graph.const(random(8, 1)))
+    check(graph, out, variance, column, bound=4e-6)
