@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from graphs import Graph, check, kernels
+from graphs import Graph, check, kernels, run
 
 pytestmark = pytest.mark.quick
 
@@ -103,3 +103,69 @@ def test_mask_gives_the_sizes() -> None:
     out = graph.add("MatMul", soft, v)
     check(graph, out, bound=4e-6)
     assert ("Attention", "attention_f32") in kernels(graph.model(out), graph.feeds)
+
+
+@pytest.mark.parametrize("causal", [0, 1])
+@pytest.mark.parametrize("mask", ["none", "float", "bool", "dark"])
+@pytest.mark.parametrize("rank", [3, 4])
+def test_attention_operator(rank: int, mask: str, causal: int) -> None:
+    """ONNX Attention on the strided kernel equals its reference (attention_op_node)."""
+    batch, heads, kv_heads, sq, sk, size = 2, 6, 3, 7, 11, 8
+    graph = Graph(23)
+    names = []
+    for i, (count, length) in enumerate([(heads, sq), (kv_heads, sk), (kv_heads, sk)]):
+        shape = (batch, length, count * size) if rank == 3 else (batch, count, length, size)
+        names.append(graph.input("qkv"[i], random(*shape, seed=i)))
+    if mask != "none":
+        value = random(batch, 1, sq, sk, seed=4)
+        shown = value > (9 if mask == "dark" else -0.5)
+        names.append(graph.input("mask", value if mask == "float" else shown))
+    more = {"q_num_heads": heads, "kv_num_heads": kv_heads} if rank == 3 else {}
+    out = graph.add("Attention", *names, is_causal=causal, **more)
+    model = graph.model(out)
+    got = run(model, graph.feeds)[0]
+    assert [kernel for _, kernel in kernels(model, graph.feeds)] == ["attention_f32"]
+    want = reference(graph.feeds, rank, heads, kv_heads, causal)
+    assert got.shape == want.shape and np.abs(got - want).max() < 2e-6
+
+
+def reference(
+    feeds: dict[str, np.ndarray], rank: int, heads: int, kv_heads: int, causal: int
+) -> np.ndarray:
+    """The formula in float64; rows that see nothing give 0."""
+    q, k, v = (feeds[name].astype(np.float64) for name in "qkv")
+    if rank == 3:
+        q, k, v = (
+            t.reshape(*t.shape[:2], n, -1).transpose(0, 2, 1, 3)
+            for t, n in ((q, heads), (k, kv_heads), (v, kv_heads))
+        )
+    k, v = (np.repeat(t, heads // kv_heads, axis=1) for t in (k, v))
+    scores = q @ k.transpose(0, 1, 3, 2) / np.sqrt(q.shape[-1])
+    if "mask" in feeds:
+        mask = feeds["mask"]
+        scores = scores + (np.where(mask, 0.0, -np.inf) if mask.dtype == bool else mask)
+    if causal:
+        scores = np.where(np.tril(np.ones(scores.shape[-2:])) > 0, scores, -np.inf)
+    top = scores.max(axis=-1, keepdims=True)
+    weights = np.exp(scores - np.where(np.isinf(top), 0, top))
+    total = weights.sum(axis=-1, keepdims=True)
+    out = (weights / np.where(total == 0, 1, total)) @ v
+    return out.transpose(0, 2, 1, 3).reshape(*out.shape[:1], out.shape[2], -1) if rank == 3 else out
+
+
+def test_attention_operator_with_cache() -> None:
+    """Past keys and values go out joined with the new ones, and are attended to."""
+    graph = Graph(23)
+    q, k, v = (graph.input(n, random(1, 2, 3, 8, seed=i)) for i, n in enumerate("qkv"))
+    past_k = graph.input("pk", random(1, 2, 5, 8, seed=5))
+    past_v = graph.input("pv", random(1, 2, 5, 8, seed=6))
+    outputs = graph.add("Attention", q, k, v, "", past_k, past_v, outputs=3, is_causal=1)
+    got = run(graph.model(*outputs), graph.feeds)
+    f = graph.feeds
+    joined = {"q": f["q"], "k": np.concatenate([f["pk"], f["k"]], 2)}
+    joined["v"] = np.concatenate([f["pv"], f["v"]], 2)
+    joined["mask"] = np.tril(np.ones((3, 8)), 5) > 0
+    assert np.abs(got[0] - reference(joined, 4, 2, 2, 0)).max() < 2e-6
+    assert (got[1] == joined["k"]).all() and (got[2] == joined["v"]).all()
+    steps = kernels(graph.model(*outputs), graph.feeds)
+    assert steps == [("Attention", "attention_f32")]

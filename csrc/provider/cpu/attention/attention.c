@@ -3,6 +3,7 @@
  * product with v stay in L2. One to four query rows (a decoder's step) are done without packing. */
 #include "provider/cpu/attention/attention.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -97,6 +98,13 @@ static int64_t visible(const mrt_attn *a, int64_t i) {
   return n < 0 ? 0 : n > a->sk ? a->sk : n;
 }
 
+/* What a row of exponentials is multiplied with. */
+static float weight(const job *j, const float *mask, int64_t keys, float sum) {
+  if (!keys) return 0.0f;
+  const bool dark = j->a->masked_is_zero && mask && sum != sum;
+  return dark && j->rows->max(mask, keys) == -INFINITY ? 0.0f : 1.0f / sum;
+}
+
 static float *out_row(const mrt_attn *a, int64_t b, int64_t h, int64_t i) {
   return a->out + b * a->out_batch + h * a->out_head + i * a->out_row;
 }
@@ -120,13 +128,15 @@ static void few_rows(const job *j, int64_t b, int64_t h, int64_t hk, float *own)
   for (int64_t i = 0; i < a->sq; ++i) {
     const int64_t n = visible(a, i);
     few_scores(j, at(&a->q, b, h, i), at(&a->k, b, hk, 0), n, s);
-    const float sum = j->rows->exp_sum(s, s, mask_row(j, b, h, i, m), a->scale, n);
+    const float *mask = mask_row(j, b, h, i, m);
+    const float w = weight(j, mask, n, j->rows->exp_sum(s, s, mask, a->scale, n));
+    if (w == 0.0f) memset(s, 0, (size_t)n * sizeof *s); /* it may hold NaN */
     memset(o, 0, (size_t)a->dv * sizeof *o);
     if (a->v.col == 1)
       for (int64_t t = 0; t < n; ++t) j->rows->axpy(o, s[t], v + t * a->v.row, a->dv);
     else
       for (int64_t p = 0; p < a->dv; ++p) o[p] = j->rows->dot(s, v + p * a->v.col, n);
-    j->rows->scale(out_row(a, b, h, i), o, n ? 1.0f / sum : 0.0f, a->dv);
+    j->rows->scale(out_row(a, b, h, i), o, w, a->dv);
   }
 }
 
@@ -145,7 +155,7 @@ static void pack(const job *j, int64_t b, int64_t hk, float *own) {
 
 static void query_block(const job *j, int64_t b, int64_t h, int64_t i0, int64_t n, float *own) {
   const mrt_attn *a = j->a;
-  float *s = own + j->at_s, *o = own + j->at_o, *m = own + j->at_m, sums[BLOCK];
+  float *s = own + j->at_s, *o = own + j->at_o, *m = own + j->at_m, weights[BLOCK];
   const float *q = at(&a->q, b, h, i0);
   const int64_t seen = visible(a, i0 + n - 1); /* by the last row, hence by the block */
   for (int64_t c = 0; c < seen; c += 32)
@@ -153,14 +163,15 @@ static void query_block(const job *j, int64_t b, int64_t h, int64_t i0, int64_t 
   for (int64_t i = 0; i < n; ++i) {
     const int64_t keys = visible(a, i0 + i);
     float *row = s + i * j->skp;
-    sums[i] = j->rows->exp_sum(row, row, mask_row(j, b, h, i0 + i, m), a->scale, keys);
+    const float *mask = mask_row(j, b, h, i0 + i, m);
+    weights[i] = weight(j, mask, keys, j->rows->exp_sum(row, row, mask, a->scale, keys));
+    if (weights[i] == 0.0f) memset(row, 0, (size_t)keys * sizeof *row); /* it may hold NaN */
     if (keys < seen) memset(row + keys, 0, (size_t)(seen - keys) * sizeof *row);
   }
   for (int64_t c = 0; c < a->dv; c += 32)
     j->kern->panel(o + c, j->dvp, s, j->skp, own + j->at_v + c * a->sk, n, seen);
   for (int64_t i = 0; i < n; ++i)
-    j->rows->scale(out_row(a, b, h, i0 + i), o + i * j->dvp,
-                   visible(a, i0 + i) ? 1.0f / sums[i] : 0.0f, a->dv);
+    j->rows->scale(out_row(a, b, h, i0 + i), o + i * j->dvp, weights[i], a->dv);
 }
 
 static void unit(const job *j, int64_t u, float *own) {

@@ -27,6 +27,7 @@ typedef struct mrt_attn {
   float scale;
   bool causal; /* query i sees keys 0 .. i + causal_offset only; sees none: 0 */
   int64_t causal_offset;
+  bool masked_is_zero; /* a row whose mask is -infinity everywhere gives 0, not NaN */
 } mrt_attn;
 
 /* Bytes of scratch (64-byte aligned); SIZE_MAX when they cannot be counted. */
