@@ -150,6 +150,32 @@ def test_not_fused(ops: Ops) -> None:
     check(wide, {"x": rand(2, 5, 40), "z": rand(3, 2, 1, 30)})
 
 
+def test_matmul_add_pass() -> None:
+    """MatMul and a constant row become Gemm; a residual, a wider sum and other readers do not."""
+    ort = engine.load_engine()
+
+    def gemms(nodes: list[onnx.NodeProto], inputs: dict[str, list], row: np.ndarray) -> int:
+        data = model(nodes, inputs, {"w": rand(0, 40, 30), "row": row})
+        options = ort.SessionOptions()
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        session = ort.InferenceSession(data, options)
+        feeds = {k: rand(7, *(5 if d == "m" else d for d in v)) for k, v in inputs.items()}
+        want = engine.make_session(onnxruntime, data, False).run(None, feeds)[0]
+        assert relative_error(session.run(None, feeds)[0], want) < 2e-5
+        return int(session._sess.fired()["matmul_add"])
+
+    pair = [node("MatMul", "x w", "p"), node("Add", "row p", "y")]
+    assert gemms(pair, {"x": ["m", 40]}, rand(1, 30)) == 1
+    assert gemms(pair, {"x": ["m", 40]}, rand(1, 1, 30)) == 1
+    assert gemms(pair, {"x": ["m", 40]}, rand(1, 1)) == 0
+    assert gemms(pair, {"x": ["m", 40]}, rand(1, 2, 1, 30)) == 0
+    assert gemms(pair, {"x": [2, "m", 40]}, rand(1, 30)) == 0
+    residual = [node("MatMul", "x w", "p"), node("Add", "z p", "y")]
+    assert gemms(residual, {"x": [5, 40], "z": [5, 30]}, rand(1, 30)) == 0
+    twice = [*pair[:1], node("Add", "p row", "q"), node("Mul", "p q", "y")]
+    assert gemms(twice, {"x": ["m", 40]}, rand(1, 30)) == 0
+
+
 def errors(precision: str) -> float:
     """Largest error / sum |a b| of a product of 256 x 256 x 512 with the session option."""
     ort = engine.load_engine()
