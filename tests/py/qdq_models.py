@@ -161,3 +161,21 @@ def dynamic_like(shared: bool, bias: bool, rows: int = 6, size: int = 40) -> byt
         x = b.node("Add", parts) if shared else b.node("Relu", parts)
         size = width
     return b.model((2, rows, 40), x)
+
+
+def weight_only(form: str, rows: int = 5, size: int = 96) -> bytes:
+    """Float products with int8 weights: behind Cast and Mul, or DequantizeLinear (q8_node)."""
+    b = Builder()
+    x = "x"
+    for width in (70, 130):
+        q = b.rng.integers(-127, 128, (size, width)).astype(np.int8)
+        scales = {"scalar": (), "row": (1, width)}.get(form, (width,))
+        s = b.constant(b.rng.uniform(0.5, 1, scales).astype(np.float32) / 500)
+        if form == "dequantize":
+            w = b.node("DequantizeLinear", [b.constant(q), s], axis=1)
+        else:
+            w = b.node("Cast", [b.constant(q)], to=TensorProto.FLOAT)
+            w = b.node("Mul", [w, s] if form == "row" else [s, w])
+        x = b.node("MatMul", [x, w])
+        size = width
+    return b.model((2, rows, 96), x)

@@ -124,3 +124,15 @@ def operators_of(module: ModuleType, model: bytes, folder: Path) -> list[str]:
     session.run(None, feed(model))
     events = json.loads(Path(session.end_profiling()).read_text())
     return [e["args"].get("op_name", "") for e in events if e.get("cat") == "Node"]
+
+
+@pytest.mark.parametrize("rows", [1, 5, 70])
+@pytest.mark.parametrize("form", ["scalar", "row", "vector", "dequantize"])
+def test_weights_stay_int8(form: str, rows: int, tmp_path: Path) -> None:
+    """No widened copy of the weights is kept, and the product is that of the wide weights."""
+    model = qdq_models.weight_only(form, rows)
+    want = run("onnxruntime", model, False)  # its optimizer quantises activations here
+    for optimize in (True, False):
+        np.testing.assert_allclose(run(None, model, optimize), want, rtol=1e-4, atol=1e-4)
+    ops = operators_of(engine.load_engine(), model, tmp_path)
+    assert ops.count("MatMulQ8") == 2 and "MatMul" not in ops and "Mul" not in ops, ops

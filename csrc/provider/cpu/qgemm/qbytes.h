@@ -39,6 +39,8 @@ typedef struct mrt_qbytes {
   void (*mul)(const mrt_qbinary *p);
   /* y[i] = max(y[i], x[i]) after flipping both. */
   void (*max)(uint8_t *y, const uint8_t *x, int64_t n, uint8_t flip);
+  /* out[i][j] = q[i][j] * scale[j] over [rows][32]. */
+  void (*widen)(const int8_t *q, int64_t rows, const float *scale, float *out);
 } mrt_qbytes;
 extern const mrt_qbytes mrt_qbytes_avx512vnni, mrt_qbytes_avx2, mrt_qbytes_scalar;
 const mrt_qbytes *mrt_qbytes_get(void);

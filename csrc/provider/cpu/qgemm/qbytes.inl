@@ -83,4 +83,10 @@ static void larger(uint8_t *y, const uint8_t *x, int64_t n, uint8_t flip) {
   if (i < n) max_block(y + i, x + i, (int)(n - i), flip);
 }
 
-const mrt_qbytes TABLE = {.depth = depth, .add = add, .mul = multiply, .max = larger};
+static void widen(const int8_t *q, int64_t rows, const float *scale, float *out) {
+  for (int64_t i = 0; i < rows; ++i, q += 32, out += 32)
+    for (int j = 0; j < 32; ++j) out[j] = (float)q[j] * scale[j];
+}
+
+const mrt_qbytes TABLE = {
+    .depth = depth, .add = add, .mul = multiply, .max = larger, .widen = widen};

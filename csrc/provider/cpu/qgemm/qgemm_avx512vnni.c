@@ -131,7 +131,8 @@ TILE(8)
 TILE(9)
 TILE(10)
 TILE(11)
-TILE(12) TILE(13) TILE(14)
+TILE(12)
+TILE(13) TILE(14)
 
     static void quantize(const float *x, int64_t n, float scale, int32_t zero, bool is_signed,
                          uint8_t *y) {
