@@ -1,4 +1,8 @@
-"""What passes and fusions make of convolutions: the graph before and after, and equal results."""
+"""What passes and fusions make of convolutions: the graph before and after, and equal results.
+
+Covers conv_bn.c, conv_fuse.c, layout.c, c16_roles.c, c16_node.c, act_node.c, conv_node.c and the
+operators of fused_conv.c, which every check takes apart again.
+"""
 
 from __future__ import annotations
 
@@ -73,10 +77,19 @@ def ops(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> O
     return read
 
 
+def configured(data: bytes, key: str, value: str) -> onnxruntime.InferenceSession:
+    """A session with a configuration entry."""
+    module = engine.load_engine()
+    options = module.SessionOptions()
+    options.add_session_config_entry(key, value)
+    return module.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+
 def check(data: bytes, channels: int = 32, bound: float = 2e-5) -> None:
-    """Optimized equals unoptimized equals onnxruntime, for two shapes in one session."""
+    """Optimized, unoptimized and decomposed equal onnxruntime, for two shapes in one session."""
     reference = engine.make_session(onnxruntime, data, False)
     sessions = [engine.make_session(engine.load_engine(), data, opt) for opt in (True, False)]
+    sessions.append(configured(data, "session.macart.decompose", "1"))
     for shape in ((1, channels, 9, 12), (2, channels, 6, 5)):
         x = rand(sum(shape), *shape)
         want = reference.run(None, {"x": x})
@@ -278,3 +291,14 @@ def test_sizes_known_at_run_time_only(square: bool) -> None:
     proto.graph.input.append(tensor("last", TensorProto.FLOAT, [1]))
     data = proto.SerializeToString()
     check(data, 24)
+
+
+def test_winograd_switch() -> None:
+    """The session key turns it off, and both ways are as exact as onnxruntime."""
+    data = model([node("Conv", "x w", "y", **PAD)], conv_weights(64, 64), 64)
+    x = rand(1, 1, 64, 40, 40)
+    ways = [configured(data, "session.macart.winograd", v).run(None, {"x": x})[0] for v in "10"]
+    assert not np.array_equal(*ways)
+    want = engine.make_session(onnxruntime, data, False).run(None, {"x": x})[0]
+    for way in ways:
+        assert relative_error(way, want) < 2e-6

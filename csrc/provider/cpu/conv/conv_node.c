@@ -247,7 +247,7 @@ static mrt_status *pack(conv_kernel *q, const mrt_tensor *w) {
 /* Winograd, unless switched off or the image is known to be too small for it. */
 static bool use_winograd(const mrt_provider *p, const mrt_node *node, const mrt_conv *conv,
                          const mrt_tensor *w) {
-  const char *value = p->env->config(p->env->config_ctx, "macart.winograd");
+  const char *value = p->env->config(p->env->config_ctx, "session.macart.winograd");
   const mrt_type *t = node->in[0].var->type;
   int64_t size[2] = {1, 1};
   if ((value && strcmp(value, "0") == 0) || t->rank != 4 || !mrt_conv_winograd_ok(conv, w->data))
