@@ -7,10 +7,13 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
 from run_nodes import both, run_nodes
+
+import engine
 
 pytestmark = pytest.mark.full
 
@@ -119,6 +122,49 @@ def test_whole_numbers_antialiased() -> None:
 
 
 @pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [(np.float64, 2e-6), (np.float16, 2e-3), (ml_dtypes.bfloat16, 1e-2)],
+    ids=["float64", "float16", "bfloat16"],
+)
+def test_floating_types(mode: str, dtype: Any, tolerance: float) -> None:
+    """Against onnxruntime in float."""
+    x, sizes = image(2, 3, 5, 4).astype(dtype), np.array([2, 3, 7, 9], np.int64)
+    node = helper.make_node("Resize", ["x", "", "", "s"], ["y"], mode=mode)
+    kind = helper.np_dtype_to_tensor_dtype(x.dtype)
+    ours = run_nodes([node], {"x": x}, {"y": kind}, 19, None, {"s": sizes})[0]
+    theirs = run_nodes(
+        [node],
+        {"x": x.astype(np.float32)},
+        {"y": TensorProto.FLOAT},
+        19,
+        "onnxruntime",
+        {"s": sizes},
+    )[0]
+    assert ours.dtype == dtype
+    np.testing.assert_allclose(ours.astype(np.float64), theirs, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint32, np.bool_, np.complex64, object])
+def test_nearest_moves_any_type(dtype: Any) -> None:
+    """Elements are moved as they are, strings too."""
+    x = np.arange(20).reshape(1, 1, 4, 5)
+    x = x % 2 == 1 if dtype is np.bool_ else x.astype(str).astype(object) if dtype is object else x
+    x = x.astype(dtype)
+    kind = TensorProto.STRING if dtype is object else helper.np_dtype_to_tensor_dtype(x.dtype)
+    info = helper.make_tensor_value_info
+    node = helper.make_node("Resize", ["x", "", "s"], ["y"], mode="nearest")
+    scales = helper.make_tensor("s", TensorProto.FLOAT, [4], [1, 1, 2, 3])
+    graph = helper.make_graph(
+        [node], "g", [info("x", kind, x.shape)], [info("y", kind, None)], [scales]
+    )
+    opsets = [helper.make_opsetid("", 19)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
+    got = engine.make_session(engine.load_engine(), model).run(None, {"x": x})[0]
+    np.testing.assert_array_equal(got, x.repeat(2, 2).repeat(3, 3))
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
 def test_crop(mode: str) -> None:
     """tf_crop_and_resize with a region that leaves the image."""
     roi = np.array([0, 0, 0.2, -0.3, 1, 1, 0.9, 1.2], np.float32)
@@ -182,7 +228,7 @@ def test_scales_and_sizes_from_data() -> None:
     np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-4, atol=2e-5)
 
 
-@pytest.mark.parametrize(("center", "limit"), itertools.product([0, 1], [1, 7, 1000]))
+@pytest.mark.parametrize(("center", "limit"), list(itertools.product([0, 1], [1, 7, 1000])))
 def test_suppression_of_many_boxes(center: int, limit: int) -> None:
     """Several classes and images, equal scores, both box formats."""
     rng = np.random.default_rng(3)
