@@ -253,10 +253,10 @@ def test_ctrl_c_within_one_step(op: str, threads: int) -> None:
     o = ort.SessionOptions()
     o.intra_op_num_threads = int(sys.argv[2])
     if sys.argv[1] == "conv":
-        feed = {"x": np.ones((64, 128, 112, 112), np.float32)}
-        weights = {"w": np.ones((256, 128, 5, 5), np.float32)}
-        node = helper.make_node("Conv", ["x", "w"], ["y"], pads=[2, 2, 2, 2])
-        shape = [64, 128, 112, 112]
+        feed = {"x": np.ones((8, 128, 112, 112), np.float32)}
+        weights = {"w": np.ones((256, 128, 9, 9), np.float32)}
+        node = helper.make_node("Conv", ["x", "w"], ["y"], pads=[4, 4, 4, 4])
+        shape = [8, 128, 112, 112]
     else:
         feed = {"x": np.ones((20000, 6000), np.float32)}
         weights = {"w": np.ones((6000, 6000), np.float32)}
@@ -274,7 +274,7 @@ def test_ctrl_c_within_one_step(op: str, threads: int) -> None:
         print(time.monotonic(), flush=True)
     """
     delays = []
-    for _ in range(2):
+    for _ in range(3):
         p = script(code, op, str(threads))
         assert p.stdout is not None and p.stdout.readline() == "go\n"
         time.sleep(0.3)
@@ -422,7 +422,7 @@ def test_ten_thousand_sessions() -> None:
     print(*seen)
     """
     rss1, live1, rss2, live2 = map(int, finish(script(code)).split())
-    assert rss2 <= rss1 * 1.02 and live2 <= live1
+    assert rss2 <= rss1 * 1.02 and live2 <= live1 * 1.01
 
 
 @pytest.mark.quick
