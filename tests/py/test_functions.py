@@ -1,5 +1,5 @@
-"""Model-local functions: inlined wherever they are called, against the onnx package's evaluator. (ir/clone,
-pass/inline.)"""
+"""Model-local functions (ir/clone, pass/inline): inlined wherever they are called, against the onnx
+package's evaluator."""
 
 from __future__ import annotations
 
@@ -83,7 +83,8 @@ DEFAULTED = affine(attribute_protos=[helper.make_attribute("alpha", 2.5)])
 CASES = {
     "attribute": model([node("Affine", ["x"], ["y"], domain=HERE, alpha=-2.0)], [affine()]),
     "default": model([node("Affine", ["x"], ["y"], domain=HERE)], [DEFAULTED]),
-    "default overridden": model([node("Affine", ["x"], ["y"], domain=HERE, alpha=4.0)], [DEFAULTED]),
+    "default overridden": model(
+        [node("Affine", ["x"], ["y"], domain=HERE, alpha=4.0)], [DEFAULTED]),
     "called twice": model(
         [node("Affine", ["x"], ["m"], domain=HERE, alpha=-2.0, name="one"),
          node("Affine", ["m"], ["y"], domain=HERE, alpha=5.0, name="two")], [affine()]),
@@ -160,7 +161,8 @@ PAIR = [function("F", ["x"], ["y"], [node("G", ["x"], ["y"], domain=HERE)]),
         function("G", ["x"], ["y"], [node("F", ["x"], ["y"], domain=HERE)])]  # fmt: skip
 HIDDEN = function("F", ["x"], ["y"], [node("Constant", [], ["c"], value_float=1.0),
                                       node("Cast", ["c"], ["b"], to=TensorProto.BOOL),
-                                      node("If", ["b"], ["y"], then_branch=branch("t", "Neg", ["x"]),
+                                      node("If", ["b"], ["y"],
+                                           then_branch=branch("t", "Neg", ["x"]),
                                            else_branch=branch("e", "Neg", ["x"]))])  # fmt: skip
 HIDDEN.node[2].attribute[0].g.node[0].op_type = "F"
 HIDDEN.node[2].attribute[0].g.node[0].domain = HERE

@@ -9,6 +9,7 @@ from typing import Any
 
 import engine
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto as T
 from onnx import helper, numpy_helper
@@ -323,7 +324,8 @@ NAMES = {
     "output twice": "y", "undefined input": "nope", "undefined output": "z", "raw too short": "'w'",
     "2^60 elements": "'w'", "element type 99": "'w'", "unknown attribute": "n1.*foo",
     "missing attribute": "n1.*to", "wrong type": "n1", "bad axis": "n1", "2^60 made": "c1",
-    "matmul mismatch": "n1", "unknown operators": "Foo.*Bar.*com.other", "node name twice": r"\(n\)",
+    "matmul mismatch": "n1", "unknown operators": "Foo.*Bar.*com.other",
+    "node name twice": r"\(n\)",
     "gather out": "n1", "absent input": "n1.*input 0",
 }  # fmt: skip
 

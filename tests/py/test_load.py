@@ -1,4 +1,5 @@
-"""Loading: weights wherever they lie in the file, external data and its rules, sparse initializers. (csrc/load, plan/align.)"""
+"""Loading (csrc/load, plan/align): weights wherever they lie in the file, external data and its
+rules, sparse initializers."""
 
 from __future__ import annotations
 
@@ -36,7 +37,7 @@ def weights(seed: int, *dims: int) -> np.ndarray:
 
 
 def three_uses() -> tuple[onnx.ModelProto, dict[str, np.ndarray], np.ndarray]:
-    """A table that is looked up, a weight that is packed, one that is added; one that is two of it."""
+    """A table that is looked up, a weight that is packed and read too, one that is added."""
     table, w, b = weights(1, 100, 64), weights(2, 64, 64), weights(3, 64, 64)
     nodes = [
         helper.make_node("Gather", ["table", "ids"], ["x"]),

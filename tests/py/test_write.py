@@ -1,4 +1,4 @@
-"""optimized_model_filepath: what is written loads in MacaRT (and, full tier, in onnxruntime) and says
+"""optimized_model_filepath: what is written loads in MacaRT (full tier: in onnxruntime) and says
 the same; names, documentation and metadata stay; the same model gives the same bytes. (csrc/save:
 onnx_save, onnx_build, onnx_build_value, onnx_splice over base/writer.)"""
 
@@ -54,7 +54,8 @@ def rich() -> onnx.ModelProto:
     ]  # fmt: skip
     weight = np.arange(6, dtype=np.float32).reshape(2, 3)
     graph = helper.make_graph(
-        nodes, "rich graph", [info("c", [], TensorProto.BOOL), info("x", ["n", 3]), info("w", [2, 3])],
+        nodes, "rich graph",
+        [info("c", [], TensorProto.BOOL), info("x", ["n", 3]), info("w", [2, 3])],
         [info("y", ["m", 3]), info("t", [2], TensorProto.STRING)],
         [strings, numpy_helper.from_array(weight, "w"),
          numpy_helper.from_array(np.array([1, 0, 1, 0]), "pads")],
@@ -128,8 +129,8 @@ def test_functions_are_gone(tmp_path: Path, name: str) -> None:
     onnx.checker.check_model(saved, full_check=True)
     assert not saved.functions
     feeds = {i.name: np.ones((3, 4), np.float32) for i in m.graph.input}
-    for a, b in zip(session.run(None, feeds),
-                    ort.InferenceSession(tmp_path / "o.onnx").run(None, feeds), strict=True):  # fmt: skip
+    again = ort.InferenceSession(tmp_path / "o.onnx")
+    for a, b in zip(session.run(None, feeds), again.run(None, feeds), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
