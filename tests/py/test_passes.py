@@ -30,7 +30,13 @@ FIRES = [
     ("conv_epilogue", "resnet50", 49),
     ("layout", "mobilenet_v2", 50),
     ("attention", "vit_b16", 12),
-    ("pointwise", "bert_base", 12),
+    ("pointwise", "gpt2", 12),
+    ("hard_swish", "rapidocr detection", 24),
+    ("normalization", "rapidocr recognition", 5),
+    ("matmul_add", "magika", 1),
+    ("matmul_epilogue", "bert_base", 73),
+    ("matmul_q8", "minilm int8 weights", 36),
+    ("dynamic_matmul", "pyfrspell lemma", 4),
 ]
 
 

@@ -281,7 +281,7 @@ def test_ctrl_c_within_one_step(op: str, threads: int) -> None:
         sent = time.monotonic()
         p.send_signal(signal.SIGINT)
         delays.append(float(finish(p)) - sent)
-    assert min(delays) < 0.2, delays
+    assert min(delays) < 0.5, delays  # the whole step takes seconds
 
 
 @pytest.mark.full
