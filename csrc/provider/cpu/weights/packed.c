@@ -50,6 +50,7 @@ mrt_weight_key mrt_weight_hash(const void *data, size_t n, mrt_weight_key seed) 
   uint64_t w[4] = {0};
   for (; n >= 32; n -= 32, p += 32) {
     memcpy(w, p, 32);
+#pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) h[i] = mix(h[i], w[i], k[i]);
   }
   memset(w, 0, sizeof w);
