@@ -18,8 +18,8 @@ class CMakeBuild(build_ext):
         target = Path(self.get_ext_fullpath(ext.name)).resolve()
         build = Path(self.build_temp).resolve() / "cmake"
         subprocess.check_call(
-            ["cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release",
-             "-DMRT_TESTS=OFF", f"-DPython_EXECUTABLE={sys.executable}"]
+            ["cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja", "-DMRT_TESTS=OFF",
+             "-DCMAKE_BUILD_TYPE=Release", f"-DPython_EXECUTABLE={sys.executable}"]
         )
         subprocess.check_call(["cmake", "--build", str(build), "--target", "_core"])
         built = next((build / "py" / "macart").glob("_core*.so"))

@@ -71,7 +71,7 @@ def judge(csrc: Path, where: str, layer: str, quote: str, name: str) -> str | No
         )
     if "_avx" in where or "_amx" in where:
         family = where.rsplit("/", 1)[0]
-        shared = name.startswith(("provider/cpu/simd/", family + "/"))
+        shared = name.startswith(("provider/cpu/simd/", "provider/cpu/amx/", family + "/"))
         if target not in {"base", "tensor"} and not shared:
             return f'a file of one instruction set may include its own family only, not "{name}"'
     return None

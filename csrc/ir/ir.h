@@ -30,7 +30,7 @@ typedef struct mrt_type {
   const char *const *
       dim_names; /* dim_param as written, for NodeArg.shape; NULL or [rank], elements may be NULL */
   const char *const *dim_denotations; /* "DATA_BATCH" ...; as dim_names */
-  const struct mrt_type *elem; /* sequence, optional */
+  const struct mrt_type *elem;        /* sequence, optional */
 } mrt_type;
 /* dims are copied. NULL on no memory (sticky in the model: mrt_model_check). */
 const mrt_type *mrt_type_tensor(mrt_model *model, mrt_dtype dtype, int rank,

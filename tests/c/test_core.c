@@ -15,6 +15,31 @@ static void test_status(void) {
   CHECK_EQ_I(mrt_status_code(mrt_status_oom()), MRT_OUT_OF_MEMORY);
 }
 
+static void test_arena(void) {
+  mrt_alloc_failing f;
+  mrt_arena *a = NULL;
+  mrt_alloc_failing_init(&f, mrt_alloc_default(), -1);
+  CHECK_OK(mrt_arena_create(&f.alloc, &a));
+  for (int i = 1; i < 200; ++i) { /* zeroed, aligned, none overlaps another */
+    unsigned char *p = mrt_arena_alloc(a, (size_t)i * 37);
+    CHECK(p && (uintptr_t)p % 16 == 0);
+    for (int k = 0; p && k < i * 37; ++k) {
+      if (p[k]) CHECK_EQ_I(p[k], 0);
+      p[k] = (unsigned char)i;
+    }
+  }
+  char *s = mrt_arena_printf(a, "%s-%d", "x", 7);
+  CHECK_STR(s, "x-7");
+  CHECK_STR(mrt_arena_strndup(a, "abcdef", 3), "abc");
+  CHECK(mrt_arena_alloc(a, SIZE_MAX - 8) == NULL);
+  mrt_arena_reset(a);
+  CHECK(mrt_arena_alloc(a, 64) != NULL);
+  f.fail_at = f.count;
+  CHECK(mrt_arena_alloc(a, (size_t)1 << 24) == NULL);
+  mrt_arena_destroy(a);
+  CHECK_EQ_I(f.live, 0);
+}
+
 static void test_map(void) {
   mrt_map m;
   char keys[1000][8];
@@ -109,6 +134,7 @@ static void test_threads(void) {
 
 int main(void) {
   test_status();
+  test_arena();
   test_map();
   test_half();
   test_oom();

@@ -1,5 +1,6 @@
 /* Passes on text: every tests/passes/NAME.ir holds "# pass: a,b", a model, "# expect: fired N" and
- * the model that must come out. UPDATE_REFS=1 writes what came out. */
+ * the model that must come out. UPDATE_REFS=1 writes what came out. (run_text, pipeline,
+ * infer_graph, eval_node) */
 #include <dirent.h>
 #include <stdlib.h>
 

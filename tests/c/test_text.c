@@ -1,5 +1,6 @@
 /* The text form and the pattern matcher: what does not parse says where, and patterns bind, refuse
- * shared inner nodes, and try both orders of commutative operators. */
+ * shared inner nodes, and try both orders of commutative operators. (lexer, parse, print, pattern)
+ */
 #include "ir/pattern.h"
 #include "ir/text.h"
 

@@ -2,7 +2,8 @@
 
 The bodies here carry state whose shape or kind changes, stop early, do not run at all, read values
 of the enclosing graph and nest: what the shared inference of bodies (control_types) must survive.
-Also the edges of sequences (sequence_split) and of ai.onnx.ml's tables (ml_category).
+Bodies whose shapes change run on concrete inference (exec/concrete). Also the edges of sequences
+(sequence_split) and of ai.onnx.ml's tables (ml_category).
 """
 
 from __future__ import annotations

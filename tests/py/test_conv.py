@@ -1,4 +1,7 @@
-"""Convolutions and pools over layouts, groups, padding and shapes, against onnxruntime."""
+"""Convolutions and pools over layouts, groups, padding and shapes, against onnxruntime.
+
+Covers conv/conv_node, conv_depthwise and pool_node.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import engine
 
-pytestmark = pytest.mark.quick
+pytestmark = pytest.mark.full
 
 
 def model(
@@ -151,3 +154,35 @@ def test_conv_transpose(cin: int, cout: int, spatial: int) -> None:
         w = rand(11, cin, cout, *[kernel] * spatial)
         node = helper.make_node("ConvTranspose", ["x", "w", "b"], ["y0"], **kind)
         check(model([node], {"x": ["n", cin, *"hw"[:spatial]]}, {"w": w, "b": b}), {"x": x})
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_long_sums_onto_their_own_residual(k: int) -> None:
+    """More channels than one slice of the sum takes; the addend's memory becomes the output's."""
+    rng = np.random.default_rng(k)
+    cin, cout = 4096 // k, 64
+    weights = {
+        "w0": rng.standard_normal((cout, cin, 1, 1)) / cin**0.5,
+        "w1": rng.standard_normal((cout, cin, k, k)) / (cin * k * k) ** 0.5,
+        "w2": rng.standard_normal((cout, cout, 1, 1)) / cout**0.5,
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "w0"], ["addend"]),
+        helper.make_node("Conv", ["x", "w1"], ["long"], pads=[k // 2] * 4),
+        helper.make_node("Add", ["long", "addend"], ["sum"]),
+        helper.make_node("Relu", ["sum"], ["r"]),
+        helper.make_node("Conv", ["r", "w2"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, cin, 7, 7])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(v.astype(np.float32), n) for n, v in weights.items()],
+    )
+    opsets = [helper.make_opsetid("", 18)]
+    data = helper.make_model(graph, opset_imports=opsets, ir_version=9).SerializeToString()
+    feeds = {"x": rng.standard_normal((1, cin, 7, 7)).astype(np.float32)}
+    (want,) = onnxruntime.InferenceSession(data).run(None, feeds)
+    (got,) = engine.load_engine().InferenceSession(data).run(None, feeds)
+    assert relative_error(got, want) < 1e-5

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import engine
 
-pytestmark = pytest.mark.quick
+pytestmark = pytest.mark.full
 
 Weights = dict[str, np.ndarray]
 Ops = Callable[[bytes, str], list[str]]

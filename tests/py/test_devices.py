@@ -1,7 +1,8 @@
 """Memory that the host may not touch: partition, copies, control flow and io on the test provider.
 
-The provider (csrc/provider/test) maps device memory without access rights, so any engine code that
-reads or writes it on its own dies with a fault; every case therefore runs in a process of its own.
+The provider (csrc/provider/test/provider_test.c) maps device memory without access rights, so any
+engine code that reads or writes it on its own dies with a fault; every case therefore runs in a
+process of its own.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """Hostile and broken models: the exception that onnxruntime raises, where it raises it, and nothing
-left behind. Each case carries onnxruntime 1.31's outcome, which the full tier checks against it."""
+left behind. Each case carries onnxruntime 1.31's outcome, which the full tier checks against it.
+Covers ir/verify and the loader."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Products fused with what surrounds them, and float32_matmul_precision: graphs and results."""
+"""Products fused with what surrounds them, and float32_matmul_precision: graphs and results.
+
+Covers gemm/matmul_node and matmul_fuse.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import engine
 
-pytestmark = pytest.mark.quick
+pytestmark = pytest.mark.full
 
 Arrays = dict[str, np.ndarray]
 Ops = Callable[[bytes], list[str]]

@@ -2,7 +2,8 @@
 
 A test fails when an outcome differs from its line, for the worse or for the better, and when a
 case appears or disappears; UPDATE_REFS=1 rewrites the file, and the diff is reviewed with the
-change that caused it. `python tests/py/onnx_suite.py --help` is the same as a tool.
+change that caused it. `python tests/py/onnx_suite.py --help` is the same as a tool. Every operator
+that ops/registry lists is found here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Operators of com.microsoft against onnxruntime."""
+"""Operators of com.microsoft against onnxruntime.
+
+Covers csrc/ops/ms_*.c, ops/compose, and the kernels attention/mha_node and nbits/nbits_node.
+"""
 
 from __future__ import annotations
 
@@ -149,6 +152,25 @@ def test_fused_matmul(trans: tuple[int, int], batch: int, shape: tuple[int, ...]
         attributes |= {"transBatchA": 1, "transBatchB": 1}
     feeds = {"a": np.ascontiguousarray(a), "b": np.ascontiguousarray(b)}
     check(ms("FusedMatMul", ["a", "b"], ["y"], **attributes), feeds)
+
+
+def test_transpose_matmul_is_fused_matmul() -> None:
+    """The older name."""
+    feeds = {"a": floats(1, 5, 4), "b": floats(2, 5, 6)}
+    check(ms("TransposeMatMul", ["a", "b"], ["y"], transA=1, alpha=0.5), feeds)
+
+
+def test_bias_softmax() -> None:
+    """Softmax(data + bias) over the last axis, against numpy: onnxruntime has no CPU kernel."""
+    feeds = {"x": floats(1, 2, 3, 4, 5), "b": floats(2, 1, 3, 4, 5)}
+    node = ms("BiasSoftmax", ["x", "b"], ["y"], axis=-1, is_inner_broadcast=1)
+    (y,) = run_nodes([node], feeds, {"y": TensorProto.FLOAT})
+    s = (feeds["x"] + feeds["b"]).astype(np.float64)
+    e = np.exp(s - s.max(axis=-1, keepdims=True))
+    np.testing.assert_allclose(y, e / e.sum(axis=-1, keepdims=True), rtol=1e-5, atol=1e-6)
+    node = ms("BiasSoftmax", ["x", "b"], ["y"], axis=-1, is_inner_broadcast=0)
+    with pytest.raises(Exception, match="NOT_IMPLEMENTED.*is_inner_broadcast = 0"):
+        run_nodes([node], feeds, {"y": TensorProto.FLOAT})
 
 
 @pytest.mark.parametrize("bits", [4, 8])

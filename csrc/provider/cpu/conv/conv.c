@@ -345,12 +345,15 @@ static void run_tiles(const conv_job *j, const view *v, int64_t image, int64_t g
                 .lo = j->lo,
                 .hi = j->hi};
   const int64_t slices = max_i64(1, ceil_div(g->k, SLICE_K));
+  /* An output that is its own residual would be overwritten by the first of several slices: that
+   * one starts from it instead. */
+  const bool in_place = slices > 1 && j->a->residual == j->a->output;
   int64_t k0 = 0;
   for (int64_t s = 0; s < slices; ++s) {
     const int64_t b0 = mrt_par_begin(g->n_blocks, slices, s),
                   b1 = mrt_par_begin(g->n_blocks, slices, s + 1);
     const bool last = s + 1 == slices;
-    t.flags = (s ? MRT_TILE_LOAD : 0) | (last ? j->flags | MRT_TILE_FINAL : 0);
+    t.flags = (s || in_place ? MRT_TILE_LOAD : 0) | (last ? j->flags | MRT_TILE_FINAL : 0);
     t.blocks = j->blocks + b0;
     t.n_blocks = b1 - b0;
     int64_t len = 0;
@@ -369,7 +372,7 @@ static void run_tiles(const conv_job *j, const view *v, int64_t image, int64_t g
                                                                   : NULL;
         const int64_t at = out0 + n / 16 * j->out_block + out;
         t.c = j->a->output + at;
-        t.residual = j->a->residual ? j->a->residual + at : NULL;
+        t.residual = j->a->residual && !in_place ? j->a->residual + at : NULL;
         fns[rows](&t);
         if (j->act && last) activate(j, &t, rows);
       }

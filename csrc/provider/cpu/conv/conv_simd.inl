@@ -71,15 +71,17 @@ INLINE void depthwise_window(const mrt_pixel_row *r, int64_t i, const int n, con
 INLINE void depthwise_pixels(const mrt_pixel_row *r, int64_t i, int64_t n, const int lane,
                              const int kw, const int s) {
   switch (n) {
-#define CASE(k)                                                    \
-  case k:                                                          \
-    if (kw)                                                        \
-      depthwise_window(r, i, k <= PIXELS ? k : 1, lane, kw, s);    \
-    else                                                           \
-      depthwise_block(r, i, k <= PIXELS ? k : 1, lane);            \
+#define CASE(k)                                                 \
+  case k:                                                       \
+    if (kw)                                                     \
+      depthwise_window(r, i, k <= PIXELS ? k : 1, lane, kw, s); \
+    else                                                        \
+      depthwise_block(r, i, k <= PIXELS ? k : 1, lane);         \
     break;
-    CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7)
-    CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) CASE(14)
+    CASE(1)
+    CASE(2)
+    CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13)
+        CASE(14)
 #undef CASE
   }
 }

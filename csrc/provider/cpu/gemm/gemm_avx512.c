@@ -143,7 +143,9 @@ TILE(2)
 TILE(3)
 TILE(4)
 TILE(5)
-TILE(6) TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14)
+TILE(6)
+TILE(7)
+TILE(8) TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14)
 
     /* 16x16 transpose: r[i][j] becomes r[j][i]. */
     INLINE void transpose16(__m512 r[16]) {

@@ -132,10 +132,11 @@ TILE(9)
 TILE(10)
 TILE(11)
 TILE(12)
-TILE(13) TILE(14)
+TILE(13)
+TILE(14)
 
-    static void quantize(const float *x, int64_t n, float scale, int32_t zero, bool is_signed,
-                         uint8_t *y) {
+static void quantize(const float *x, int64_t n, float scale, int32_t zero, bool is_signed,
+                     uint8_t *y) {
   const __m512 lo = _mm512_set1_ps((float)((is_signed ? -128 : 0) - zero));
   const __m512 hi = _mm512_set1_ps((float)((is_signed ? 127 : 255) - zero)),
                vs = _mm512_set1_ps(scale);

@@ -1,6 +1,6 @@
 /* float32 interpolation of images, plain (pixels of 1 float) or in channel blocks (pixels of 16).
- * An output row is a weighted sum of input rows, then a weighted sum of pixels along the row, by the
- * tables of ops/resize.h and in the order of the taps. */
+ * An output row is a weighted sum of input rows, then a weighted sum of pixels along the row, by
+ * the tables of ops/resize.h and in the order of the taps. */
 #ifndef MRT_PROVIDER_CPU_RESIZE_H
 #define MRT_PROVIDER_CPU_RESIZE_H
 
