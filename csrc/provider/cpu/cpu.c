@@ -89,6 +89,12 @@ static const mrt_cpu_kernel *find_row(const mrt_provider *p, const mrt_node *nod
   return NULL;
 }
 
+bool mrt_cpu_has_row(const char *domain, const char *op) {
+  for (int i = 0; kernels[i]; ++i)
+    if (strcmp(kernels[i]->op, op) == 0 && strcmp(kernels[i]->domain, domain) == 0) return true;
+  return false;
+}
+
 static bool claims(const mrt_provider *p, const mrt_node *node, mrt_str *why) {
   if (node->def && node->def->run && mrt_node_is_plain(node)) return true;
   if (find_row(p, node)) return true;

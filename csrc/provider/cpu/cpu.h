@@ -41,4 +41,7 @@ mrt_dtype mrt_node_out_dtype(const mrt_node *node, int i);
 int mrt_node_in_rank(const mrt_node *node, int i);                /* -1 unknown */
 const mrt_tensor *mrt_node_in_const(const mrt_node *node, int i); /* NULL if not constant */
 
+/* Is there a kernel row of that name, whatever it matches? */
+bool mrt_cpu_has_row(const char *domain, const char *op);
+
 #endif
