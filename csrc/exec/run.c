@@ -172,13 +172,25 @@ static mrt_status *prepare_outputs(mrt_frame *f, int i) {
   return NULL;
 }
 
+/* Kernels are chosen by element type: another one than was planned is an error, not a detour. */
+static mrt_status *check_dtype(const mrt_value *v, const mrt_var *var) {
+  const mrt_tensor *t = mrt_value_tensor(v);
+  const mrt_type *type = var->type;
+  if (!t || !type || type->kind != MRT_KIND_TENSOR || !type->dtype || type->dtype == t->dtype)
+    return NULL;
+  return MRT_ERR(MRT_FAIL, "value '%s' is a tensor(%s), the model says tensor(%s)", var->name,
+                 mrt_dtype_name((mrt_dtype)t->dtype), mrt_dtype_name(type->dtype));
+}
+
 static mrt_status *check_outputs(mrt_frame *f, const mrt_step *s) {
   mrt_plan *p = f->plan;
   for (int k = 0; k < s->n_out; ++k) {
     int slot = p->refs[s->out + k];
     if (slot < 0) continue;
     if (!f->slots[slot].value) continue; /* an empty optional output */
-    if (!matches(f, f->slots[slot].value, p->slots[slot].var->type)) f->concrete = true;
+    if (matches(f, f->slots[slot].value, p->slots[slot].var->type)) continue;
+    MRT_TRY(check_dtype(f->slots[slot].value, p->slots[slot].var));
+    f->concrete = true;
   }
   return NULL;
 }
@@ -300,7 +312,9 @@ mrt_status *mrt_frame_run(mrt_frame *f, const mrt_run *run, mrt_frame *parent, m
   for (int i = 0; i < p->n_inputs; ++i) {
     int slot = p->inputs[i];
     f->slots[slot].value = in[i];
-    if (!matches(f, in[i], p->slots[slot].var->type)) f->concrete = true;
+    if (matches(f, in[i], p->slots[slot].var->type)) continue;
+    MRT_TRY(check_dtype(in[i], p->slots[slot].var));
+    f->concrete = true;
   }
   mrt_status *st = run_steps(f);
   if (!parent && run->streams) { /* errors of queued work may come only now */

@@ -3,13 +3,13 @@
 
 #include "exec/session_internal.h"
 
-static mrt_status *wrong_dims(const mrt_io_info *in, const mrt_tensor *t) {
+static mrt_status *wrong_dims(const mrt_io_info *in, const mrt_type *type, const mrt_tensor *t) {
   mrt_str text;
   mrt_str_init(&text, mrt_alloc_default());
   mrt_str_addf(&text, "Got invalid dimensions for input: %s for the following indices\n", in->name);
   for (int i = 0; i < t->rank; ++i) {
     int64_t want;
-    if (mrt_expr_is_const(in->type->dims[i], &want) && want != t->dims[i])
+    if (mrt_expr_is_const(type->dims[i], &want) && want != t->dims[i])
       mrt_str_addf(&text, " index: %d Got: %lld Expected: %lld\n", i, (long long)t->dims[i],
                    (long long)want);
   }
@@ -20,14 +20,7 @@ static mrt_status *wrong_dims(const mrt_io_info *in, const mrt_tensor *t) {
   return st;
 }
 
-static mrt_status *check_feed(const mrt_io_info *in, const mrt_value *v) {
-  const mrt_type *type = in->type;
-  if (!type || type->kind == MRT_KIND_NONE) return NULL;
-  if (type->kind == MRT_KIND_OPTIONAL && v->kind != MRT_KIND_OPTIONAL) type = type->elem;
-  if (type && (mrt_kind)v->kind != type->kind)
-    return MRT_ERR(MRT_INVALID_ARGUMENT, "Unexpected kind of value for input: %s", in->name);
-  const mrt_tensor *t = mrt_value_tensor(v);
-  if (!t || !type) return NULL;
+static mrt_status *check_tensor(const mrt_io_info *in, const mrt_type *type, const mrt_tensor *t) {
   if (type->dtype && type->dtype != (mrt_dtype)t->dtype)
     return MRT_ERR(MRT_INVALID_ARGUMENT,
                    "Unexpected input data type. Actual: (tensor(%s)) , expected: (tensor(%s)) for "
@@ -41,8 +34,26 @@ static mrt_status *check_feed(const mrt_io_info *in, const mrt_value *v) {
                    in->name, t->rank, type->rank);
   for (int i = 0; i < t->rank; ++i) {
     int64_t want;
-    if (mrt_expr_is_const(type->dims[i], &want) && want != t->dims[i]) return wrong_dims(in, t);
+    if (mrt_expr_is_const(type->dims[i], &want) && want != t->dims[i])
+      return wrong_dims(in, type, t);
   }
+  return NULL;
+}
+
+/* Down to the tensors in sequences and optionals: kernels trust the types that the model declares.
+ */
+static mrt_status *check_feed(const mrt_io_info *in, const mrt_type *type, const mrt_value *v) {
+  if (!type || type->kind == MRT_KIND_NONE || !v) return NULL;
+  if (type->kind == MRT_KIND_OPTIONAL)
+    return check_feed(in, type->elem,
+                      v->kind == MRT_KIND_OPTIONAL ? ((const mrt_optional *)v)->item : v);
+  if ((mrt_kind)v->kind != type->kind)
+    return MRT_ERR(MRT_INVALID_ARGUMENT, "Unexpected kind of value for input: %s", in->name);
+  if (v->kind == MRT_KIND_TENSOR) return check_tensor(in, type, (const mrt_tensor *)v);
+  if (v->kind != MRT_KIND_SEQUENCE || !type->elem) return NULL;
+  const mrt_sequence *q = (const mrt_sequence *)v;
+  for (size_t i = 0; i < q->n; ++i)
+    MRT_TRY_CTX(check_feed(in, type->elem, q->items[i]), "element %zu", i);
   return NULL;
 }
 
@@ -141,7 +152,7 @@ static mrt_status *gather_feeds(mrt_session *s, int n, const int *index, mrt_val
   for (int i = 0; i < n; ++i) {
     if (index[i] < 0 || index[i] >= total)
       return MRT_ERR(MRT_INVALID_ARGUMENT, "Invalid input name");
-    MRT_TRY(check_feed(&s->inputs[index[i]], feeds[i]));
+    MRT_TRY(check_feed(&s->inputs[index[i]], s->inputs[index[i]].type, feeds[i]));
     c->in[index[i]] = feeds[i];
   }
   for (int i = 0; i < s->n_overridable; ++i)
