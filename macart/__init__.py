@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from . import _core, _providers
+import operator
+from typing import TYPE_CHECKING, Any
+
+from . import _core, _providers, capi
 from ._binding import IOBinding
 from ._core import SessionIOBinding
 from ._device import OrtDevice, OrtDeviceVendorId
@@ -23,6 +26,7 @@ from ._errors import (
     NotImplemented,  # noqa: A004
     OutOfMemory,
     RuntimeException,
+    missing_name,
 )
 from ._options import (
     ExecutionMode,
@@ -35,6 +39,27 @@ from ._session import InferenceSession, ModelMetadata, NodeArg
 from ._values import OrtValue, OrtValueVector
 
 __version__ = _core.version
+
+# Names of ONNX Runtime that are not there.
+_MISSING = {
+    "AdapterFormat", "LoraAdapter", "ModelCompiler", "OrtAllocatorType", "OrtArenaCfg",
+    "OrtCompileApiFlags", "OrtDeviceMemoryType", "OrtEpAssignedNode", "OrtEpAssignedSubgraph",
+    "OrtEpContextData", "OrtEpContextDataBuffer", "OrtEpDevice",
+    "OrtExecutionProviderDevicePolicy", "OrtExternalInitializerInfo", "OrtHardwareDevice",
+    "OrtHardwareDeviceType", "OrtMemType", "OrtMemoryInfo", "OrtMemoryInfoDeviceType",
+    "OrtSparseFormat", "OrtSyncStream", "SparseTensor", "copy_tensors",
+    "create_and_register_allocator", "create_and_register_allocator_v2", "get_ep_devices",
+    "has_collective_ops", "preload_dlls", "print_debug_info",
+    "register_execution_provider_library", "set_global_thread_pool_sizes",
+    "unregister_execution_provider_library",
+}  # fmt: skip
+
+if not TYPE_CHECKING:  # checkers know the names themselves
+
+    def __getattr__(name: str) -> Any:
+        if name in _MISSING:
+            raise missing_name(name)
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
 
 
 def get_available_providers() -> list[str]:
@@ -64,6 +89,7 @@ def get_build_info() -> str:
 
 def set_default_logger_severity(severity: int) -> None:
     """Lowest severity that is written: 0 verbose, 1 info, 2 warning, 3 error, 4 fatal."""
+    severity = operator.index(severity)
     if not 0 <= severity <= 4:
         raise RuntimeError(
             "Invalid logging severity. 0:Verbose, 1:Info, 2:Warning, 3:Error, 4:Fatal"
@@ -73,7 +99,7 @@ def set_default_logger_severity(severity: int) -> None:
 
 def set_default_logger_verbosity(level: int) -> None:
     """Accepted as a hint: verbose lines have one level."""
-    if level < 0:
+    if operator.index(level) < 0:
         raise RuntimeError("verbosity levels are not negative")
 
 
@@ -110,7 +136,7 @@ __all__ = [
     "InvalidProtobuf", "ModelLoadCanceled", "ModelLoaded", "ModelMetadata",
     "ModelRequiresCompilation", "NoModel", "NoSuchFile", "NodeArg", "NotFound", "NotImplemented",
     "OrtDevice", "OrtDeviceVendorId", "OrtValue", "OrtValueVector", "OutOfMemory", "RunOptions",
-    "RuntimeException", "SessionIOBinding", "SessionOptions", "disable_telemetry_events",
+    "RuntimeException", "SessionIOBinding", "SessionOptions", "capi", "disable_telemetry_events",
     "enable_telemetry_events", "get_all_providers", "get_available_providers", "get_build_info",
     "get_device", "get_float32_matmul_precision", "get_version_string",
     "set_default_logger_severity", "set_default_logger_verbosity",

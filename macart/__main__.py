@@ -15,10 +15,19 @@ import statistics
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
-from . import GraphOptimizationLevel, InferenceSession, NodeArg, SessionOptions, _core, _providers
+from . import (
+    GraphOptimizationLevel,
+    InferenceSession,
+    NodeArg,
+    SessionOptions,
+    _core,
+    _errors,
+    _providers,
+)
 
 _NUMPY = {
     "float": "float32", "double": "float64", "float16": "float16", "int64": "int64",
@@ -27,16 +36,39 @@ _NUMPY = {
 }  # fmt: skip
 
 
-def _sizes(words: list[str]) -> dict[str, int]:
-    pairs = (word.partition("=") for word in words)
-    return {name: int(value) for name, _, value in pairs}
+class _Wrong(Exception):
+    """What the user asked for cannot be done."""
+
+
+# What a wrong argument or model ends in; anything else is a bug and keeps its traceback.
+_USER_ERRORS: tuple[type[Exception], ...] = (OSError, UnicodeError, _Wrong, *_errors.classes())
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def _size(word: str) -> tuple[str, int]:
+    name, _, value = word.partition("=")
+    if not name or not value.isdecimal():
+        raise argparse.ArgumentTypeError(f"'{word}' is not NAME=N")
+    return name, int(value)
+
+
+def _count(word: str) -> int:
+    if not word.isdecimal() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"'{word}' is not a number above 0")
+    return int(word)
 
 
 def random_feed(arg: NodeArg, sizes: dict[str, int], rng: np.random.Generator) -> np.ndarray:
     """Random data for an input: normal floats, small integers; free dims from `sizes`, else 1."""
     kind = arg.type.removeprefix("tensor(").removesuffix(")")
     if kind not in _NUMPY or not arg.type.startswith("tensor("):
-        raise SystemExit(f"input {arg.name} is {arg.type}: no random data for that")
+        raise _Wrong(f"input {arg.name} is {arg.type}: no random data for that")
     shape = [d if isinstance(d, int) else sizes.get(str(d), 1) for d in arg.shape]
     dtype = np.dtype(_NUMPY[kind])
     if dtype.kind == "f":
@@ -57,7 +89,8 @@ def _session(args: argparse.Namespace) -> InferenceSession:
 
 def _info(args: argparse.Namespace) -> int:
     facts = _core.info()
-    print(f"macart {_core.version} on {facts['cpu']}, instruction sets 0x{facts['isa']:x}")
+    sets = " ".join(facts["isa_names"]) or "scalar"
+    print(f"macart {_core.version} on {facts['cpu']}, instruction sets: {sets}")
     print(f"threads {facts['threads']}, providers: {', '.join(_providers.available())}")
     return 0
 
@@ -70,7 +103,7 @@ def _run(args: argparse.Namespace) -> int:
         print(session._sess.text(args.max_elems), end="")
         return 0
     rng = np.random.default_rng(args.seed)
-    feeds = {a.name: random_feed(a, _sizes(args.size), rng) for a in session.get_inputs()}
+    feeds = {a.name: random_feed(a, dict(args.size), rng) for a in session.get_inputs()}
     times = []
     for _ in range(args.repeat + 1):
         begin = time.perf_counter()
@@ -94,13 +127,13 @@ def _opt(args: argparse.Namespace) -> int:
 
 
 def _compare(args: argparse.Namespace) -> int:
+    session = _session(args)
     try:
         import onnxruntime  # type: ignore[import-untyped]
     except ImportError:
-        raise SystemExit("compare needs onnxruntime: pip install onnxruntime") from None
-    session = _session(args)
+        raise _Wrong("compare needs onnxruntime: pip install onnxruntime") from None
     rng = np.random.default_rng(args.seed)
-    feeds = {a.name: random_feed(a, _sizes(args.size), rng) for a in session.get_inputs()}
+    feeds = {a.name: random_feed(a, dict(args.size), rng) for a in session.get_inputs()}
     peer = onnxruntime.InferenceSession(args.model, providers=["CPUExecutionProvider"])
     worst = 0.0
     pairs = zip(session.get_outputs(), session.run(None, feeds), peer.run(None, feeds), strict=True)
@@ -117,23 +150,26 @@ def _compare(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parses the command line and runs the command; returns the exit status."""
-    parser = argparse.ArgumentParser(
+    """Parses the command line and runs the command; returns the exit status (2: a user's error)."""
+    parser = _Parser(
         prog="python -m macart", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
+    parser.add_argument("--version", action="version", version=f"macart {_core.version}")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("info", help="CPU, instruction sets, providers").set_defaults(do=_info)
-    model = argparse.ArgumentParser(add_help=False)
+    model = _Parser(add_help=False)
     model.add_argument("model", help="path of an ONNX file")
-    model.add_argument("--size", nargs="*", default=[], metavar="NAME=N", help="free dimensions")
+    model.add_argument("--size", nargs="*", default=[], type=_size, metavar="NAME=N",
+                       help="free dimensions")
     model.add_argument("--threads", type=int, default=0)
     model.add_argument("--no-opt", action="store_true", help="graph optimizations off")
     model.add_argument("--seed", type=int, default=0)
     run = commands.add_parser("run", parents=[model], help="run with random feeds")
-    run.add_argument("--repeat", type=int, default=10)
+    run.add_argument("--repeat", type=_count, default=10, metavar="N")
     run.add_argument("--print-ir", action="store_true", help="print the optimized graph, no run")
-    run.add_argument("--max-elems", type=int, default=8, help="larger constants are elided")
+    run.add_argument("--max-elems", type=int, default=8, metavar="N",
+                     help="larger constants are elided (default 8); -1 prints everything")
     run.add_argument("--trace", metavar="PREFIX", help="write a Chrome trace")
     run.set_defaults(do=_run)
     compare = commands.add_parser("compare", parents=[model], help="beside onnxruntime")
@@ -141,11 +177,18 @@ def main(argv: list[str] | None = None) -> int:
     compare.set_defaults(do=_compare)
     opt = commands.add_parser("opt", help="passes on a graph in text form")
     opt.add_argument("file", help="the text, - for standard input")
-    opt.add_argument("--passes", default="", help="names with commas between; none: only inference")
-    opt.add_argument("--max-elems", type=int, default=-1)
+    opt.add_argument("--passes", default="",
+                     help="names with commas between; none: only inference. "
+                     f"There are {', '.join(sorted(_core.passes()))}")
+    opt.add_argument("--max-elems", type=int, default=-1, metavar="N",
+                     help="larger constants are elided; -1 (default) prints everything")
     opt.set_defaults(do=_opt)
     args = parser.parse_args(argv)
-    return args.do(args)
+    try:
+        return args.do(args)
+    except _USER_ERRORS as e:
+        print(f"{parser.prog}: error: {' '.join(str(e).split())}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ class IOBinding:
     """Made by ``session.io_binding()``. Bound outputs are written in place."""
 
     def __init__(self, session: InferenceSession) -> None:
-        self._iobinding = _core.SessionIOBinding(session._sess)
+        self._session = session._sess
+        self._iobinding = _core.SessionIOBinding(self._session)
 
     def bind_cpu_input(self, name: str, arr_on_cpu: np.ndarray) -> None:
         """Reads the array where it lies, at each run."""

@@ -67,6 +67,10 @@ class OutOfMemory(Fail, MemoryError):
     """No memory; also a MemoryError."""
 
 
+class MissingName(NotImplemented, AttributeError):
+    """A name of ONNX Runtime that is not there; hasattr answers False."""
+
+
 _CLASSES = {
     c.__name__: c
     for c in (
@@ -77,7 +81,17 @@ _CLASSES = {
 }
 
 
+def classes() -> tuple[type[Exception], ...]:
+    """All of them."""
+    return tuple(_CLASSES.values())
+
+
 def make(code: int, name: str, cls: str, message: str) -> Exception:
     """The exception for a status; codes of our own (>= 100) print as FAIL."""
     shown = code if code < 100 else 1
     return _CLASSES.get(cls, Fail)(f"[ONNXRuntimeError] : {shown} : {name} : {message}")
+
+
+def missing_name(name: str) -> MissingName:
+    """The exception for a name of ONNX Runtime that is not there."""
+    return MissingName(f"[ONNXRuntimeError] : 9 : NOT_IMPLEMENTED : {name} is not there yet")

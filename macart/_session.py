@@ -5,15 +5,22 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _core, _providers
 from ._binding import IOBinding
-from ._errors import EPFail, InvalidArgument, make
+from ._errors import EPFail, InvalidArgument, NoSuchFile, make, missing_name
 from ._options import RunOptions, SessionOptions, not_implemented
 from ._values import OrtValue, OrtValueVector
 
 CPU = "CPUExecutionProvider"
+
+# Methods of ONNX Runtime's sessions that are not there.
+_MISSING = {
+    "create_ortvalue_from_shape_and_type", "get_input_epdevices", "get_input_memory_infos",
+    "get_output_memory_infos", "get_provider_graph_assignment_info", "release_captured_graph",
+    "set_tuning_results",
+}  # fmt: skip
 
 
 class NodeArg:
@@ -93,7 +100,7 @@ class InferenceSession:
         try:
             self._create(providers, provider_options)
         except (ValueError, RuntimeError) as e:
-            if not self._enable_fallback:
+            if not self._enable_fallback or _required(self._options._config):
                 raise
             print("*************** EP Error ***************")
             print(f"EP Error {e} when using {providers}")
@@ -109,7 +116,7 @@ class InferenceSession:
         names, opts = _providers.normalize(providers, options)
         usable = [n for n in names if _core.has_provider(n)]
         unknown = [n for n in names if n not in usable and n not in _providers.KNOWN]
-        if unknown:
+        if unknown and not _required(o._config):
             raise RuntimeError(f"Unknown Provider Type: {unknown[0]}")
         _require(names, usable, o._config)
         path = os.fsencode(self._model) if isinstance(self._model, str) else b""
@@ -141,6 +148,13 @@ class InferenceSession:
 
     def _pickled_model(self) -> str | bytes:
         return self._model if isinstance(self._model, str) else bytes(self._model)
+
+    if not TYPE_CHECKING:  # checkers know the names themselves
+
+        def __getattr__(self, name: str) -> Any:
+            if name in _MISSING:
+                raise missing_name(f"InferenceSession.{name}")
+            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
     def get_session_options(self) -> SessionOptions:
         """The options that the session was made with (a copy)."""
@@ -198,7 +212,7 @@ class InferenceSession:
         """
         if run_options is None:
             return self._sess.run(output_names, input_feed)
-        return self._sess.run(output_names, input_feed, run_options._flag)
+        return self._sess.run(output_names, input_feed, _flag(run_options))
 
     def run_with_ort_values(
         self,
@@ -207,9 +221,12 @@ class InferenceSession:
         run_options: RunOptions | None = None,
     ) -> list[OrtValue]:
         """As run, from and to OrtValues."""
+        for name, value in input_dict_ort_values.items():
+            if not hasattr(value, "_get_c_value"):
+                raise TypeError(f"input '{name}' takes an OrtValue, not {type(value).__name__}")
         feeds = {n: v._get_c_value() for n, v in input_dict_ort_values.items()}
-        flag = None if run_options is None else run_options._flag
-        return [OrtValue(v) for v in self._sess.run_values(output_names, feeds, flag)]
+        results = self._sess.run_values(output_names, feeds, _flag(run_options))
+        return [OrtValue(v) for v in results]
 
     def run_with_ortvaluevector(
         self,
@@ -221,20 +238,21 @@ class InferenceSession:
         fetch_devices: Sequence[Any],
     ) -> None:
         """As run_with_ort_values; appends the results to `fetches`."""
-        flag = None if run_options is None else run_options._flag
         named = dict(zip(feed_names, feeds, strict=True))
-        for value in self._sess.run_values(fetch_names, named, flag):
+        for value in self._sess.run_values(fetch_names, named, _flag(run_options)):
             fetches.push_back(value)
 
     def run_with_iobinding(
         self, iobinding: IOBinding, run_options: RunOptions | None = None
     ) -> None:
         """Runs with what is bound; results are in the binding. Failures are RuntimeErrors."""
+        if not isinstance(iobinding, IOBinding):
+            raise TypeError(f"iobinding is an IOBinding, not {type(iobinding).__name__}")
+        if iobinding._session is not self._sess:
+            raise ValueError("IOBinding must be used with the session that created it.")
+        flag = _flag(run_options)
         try:
-            if run_options is None:
-                iobinding._iobinding.run()
-            else:
-                iobinding._iobinding.run(run_options._flag)
+            iobinding._iobinding.run(flag)
         except MemoryError:
             raise
         except Exception as e:
@@ -257,7 +275,16 @@ class InferenceSession:
                 2, "INVALID_ARGUMENT", InvalidArgument.__name__,
                 "intra op thread pool must have at least one thread for RunAsync",
             )
+        if not callable(callback):
+            raise TypeError(f"callback is a function, not {type(callback).__name__}")
+        _flag(run_options)
         feeds = dict(input_feed)
+        needed = [i.name for i in self._inputs if not i.type.startswith("optional(")]
+        lacking = [name for name in needed if name not in feeds]
+        if lacking:
+            raise ValueError(
+                f"Required inputs ({lacking}) are missing from input feed ({list(feeds)})."
+            )
 
         def work() -> None:
             try:
@@ -295,7 +322,13 @@ class InferenceSession:
 def _source(model: Any) -> str | bytes | memoryview:
     """A path as str, or the model's bytes, in place if nobody can change them."""
     if isinstance(model, (str, os.PathLike)):
-        return os.fsdecode(model)
+        path = os.fsdecode(model)
+        if not path:
+            raise make(
+                3, "NO_SUCHFILE", NoSuchFile.__name__,
+                "Load model from  failed:Load model  failed. File doesn't exist",
+            )
+        return path
     if isinstance(model, bytes):
         return model
     if isinstance(model, (bytearray, memoryview)):
@@ -309,10 +342,24 @@ def _source(model: Any) -> str | bytes | memoryview:
     raise TypeError(f"Unable to load from type '{type(model)}'")
 
 
+def _flag(run_options: RunOptions | None) -> Any:
+    """What stops a run, for the C side."""
+    if run_options is None:
+        return None
+    if not isinstance(run_options, RunOptions):
+        raise TypeError(f"run_options is a RunOptions, not {type(run_options).__name__}")
+    return run_options._flag
+
+
+def _required(config: Mapping[str, str]) -> bool:
+    """Whether every provider that is asked for has to be there."""
+    return config.get("session.macart.require_providers") == "1"
+
+
 def _require(names: list[str], usable: list[str], config: Mapping[str, str]) -> None:
     """Errors for providers that are not there, where the options ask for errors."""
     absent = [n for n in names if n not in usable]
-    if absent and config.get("session.macart.require_providers") == "1":
+    if absent and _required(config):
         raise make(11, "EP_FAIL", EPFail.__name__, _providers.why_not(absent[0]))
     if config.get("session.disable_cpu_ep_fallback") == "1":
         if CPU in names:

@@ -37,6 +37,7 @@ mrt_status *mrt_pass_pipeline(mrt_pass_ctx *ctx) MRT_MUST_CHECK;
 /* After the providers' fusions: folds what was kept compact for them and drops dead nodes. */
 mrt_status *mrt_pass_late(mrt_pass_ctx *ctx) MRT_MUST_CHECK;
 const mrt_pass *mrt_pass_find(const char *name); /* NULL if there is none */
+const mrt_pass *mrt_pass_at(size_t i);           /* all of them; NULL behind the last */
 
 /* Types, symbolic shapes and contents of every var of a graph and its subgraphs; used by the
  * pipeline and after a provider's fusions. Unknown dims become fresh symbols. Guards that symbolic

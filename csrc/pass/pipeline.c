@@ -12,6 +12,8 @@ static const mrt_pass *const all[] = {
 #undef MRT_PASS_ENTRY
 };
 
+#define N_ALL (sizeof all / sizeof *all)
+
 #define MAX_ROUNDS 8
 /* Repeated until a round changes nothing; inference runs between them. */
 static const char *const rounds[] = {"noop",      "fold",    "cse",       "hard_swish",
@@ -19,10 +21,12 @@ static const char *const rounds[] = {"noop",      "fold",    "cse",       "hard_
                                      "dce",       NULL};
 
 const mrt_pass *mrt_pass_find(const char *name) {
-  for (size_t i = 0; i < sizeof all / sizeof *all; ++i)
+  for (size_t i = 0; i < N_ALL; ++i)
     if (strcmp(all[i]->name, name) == 0) return all[i];
   return NULL;
 }
+
+const mrt_pass *mrt_pass_at(size_t i) { return i < N_ALL ? all[i] : NULL; }
 
 static mrt_status *run_depth(mrt_pass_ctx *ctx, const mrt_pass *pass, mrt_graph *g, int *fired,
                              int depth) {

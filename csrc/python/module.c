@@ -41,13 +41,28 @@ static PyObject *get_precision(PyObject *m, PyObject *unused) {
   return PyUnicode_FromString(mrt_precision_name(mrt_precision_default()));
 }
 
+/* Names of the instruction sets in use. */
+static PyObject *isa_names(uint32_t isa) {
+  PyObject *list = PyList_New(0);
+  for (int i = 0; list && i < 32; ++i) {
+    if (!(isa >> i & 1)) continue;
+    PyObject *name = PyUnicode_FromString(mrt_isa_name((uint32_t)1 << i));
+    if (!name || PyList_Append(list, name) < 0) Py_CLEAR(list);
+    Py_XDECREF(name);
+  }
+  return list;
+}
+
 static PyObject *info(PyObject *m, PyObject *unused) {
   (void)m;
   (void)unused;
   const mrt_cpu *c = mrt_cpu_get();
-  return Py_BuildValue("{sssIsisLsL}", "cpu", c->name, "isa", (unsigned)c->isa, "threads",
-                       mrt_threads_count(), "live_bytes", (long long)mrt_alloc_live_bytes(),
-                       "plan_builds", (long long)mrt_plan_build_count());
+  PyObject *names = isa_names(c->isa);
+  if (!names) return NULL;
+  return Py_BuildValue("{sssIsNsisLsL}", "cpu", c->name, "isa", (unsigned)c->isa, "isa_names",
+                       names, "threads", mrt_threads_count(), "live_bytes",
+                       (long long)mrt_alloc_live_bytes(), "plan_builds",
+                       (long long)mrt_plan_build_count());
 }
 
 static PyObject *version_list(const mrt_op_def *d) {
@@ -104,12 +119,13 @@ static PyMethodDef methods[] = {
     {"set_precision", set_precision, METH_O, "default precision of float32 products"},
     {"get_precision", get_precision, METH_NOARGS, "the same"},
     {"set_seed", set_seed, METH_O, "starts the streams of random operators anew"},
-    {"info", info, METH_NOARGS, "cpu, threads, live bytes, plan builds"},
+    {"info", info, METH_NOARGS, "cpu, instruction sets, threads, live bytes, plan builds"},
     {"operators", operators, METH_NOARGS,
      "[(domain, name, doc, inputs, outputs, types, [since versions])]"},
     {"providers", provider_names, METH_NOARGS, "names of the providers in this build"},
     {"run_passes", mrt_py_run_passes, METH_VARARGS,
      "run_passes(text, passes, max_elems) -> (text, how often they fired)"},
+    {"passes", mrt_py_passes, METH_NOARGS, "names of the passes"},
     {"has_provider", has_provider, METH_O, "whether this build has the provider"},
     {NULL, NULL, 0, NULL}};
 

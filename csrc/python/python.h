@@ -96,6 +96,7 @@ const atomic_int *mrt_py_flag_get(PyObject *flag); /* NULL with an exception; No
 
 /* ---- text.c: the text form of models ---- */
 PyObject *mrt_py_run_passes(PyObject *module, PyObject *args); /* (text, passes, max_elems) */
+PyObject *mrt_py_passes(PyObject *module, PyObject *unused);   /* their names */
 PyObject *mrt_py_session_text(PyObject *self, PyObject *max_elems);
 PyObject *mrt_py_session_fired(PyObject *self, PyObject *unused);
 

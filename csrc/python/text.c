@@ -27,6 +27,19 @@ PyObject *mrt_py_run_passes(PyObject *module, PyObject *args) {
   return result;
 }
 
+PyObject *mrt_py_passes(PyObject *module, PyObject *unused) {
+  (void)module;
+  (void)unused;
+  PyObject *list = PyList_New(0);
+  const mrt_pass *pass;
+  for (size_t i = 0; list && (pass = mrt_pass_at(i)); ++i) {
+    PyObject *name = PyUnicode_FromString(pass->name);
+    if (!name || PyList_Append(list, name) < 0) Py_CLEAR(list);
+    Py_XDECREF(name);
+  }
+  return list;
+}
+
 PyObject *mrt_py_session_text(PyObject *self, PyObject *max_elems) {
   long long n = PyLong_AsLongLong(max_elems);
   mrt_str out;

@@ -70,6 +70,10 @@ def test_properties_and_defaults_are_those_of_onnxruntime() -> None:
     for cls in ("InferenceSession", "OrtValue", "IOBinding", "OrtDevice"):
         names = {n for n in dir(getattr(theirs, cls)) if not n.startswith("_")}
         assert names - set(dir(getattr(ort, cls))) <= LATER, cls
+    modules = {"capi", "contextlib", "onnxruntime_validation"}
+    variables = {"cuda_version", "import_capi_exception", "package_name", "version"}
+    names = {n for n in dir(theirs) if not n.startswith("_")} - modules - variables
+    assert names - set(dir(ort)) == ort._MISSING
     for name in ("GraphOptimizationLevel", "ExecutionMode", "ExecutionOrder", "OrtDeviceVendorId"):
         members = getattr(theirs, name).__members__
         assert {k: int(v) for k, v in members.items()} == {
@@ -245,6 +249,9 @@ def test_log_level_and_id(capfd: pytest.CaptureFixture[str]) -> None:
             ort.set_default_logger_severity(severity)
     ort.set_default_logger_severity(2)
     ort.set_default_logger_verbosity(1)
+    for call in (ort.set_default_logger_severity, ort.set_default_logger_verbosity):
+        with pytest.raises(TypeError):
+            call("3")
 
 
 # ---------------------------------------------------------------- providers
@@ -302,6 +309,22 @@ def test_provider_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.quick
+def test_required_providers_have_no_fallback(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the options ask for every provider, no error ends in a session on the CPU."""
+    o = with_keys(session__macart__require_providers="1")
+    for names in (["FooExecutionProvider"], ["FooExecutionProvider", "CPUExecutionProvider"]):
+        with pytest.warns(UserWarning), pytest.raises(ort.EPFail, match="is called FooExecution"):
+            ort.InferenceSession(tiny.add_relu(), o, providers=names)
+    with pytest.raises(ValueError, match="should be a sequence"):
+        ort.InferenceSession(tiny.add_relu(), o, providers=3)  # type: ignore[arg-type]
+    s = ort.InferenceSession(tiny.add_relu(), o, providers=["CPUExecutionProvider"])
+    with pytest.warns(UserWarning), pytest.raises(ort.EPFail):
+        s.set_providers(["FooExecutionProvider"])
+    assert s.get_providers() == ["CPUExecutionProvider"]
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.quick
 def test_provider_runs_a_part_only() -> None:
     """With the fallback disabled, a node that only the CPU can run is named."""
     o = with_keys(session__disable_cpu_ep_fallback="1", test__claims="Relu")
@@ -338,6 +361,43 @@ def test_module_functions() -> None:
     assert ort.OrtDevice.make("cpu", 0)._get_c_device().device_mem_type() == 0
 
 
+@pytest.mark.quick
+def test_capi() -> None:
+    """Exceptions by the path that they have in ONNX Runtime; the native classes and functions."""
+    state = ort.capi.onnxruntime_pybind11_state
+    with pytest.raises(state.InvalidArgument):
+        ort.InferenceSession(b"")
+    with pytest.raises(state.NoSuchFile):
+        ort.InferenceSession("/no/x.onnx")
+    for name in state.__all__:
+        value = getattr(state, name)
+        assert name == "OrtValue" or value is getattr(ort, name)
+    value = ort.OrtValue.ortvalue_from_numpy(X)
+    assert isinstance(value._get_c_value(), state.OrtValue)
+    assert state.get_available_providers is ort.get_available_providers
+    with pytest.raises(ort.NotImplemented, match="OrtMemoryInfo"):
+        state.OrtMemoryInfo  # noqa: B018
+    assert not hasattr(state, "InferenceSession") and not hasattr(state, "no_such_name")
+
+
+@pytest.mark.quick
+def test_names_that_are_not_there() -> None:
+    """NotImplemented with the name; hasattr says False, as for names that nobody knows."""
+    for name in sorted(ort._MISSING):
+        assert not hasattr(ort, name)
+        with pytest.raises(ort.NotImplemented, match=name):
+            getattr(ort, name)
+    s = ort.InferenceSession(tiny.add_relu())
+    for name in sorted(LATER):
+        assert not hasattr(s, name)
+        with pytest.raises(ort.NotImplemented, match=f"InferenceSession.{name}"):
+            getattr(s, name)
+    for thing in (ort, s):
+        with pytest.raises(AttributeError, match="no attribute 'no_such_name'") as e:
+            thing.no_such_name  # type: ignore[attr-defined]  # noqa: B018
+        assert not isinstance(e.value, ort.NotImplemented)
+
+
 # ---------------------------------------------------------------- where models come from
 
 
@@ -357,6 +417,8 @@ def test_sources(tmp_path: Path) -> None:
             ort.InferenceSession(wrong)
     with pytest.raises(ort.NoSuchFile, match="Load model from /no/x.onnx failed:Load model /no/x"):
         ort.InferenceSession("/no/x.onnx")
+    with pytest.raises(ort.NoSuchFile, match="Load model from  failed"):
+        ort.InferenceSession("")
     with pytest.raises(ort.InvalidProtobuf, match="Failed to load model because protobuf parsing"):
         ort.InferenceSession(b"garbage!")
     with pytest.raises(ort.InvalidArgument, match="No graph was found in the protobuf"):

@@ -366,6 +366,11 @@ def test_run_async() -> None:
     assert sys.getrefcount(y) == before
     o = ort.SessionOptions()
     o.intra_op_num_threads = 1
+    with pytest.raises(TypeError, match="callback is a function, not int"):
+        s.run_async(None, {"x": x, "y": x}, 5, None)  # type: ignore[arg-type]
+    missing = r"Required inputs \(\['y'\]\) are missing from input feed \(\['x'\]\)\."
+    with pytest.raises(ValueError, match=missing):
+        s.run_async(None, {"x": x}, callback, None)
     with pytest.raises(ort.InvalidArgument, match="at least one thread for RunAsync"):
         ort.InferenceSession(tiny.mlp(16), o).run_async(None, {}, callback, None)
 

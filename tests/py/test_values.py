@@ -388,11 +388,46 @@ def test_run_with_ort_values() -> None:
     assert isinstance(z, Value) and (z.numpy() == 2 * X).all()
     with pytest.raises(ValueError, match="Required inputs"):
         s.run_with_ort_values(None, {"x": v})
-    with pytest.raises(AttributeError, match="_get_c_value"):
+    with pytest.raises(TypeError, match="input 'y' takes an OrtValue, not ndarray"):
         s.run_with_ort_values(None, {"x": v, "y": X})  # type: ignore[dict-item]
 
 
+def test_run_options_of_a_wrong_type() -> None:
+    """Every way to run refuses what is no RunOptions, at once and by type."""
+    s = make(tiny.add_relu())
+    v = Value.ortvalue_from_numpy(X)
+    b = s.io_binding()
+    b.bind_output("z")
+    wrong: Any = 5
+    for call in (
+        lambda: s.run(None, {"x": X, "y": X}, wrong),
+        lambda: s.run_with_ort_values(None, {"x": v, "y": v}, wrong),
+        lambda: s.run_with_iobinding(b, wrong),
+        lambda: s.run_async(None, {"x": X, "y": X}, print, None, wrong),
+    ):
+        with pytest.raises(TypeError, match="run_options is a RunOptions, not int"):
+            call()
+
+
 # ---------------------------------------------------------------- IOBinding
+
+
+def test_binding_of_another_session() -> None:
+    """A binding runs with the session that made it, and with no other object."""
+    a, other = make(tiny.add_relu()), make(tiny.add_relu())
+    b = a.io_binding()
+    for name in ("x", "y"):
+        b.bind_cpu_input(name, X)
+    b.bind_output("z")
+    with pytest.raises(ValueError, match="must be used with the session that created it."):
+        other.run_with_iobinding(b)
+    a.run_with_iobinding(b)
+    assert (b.copy_outputs_to_cpu()[0] == 2 * X).all()
+    with pytest.raises(TypeError, match="iobinding is an IOBinding, not NoneType"):
+        a.run_with_iobinding(None)  # type: ignore[arg-type]
+    a.set_providers(["CPUExecutionProvider"])  # the session is another one now
+    with pytest.raises(ValueError, match="must be used with the session that created it."):
+        a.run_with_iobinding(b)
 
 
 def test_binding() -> None:
