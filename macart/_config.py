@@ -122,7 +122,8 @@ SESSION_KEYS = (
     Key("session.graph_optimizations_loop_level", "1", HINT, "passes run until nothing changes"),
     Key("session.disable_aot_function_inlining", "0", HINT, "functions are always inlined"),
     Key("session.strict_shape_type_inference", "0", HINT,
-        "declared shapes of outputs that disagree are replaced by inferred ones"),
+        "a declared shape that disagrees is no error: the inferred one counts, get_outputs "
+        "reports the declared one"),
     Key("session.allow_released_opsets_only", "1", HINT, "every known opset is read"),
     Key("session.record_ep_graph_assignment_info", "0", REFUSED, "assignments are not reported"),
     Key("session.disable_model_compile", "0", HINT, "nothing is compiled ahead"),

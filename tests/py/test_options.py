@@ -162,6 +162,17 @@ def test_free_dimension_overrides() -> None:
 
 
 @pytest.mark.quick
+@pytest.mark.parametrize("strict", ["0", "1"])
+def test_declared_shapes_that_disagree(strict: str) -> None:
+    """The hint's row: such a model loads and runs, and reports what it declares."""
+    node = helper.make_node("Neg", ["x"], ["y"])
+    data = tiny.model([node], [("x", tiny.F, [2, 3])], [("y", tiny.F, [5, 7])])
+    s = ort.InferenceSession(data, with_keys(session__strict_shape_type_inference=strict))
+    assert s.get_outputs()[0].shape == [5, 7]
+    assert (s.run(None, {"x": X})[0] == -X).all()
+
+
+@pytest.mark.quick
 def test_initializers_from_outside() -> None:
     """An OrtValue in place of an initializer; a wrong one names it."""
     data = tiny.model(
