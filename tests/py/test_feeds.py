@@ -50,7 +50,7 @@ def test_shape_of_an_optional(op: str) -> None:
 @pytest.mark.quick
 @pytest.mark.parametrize("dtype", [np.float16, "bfloat16"])
 def test_narrow_networks_compute_in_float32(dtype: object) -> None:
-    """A convolution, a bias and a product in half precision: float32 inside, narrow at the ends."""
+    """A convolution and a product in half precision: float32 inside (half_fuse)."""
     ml_dtypes = pytest.importorskip("ml_dtypes") if dtype == "bfloat16" else None
     kind = np.dtype(ml_dtypes.bfloat16 if ml_dtypes else dtype)
     onnx_type = TensorProto.BFLOAT16 if ml_dtypes else TensorProto.FLOAT16
