@@ -78,10 +78,10 @@ INLINE void depthwise_pixels(const mrt_pixel_row *r, int64_t i, int64_t n, const
     else                                                        \
       depthwise_block(r, i, k <= PIXELS ? k : 1, lane);         \
     break;
-    /* clang-format off: it cannot agree with itself on lists of macros */
-    CASE(1)
-    CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
-        CASE(13) CASE(14)
+    /* The formatter cannot agree with itself on lists of macros. */
+    /* clang-format off */
+    CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7)
+    CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) CASE(14)
     /* clang-format on */
 #undef CASE
   }

@@ -138,10 +138,10 @@ INLINE void tile(const mrt_tile *t, const int rows, const int nv, const int phas
   static void narrow_##rows(const mrt_tile *t) {        \
     tile(t, rows, 1, rows < 3 ? 4 : rows < 8 ? 2 : 1);  \
   }
-/* clang-format off: it cannot agree with itself on lists of macros */
-TILE(1)
-TILE(2) TILE(3) TILE(4) TILE(5) TILE(6) TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12) TILE(13)
-    TILE(14)
+/* The formatter cannot agree with itself on lists of macros. */
+/* clang-format off */
+TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6) TILE(7)
+TILE(8) TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14)
     /* clang-format on */
 
     /* 16x16 transpose: r[i][j] becomes r[j][i]. */

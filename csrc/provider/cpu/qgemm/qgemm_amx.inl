@@ -40,11 +40,12 @@ static inline __attribute__((always_inline)) void tile(const mrt_qtile *t, const
 #define TILES(n)                                                      \
   static void wide_##n(const mrt_qtile *t) { tile(t, n, n > 16, 2); } \
   static void narrow_##n(const mrt_qtile *t) { tile(t, n, n > 16, 1); }
-/* clang-format off: it cannot agree with itself on lists of macros */
-#define EACH(F)                                                                                 \
-  F(1)                                                                                          \
-  F(2) F(3) F(4) F(5) F(6) F(7) F(8) F(9) F(10) F(11) F(12) F(13) F(14) F(15) F(16) F(17) F(18) \
-      F(19) F(20) F(21) F(22) F(23) F(24) F(25) F(26) F(27) F(28) F(29) F(30) F(31) F(32)
+/* The formatter cannot agree with itself on lists of macros. */
+/* clang-format off */
+#define EACH(F)                                                                    \
+  F(1) F(2) F(3) F(4) F(5) F(6) F(7) F(8) F(9) F(10) F(11) F(12) F(13) F(14) F(15) \
+  F(16) F(17) F(18) F(19) F(20) F(21) F(22) F(23) F(24) F(25) F(26) F(27) F(28)    \
+  F(29) F(30) F(31) F(32)
 /* clang-format on */
 EACH(TILES)
 #define WIDE(n)   [n] = wide_##n,
