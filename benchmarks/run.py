@@ -5,12 +5,12 @@
 
 One process per engine, warm, pinned to the first N CPUs, stopped while another measures. They take
 turns in slices, in flipped order each round. Before and after every slice the peak of the unit in
-question (FMA, or AMX for the reduced precisions) is measured on the same threads; rounds whose
+question (float32 FMA; for 8-bit rows AMX or VNNI) is measured on the same threads; rounds whose
 calibration is more than 15 % under the best are dropped, since a neighbour had the core then.
 
 What counts is the ratio peer's time / ours, per round: median and quartiles over the rounds; above
-1 MacaRT is faster. `limit`: the arithmetic of the network at the calibrated float32 peak, as a
-share of the time taken. `error`: largest |difference| to onnxruntime's output over its largest
+1 MacaRT is faster. `limit`: the arithmetic of the network at the calibrated peak, as a share of the
+time taken. `error`: largest |difference| to onnxruntime's output over its largest
 magnitude (accuracy.py compares with float64).
 """
 
@@ -129,18 +129,29 @@ def difference(a: Path, b: Path) -> float:
     return worst
 
 
+def unit_of(row: suite.Row, calibrator: Calibrator) -> str:
+    """The unit whose peak bounds a row: the fastest that this CPU has for its type."""
+    eight_bits = ("amx_int8", "vnni") if row.form in ("u8s8", "s8s8", "dynamic") else ()
+    return next((unit for unit in eight_bits if calibrator.peak(unit, 1, 0.01)), "fma")
+
+
 def rounds_of(
-    engines: list[Engine], calibrator: Calibrator, threads: int, args: argparse.Namespace
+    engines: list[Engine],
+    row: suite.Row,
+    calibrator: Calibrator,
+    threads: int,
+    args: argparse.Namespace,
 ) -> list[dict[str, object]]:
     """Interleaved slices: per round, each engine's slice and the lowest calibration around it."""
     rounds: list[dict[str, object]] = []
+    unit = unit_of(row, calibrator)
     for turn in range(args.rounds):
         order = engines if turn % 2 else engines[::-1]
         slices: dict[str, object] = {}
-        peaks = [calibrator.peak("fma", threads)]
+        peaks = [calibrator.peak(unit, threads)]
         for engine in order:
             slices[engine.name] = engine.slice(args.slice)
-            peaks.append(calibrator.peak("fma", threads))
+            peaks.append(calibrator.peak(unit, threads))
         rounds.append({"slices": slices, "peak": min(peaks)})
     best = max(float(r["peak"]) for r in rounds)  # type: ignore[arg-type]
     kept = [r for r in rounds if float(r["peak"]) >= 0.85 * best]  # type: ignore[arg-type]
@@ -162,7 +173,7 @@ def measure(
             result["failed"] = {e.name: e.error for e in engines if e.error}
             if not alive:
                 return result
-            rounds = rounds_of(alive, calibrator, threads, args)
+            rounds = rounds_of(alive, row, calibrator, threads, args)
             ours = alive[0].name
             times = {e.name: [r["slices"][e.name]["ms"] for r in rounds] for e in alive}  # type: ignore[index]
             result["rounds"] = len(rounds)
@@ -179,7 +190,7 @@ def measure(
             result["start"] = {e.name: e.start for e in alive}
             peak = statistics.median(float(r["peak"]) for r in rounds)  # type: ignore[arg-type]
             work = suite.flops(row)
-            result["fma_peak"], result["flops"] = peak, work
+            result["peak"], result["flops"] = peak, work
             result["limit"] = {
                 name: 1e3 * work / peak / statistics.median(values)
                 for name, values in times.items()

