@@ -10,7 +10,12 @@
 #include "base/cpu.h"
 #include "provider/cpu/gemm/gemm.h"
 
-enum { BLOCK = MRT_RNN_BLOCK, MAX_SLICES = 4 };
+enum {
+  BLOCK = MRT_RNN_BLOCK,
+  MAX_SLICES = 4,
+  SHARED_STEP_NS = 1500, /* a step from here on is worth a hand-off */
+  AHEAD_FLOATS = 4096    /* of the state, fetched at once where another thread wrote it */
+};
 
 static const mrt_rnn_kernels *kernels_get(void) {
   const uint32_t have = mrt_cpu_get()->isa;
@@ -112,21 +117,25 @@ done:
 
 /* ---- one run ---- */
 
+/* Slices of a worker that are done, on a cache line that the others poll: slice i counts steps. */
+typedef struct progress {
+  _Alignas(64) atomic_llong done[MAX_SLICES];
+} progress;
+typedef struct claim {
+  _Alignas(64) atomic_llong steps; /* that somebody has begun the slice for */
+} claim;
+
 typedef struct walk {
   const mrt_rnn_run *q;
   const mrt_rnn_kernels *kern;
-  float *x;      /* [seq, batch, dirs, padded * gates] */
-  float *h[2];   /* [dirs, batch, padded] each */
-  float *cell;   /* the same */
-  int slices, n; /* of one direction; of all */
+  float *x;             /* [seq, batch, dirs, padded * gates] */
+  float *h[2];          /* [dirs, batch, padded] each */
+  float *cell;          /* the same */
+  int slices, first, n; /* of one direction; the first and the number of those walked now */
   int workers;
-  /* Each on a cache line of its own: the step that is worked on, slices done, steps that each slice
-   * has been begun for. */
-  _Alignas(64) atomic_llong step;
-  _Alignas(64) atomic_llong done;
-  struct {
-    _Alignas(64) atomic_llong steps;
-  } begun[2 * MAX_SLICES];
+  atomic_int arrived[2 * MAX_SLICES]; /* by worker */
+  progress progress[2 * MAX_SLICES];
+  claim begun[2 * MAX_SLICES];
 } walk;
 
 static bool count_floats(const mrt_rnn_run *q, size_t *x, size_t *state) {
@@ -166,6 +175,9 @@ static void slice(const walk *w, int64_t t, int k) {
                           .next = w->h[(t + 1) & 1] + state,
                           .cell = p->kind == MRT_RNN_LSTM ? w->cell + state : NULL,
                           .y = q->y ? q->y + (at * p->dirs + d) * q->batch * p->hidden : NULL};
+  /* The state comes from other cores' caches: all of it at once rather than line after line. */
+  if (w->workers > 1 && q->batch * p->padded <= AHEAD_FLOATS)
+    for (int64_t i = 0; i < q->batch * p->padded; i += 16) __builtin_prefetch(s.h + i);
   /* Back and forth: what the last step read last is still in the cache. */
   for (int64_t i = 0; i < k1 - k0; ++i) {
     const int64_t block = t & 1 ? k1 - 1 - i : k0 + i;
@@ -173,16 +185,40 @@ static void slice(const walk *w, int64_t t, int k) {
   }
 }
 
-/* One thread: a direction after the other, so that the weights of one are all that is in use. */
+/* Every step of the chosen slices on this thread. */
 static void alone(const walk *w) {
-  for (int d = 0; d < w->q->w->dirs; ++d)
-    for (int64_t t = 0; t < w->q->seq; ++t)
-      for (int i = 0; i < w->slices; ++i)
-        slice(w, t, d * w->slices + (t & 1 ? w->slices - 1 - i : i));
+  for (int64_t t = 0; t < w->q->seq; ++t)
+    for (int i = 0; i < w->n; ++i) slice(w, t, w->first + (t & 1 ? w->n - 1 - i : i));
 }
 
-static void wait_for(const walk *w, int64_t t) {
-  for (int spins = 0; atomic_load_explicit(&w->step, memory_order_acquire) == t; ++spins) {
+static int owner_begin(const walk *w, int worker) { return worker * w->n / w->workers; }
+
+/* Begins slice k of step t, unless somebody has. */
+static void try_slice(walk *w, int64_t t, int worker, int k) {
+  long long before = t;
+  if (!atomic_compare_exchange_strong_explicit(&w->begun[k].steps, &before, t + 1,
+                                               memory_order_relaxed, memory_order_relaxed))
+    return;
+  slice(w, t, w->first + k);
+  atomic_store_explicit(&w->progress[worker].done[k - owner_begin(w, worker)], t + 1,
+                        memory_order_release);
+}
+
+static bool is_done(walk *w, int64_t t, int worker) {
+  const int n = owner_begin(w, worker + 1) - owner_begin(w, worker);
+  for (int i = 0; i < n; ++i)
+    if (atomic_load_explicit(&w->progress[worker].done[i], memory_order_acquire) <= t) return false;
+  return true;
+}
+
+/* Waits for another worker's slices of step t; does those that nobody has begun when that worker is
+ * not there or seems to have lost its core. */
+static void wait_for(walk *w, int64_t t, int worker) {
+  for (int spins = 0; !is_done(w, t, worker); ++spins) {
+    const bool absent = !atomic_load_explicit(&w->arrived[worker], memory_order_relaxed);
+    if (absent || spins % 4096 == 4095)
+      for (int k = owner_begin(w, worker); k < owner_begin(w, worker + 1); ++k)
+        try_slice(w, t, worker, k);
 #if defined(__x86_64__)
     __builtin_ia32_pause();
 #endif
@@ -193,23 +229,63 @@ static void wait_for(const walk *w, int64_t t) {
 static void take_part(void *arg, int64_t chunk, int worker) {
   walk *w = arg;
   (void)worker;
-  const int first = (int)(chunk * w->n / w->workers);
-  const int own = (int)((chunk + 1) * w->n / w->workers) - first;
-  for (;;) {
-    const int64_t t = atomic_load_explicit(&w->step, memory_order_acquire);
-    if (t >= w->q->seq) return;
-    for (int i = 0; i < w->n; ++i) {
-      const int k = (first + (i < own && t & 1 ? own - 1 - i : i)) % w->n;
-      long long before = t;
-      if (!atomic_compare_exchange_strong_explicit(&w->begun[k].steps, &before, t + 1,
-                                                   memory_order_relaxed, memory_order_relaxed))
-        continue;
-      slice(w, t, k);
-      if (atomic_fetch_add_explicit(&w->done, 1, memory_order_acq_rel) + 1 == (t + 1) * w->n)
-        atomic_store_explicit(&w->step, t + 1, memory_order_release);
-    }
-    wait_for(w, t);
+  const int self = (int)chunk, first = owner_begin(w, self), end = owner_begin(w, self + 1);
+  atomic_store_explicit(&w->arrived[self], 1, memory_order_relaxed);
+  for (int64_t t = 0; t < w->q->seq; ++t) {
+    for (int k = first; k < end; ++k)
+      try_slice(w, t, self, t & 1 ? end - 1 - (k - first) : k);
+    for (int i = 0; i < w->workers; ++i) wait_for(w, t, i);
   }
+}
+
+/* The steps of `dirs` directions from `dir` on, side by side. */
+static void walk_steps(const mrt_par *par, walk *w, int dir, int dirs) {
+  w->first = dir * w->slices;
+  w->n = dirs * w->slices;
+  if (w->workers > w->n) w->workers = w->n;
+  if (w->workers <= 1) {
+    alone(w);
+    return;
+  }
+  for (int i = 0; i < w->n; ++i) {
+    atomic_init(&w->arrived[i], 0);
+    atomic_init(&w->begun[i].steps, 0);
+    for (int k = 0; k < MAX_SLICES; ++k) atomic_init(&w->progress[i].done[k], 0);
+  }
+  mrt_par_run(par, w->workers, take_part, w);
+}
+
+static void one_direction(void *arg, int64_t dir, int worker) {
+  walk w = *(const walk *)arg;
+  (void)worker;
+  w.first = (int)dir * w.slices;
+  w.n = w.slices;
+  alone(&w);
+}
+
+/* How the threads share the layer. Two directions at once need no hand-offs, but all of their
+ * weights stay in use: that pays when a thread's share of them stays in its cache. Else a direction
+ * after the other, each with all threads. */
+static void walk_all(const mrt_par *par, walk *w) {
+  const mrt_rnn_weights *p = w->q->w;
+  const double weights = (double)p->padded * p->gates * (double)p->hidden;
+  const double step_ns = weights * (double)w->q->batch / 30;
+  const int workers = mrt_par_workers(par);
+  const bool fits = weights * 4 * p->dirs < 0.8 * (double)mrt_cpu_get()->l2 * workers;
+  const bool shared = step_ns >= SHARED_STEP_NS && workers > 1;
+  if (p->dirs == 2 && workers > 1 && (fits || !shared) && (workers < 4 || !shared)) {
+    const double all_ns = step_ns * 2 * (double)w->q->seq;
+    if (mrt_par_chunks(2, all_ns) == 2) {
+      mrt_par_run(par, 2, one_direction, w);
+      return;
+    }
+  }
+  w->workers = shared ? workers : 1;
+  if (fits && shared) {
+    walk_steps(par, w, 0, p->dirs);
+    return;
+  }
+  for (int d = 0; d < p->dirs; ++d) walk_steps(par, w, d, 1);
 }
 
 /* [dirs, batch, hidden] to or from rows of `padded`. */
@@ -244,13 +320,8 @@ void mrt_rnn_run_layer(const mrt_par *par, const mrt_rnn_run *q, void *scratch) 
                       .epi = &e};
   if (rows) mrt_gemm_run(par, &g, rest);
   const int64_t blocks = p->padded / BLOCK;
-  const double ns_step = (double)(n * p->hidden) * (double)q->batch / 25;
-  w.slices = ns_step < 3000 || blocks < 2 ? 1 : blocks < MAX_SLICES ? (int)blocks : MAX_SLICES;
-  w.n = w.slices * p->dirs;
-  w.workers = ns_step < 3000 ? 1 : mrt_par_workers(par);
-  if (w.workers > w.n) w.workers = w.n;
-  if (rows && w.workers == 1) alone(&w);
-  if (rows && w.workers > 1) mrt_par_run(par, w.workers, take_part, &w);
+  w.slices = blocks < MAX_SLICES ? (int)blocks : MAX_SLICES;
+  if (rows) walk_all(par, &w);
   copy_rows(q->yh, p->hidden, w.h[q->seq & 1], p->padded, p->hidden, rows);
   copy_rows(q->yc, p->hidden, w.cell, p->padded, p->hidden, rows);
 }

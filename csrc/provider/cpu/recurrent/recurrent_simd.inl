@@ -87,6 +87,8 @@ INLINE vf new_lstm(const vf *acc, const float *x, const float *h, const float *r
   INLINE void rows_##name(const mrt_rnn_step *s, int64_t u, int64_t b, const float *r, \
                           const int rows) {                                            \
     vf acc[ROWS * (gates)*NV];                                                         \
+    for (int i = 0; i < rows * (gates); ++i) /* used at the end */                     \
+      __builtin_prefetch(s->x + (b + i / (gates)) * s->x_step + u * (gates) + i % (gates)*BLOCK); \
     products(acc, r, s->h + b * s->padded, s->padded, s->hidden, rows, (gates)*NV,     \
              rows == 1 && (gates)*NV <= 4 ? 2 : 1);                                    \
     FINISH(name, gates)                                                                \
