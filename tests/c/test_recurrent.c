@@ -128,7 +128,8 @@ static void body(void) {
       CHECK(tables[i]->step[kind] != NULL);
   static const shape shapes[] = {{5, 1, 7, 16, 1, false}, {9, 1, 3, 33, 2, false},
                                  {4, 6, 20, 17, 1, true}, {1, 9, 1, 1, 2, false},
-                                 {0, 2, 4, 8, 1, false},  {12, 30, 5, 64, 2, false}};
+                                 {0, 2, 4, 8, 1, false},  {12, 30, 5, 64, 2, false},
+                                 {6, 7, 5, 50, 1, false}, {3, 2, 9, 40, 2, false}};
   for (size_t i = 0; i < sizeof shapes / sizeof *shapes; ++i)
     for (int kind = MRT_RNN_TANH; kind <= MRT_RNN_LSTM; ++kind) {
       one((mrt_rnn_kind)kind, &shapes[i], false);

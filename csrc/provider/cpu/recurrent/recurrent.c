@@ -232,8 +232,7 @@ static void take_part(void *arg, int64_t chunk, int worker) {
   const int self = (int)chunk, first = owner_begin(w, self), end = owner_begin(w, self + 1);
   atomic_store_explicit(&w->arrived[self], 1, memory_order_relaxed);
   for (int64_t t = 0; t < w->q->seq; ++t) {
-    for (int k = first; k < end; ++k)
-      try_slice(w, t, self, t & 1 ? end - 1 - (k - first) : k);
+    for (int k = first; k < end; ++k) try_slice(w, t, self, t & 1 ? end - 1 - (k - first) : k);
     for (int i = 0; i < w->workers; ++i) wait_for(w, t, i);
   }
 }

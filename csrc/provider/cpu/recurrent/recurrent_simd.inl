@@ -83,24 +83,25 @@ INLINE vf new_lstm(const vf *acc, const float *x, const float *h, const float *r
       memcpy(s->y + (b + row) * s->hidden + u, s->next + at, (size_t)left * sizeof(float)); \
   }
 
-#define STEP(name, gates)                                                              \
-  INLINE void rows_##name(const mrt_rnn_step *s, int64_t u, int64_t b, const float *r, \
-                          const int rows) {                                            \
-    vf acc[ROWS * (gates)*NV];                                                         \
-    for (int i = 0; i < rows * (gates); ++i) /* used at the end */                     \
+#define STEP(name, gates)                                                                         \
+  INLINE void rows_##name(const mrt_rnn_step *s, int64_t u, int64_t b, const float *r,            \
+                          const int rows) {                                                       \
+    vf acc[ROWS * (gates)*NV];                                                                    \
+    for (int i = 0; i < rows * (gates); ++i) /* used at the end */                                \
       __builtin_prefetch(s->x + (b + i / (gates)) * s->x_step + u * (gates) + i % (gates)*BLOCK); \
-    products(acc, r, s->h + b * s->padded, s->padded, s->hidden, rows, (gates)*NV,     \
-             rows == 1 && (gates)*NV <= 4 ? 2 : 1);                                    \
-    FINISH(name, gates)                                                                \
-  }                                                                                    \
-  static void step_##name(const mrt_rnn_step *s, int64_t block0, int64_t block1) {     \
-    for (int64_t k = block0; k < block1; ++k) {                                        \
-      const float *r = s->r + k * s->hidden * (gates)*BLOCK;                           \
-      int64_t b = 0;                                                                   \
-      if (ROWS > 1)                                                                    \
-        for (; b + ROWS <= s->batch; b += ROWS) rows_##name(s, k *BLOCK, b, r, ROWS);  \
-      for (; b < s->batch; ++b) rows_##name(s, k *BLOCK, b, r, 1);                     \
-    }                                                                                  \
+    products(acc, r, s->h + b * s->padded, s->padded, s->hidden, rows, (gates)*NV,                \
+             rows == 1 && (gates)*NV <= 4 ? 2 : 1);                                               \
+    FINISH(name, gates)                                                                           \
+  }                                                                                               \
+  static void step_##name(const mrt_rnn_step *s, int64_t block0, int64_t block1) {                \
+    for (int64_t k = block0; k < block1; ++k) {                                                   \
+      const float *r = s->r + k * s->hidden * (gates)*BLOCK;                                      \
+      int64_t b = 0;                                                                              \
+      for (; ROWS > 1 && b + ROWS <= s->batch; b += ROWS) rows_##name(s, k *BLOCK, b, r, ROWS);   \
+      if (ROWS > 3 && s->batch - b == 3) rows_##name(s, k *BLOCK, b, r, 3), b += 3;               \
+      if (ROWS > 2 && s->batch - b == 2) rows_##name(s, k *BLOCK, b, r, 2), b += 2;               \
+      for (; b < s->batch; ++b) rows_##name(s, k *BLOCK, b, r, 1);                                \
+    }                                                                                             \
   }
 STEP(tanh, 1)
 STEP(relu, 1)
