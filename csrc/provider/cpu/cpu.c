@@ -104,7 +104,8 @@ static bool claims(const mrt_provider *p, const mrt_node *node, mrt_str *why) {
 
 static uint32_t packs_misaligned(const mrt_provider *p, const mrt_node *node) {
   const mrt_cpu_kernel *row = find_row(p, node);
-  return row && row->packs_misaligned ? row->packs_misaligned(node) : 0;
+  if (!row) return node->def && (node->def->flags & MRT_OP_BYTES) ? 1 : 0;
+  return row->packs_misaligned ? row->packs_misaligned(node) : 0;
 }
 
 static mrt_status *kernel_create(const mrt_provider *p, const mrt_node *node, mrt_kernel **out) {

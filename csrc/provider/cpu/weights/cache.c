@@ -62,7 +62,8 @@ bool mrt_cache_open(mrt_weight_key key, size_t bytes, void **map) {
   if (fd < 0) return false;
   const size_t size = bytes + MRT_CACHE_HEADER;
   bool ok = fstat(fd, &s) == 0 && S_ISREG(s.st_mode) && (uint64_t)s.st_size == size;
-  void *p = ok ? mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0) : MAP_FAILED;
+  /* Populated: the run would fault page after page. */
+  void *p = ok ? mmap(NULL, size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0) : MAP_FAILED;
   if (p != MAP_FAILED) {
     const header *h = p;
     ok = memcmp(h->magic, "MRTWGT1", 8) == 0 && same_key(h->key, key) && h->bytes == bytes &&
