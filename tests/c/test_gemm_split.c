@@ -78,6 +78,33 @@ static void check_steps(const mrt_split_kernels *kern, int rows, int cols, int64
   CHECK(guarded_done(&ga) && guarded_done(&gp));
 }
 
+/* Splitting the next slice between products gives what split_b gives, a burst or all of it done. */
+static void check_ahead(const mrt_split_kernels *kern, int rows, int cols, int parts, int burst) {
+  enum { GROUPS = 3, HALVES = GROUPS * MRT_SPLIT_GROUP_PART };
+  _Alignas(64) static uint16_t a[HALVES * 3], b[HALVES * 3], next[HALVES * 3], want[HALVES * 3];
+  _Alignas(64) float sums[2][1024];
+  float panel[GROUPS * 1024];
+  for (int i = 0; i < HALVES * 3; ++i)
+    a[i] = (uint16_t)(0x3f80 + rng_below(64)), b[i] = (uint16_t)(0xbf00 + rng_below(64));
+  for (int i = 0; i < GROUPS * 1024; ++i) panel[i] = wide_float();
+  memset(next, 0, sizeof next);
+  kern->split_b(panel, GROUPS * 32, 32, parts, want);
+  mrt_split_ahead ahead = {.panel = panel,
+                           .dst = next,
+                           .fetch = (const char *)panel,
+                           .end = GROUPS * 16,
+                           .burst = burst,
+                           .lines = 4};
+  kern->begin();
+  kern->multiply(a, b, GROUPS, parts, rows, cols, false, sums[0]);
+  for (int calls = 0; ahead.at < ahead.end && calls < 100; ++calls)
+    kern->multiply_ahead(a, b, GROUPS, parts, rows, cols, false, sums[1], &ahead);
+  kern->end();
+  CHECK(ahead.at == ahead.end);
+  CHECK(same_halves(next, want, (int64_t)GROUPS * parts * MRT_SPLIT_GROUP_PART));
+  for (int r = 0; r < rows; ++r) CHECK(same_bits(sums[0] + r * 32, sums[1] + r * 32, cols));
+}
+
 /* One suspicious element in an otherwise good block. */
 static void check_suspicious(const mrt_split_kernels *kern) {
   static const struct {
@@ -295,6 +322,8 @@ static void check_kernels(const mrt_split_kernels *kern) {
       for (int c = 0; c < 4; ++c)
         for (int k = 0; k < 8; ++k)
           check_steps(kern, rows[r], cols[c], ks[k], 1 + (r + c + k) % 3, (int)rng_below(3));
+  for (int i = 0; i < 24; ++i)
+    check_ahead(kern, 1 + (int)rng_below(32), 1 + (int)rng_below(32), 1 + i % 3, 1 + i * 3);
   check_suspicious(kern);
   for (int v = 0; v < 16; ++v)
     for (int c = 0; c < 4; ++c) check_finish(kern, rows[v % 6], cols[c], v);
@@ -319,6 +348,9 @@ int main(void) {
     check_product(best, 2100, 70, 64, false, 2);
     check_product(best, 130, 1000, 333, true, 3);
     check_product(best, 2081, 40, 90, true, 1);
+    check_product(best, 129, 200, 3090, false, 3); /* several k-blocks */
+    check_product(best, 70, 2500, 2100, true, 3);
+    check_product(best, 300, 97, 2900, false, 2);
     for (int p = MRT_PRECISION_HIGHEST; p <= MRT_PRECISION_MEDIUM; ++p)
       CHECK(mrt_gemm_split_parts((mrt_precision)p, 1024, 1024, 1024) == 3 - p);
   }

@@ -1,11 +1,11 @@
-/* Driver of the split products. Loops, outermost first:
- *   super-block of strips of A: its parts fit L2 (split once, reused by every panel)
- *   panel of B
- *   slice of k: its parts of the panel are split into L1
- *   strip: slice x strip on the tiles, sums in a 4 KB block per strip
- * and when the last slice is done, check and epilogue per strip. Two ways to share out: many rows:
- * each thread takes whole super-blocks; else all threads split one super-block, then take panels.
- */
+/* Driver of the split products. A chunk is a super-block of strips of A x a range of panels of B;
+ * loops inside, outermost first:
+ *   k-block (its parts of the super-block fit L2; split by each worker for itself, once)
+ *   panel of B (its parts of the k-block: split while the panel before is multiplied)
+ *   slice of k (one part only: so short that B stays in L1)
+ *   strip: strip x panel on the tiles, sums in a block of 4 KB
+ * and with the last k, check and epilogue per strip. Several k-blocks: the sums of all panels of
+ * the range are kept meanwhile. */
 #include "provider/cpu/gemm/gemm_split.h"
 
 #include <string.h>
@@ -14,11 +14,12 @@
 #include "provider/cpu/gemm/gemm_epilogue.h"
 
 enum {
-  A_SHARED = 768 << 10, /* bytes of split A when threads share it */
-  A_OWN = 512 << 10,    /* and when each has its own */
-  MAX_STRIPS = 32,      /* in a super-block: 128 KB of sums */
-  ROWS_STRIPS = 64,     /* from here on threads take rows */
-  LONG = 10             /* times the usual work in a chunk */
+  A_BYTES = 1088 << 10, /* parts of a super-block and k-block */
+  SUMS_BYTES = 512 << 10,
+  MAX_STRIPS = 8, /* in a super-block */
+  MIN_STRIPS = 4, /* shorten the k-block rather than go below: B is split for each super-block */
+  L1_GROUPS = 12, /* of one part of B: 24 KB */
+  LONG = 8        /* times the usual work in a chunk */
 };
 
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -35,16 +36,18 @@ const mrt_split_kernels *mrt_split_kernels_get(void) {
 /* ---- which way ---------------------------------------------------------------------------------
  */
 /* Nanoseconds on one core, from measurements (Sapphire Rapids); only ratios matter. Per group of k:
- * products of a 32 x 32 block, splitting of a panel (once per super-block) and of a strip. */
+ * products of a 32 x 32 block, splitting of a panel (the first of a range alone, the others mostly
+ * behind products) and of a strip. */
 static double cost_split(int parts, int64_t m, int64_t n, int64_t k) {
-  static const double product[] = {0, 40, 85, 158}, split_b[] = {0, 140, 180, 230},
-                      split_a[] = {0, 110, 170, 220};
+  static const double product[] = {0, 30, 72, 140}, split_b[] = {0, 130, 190, 250},
+                      split_a[] = {0, 80, 115, 160};
   const double groups = (double)ceil_div(k, 32), strips = (double)ceil_div(m, 16) / 2,
-               panels = (double)ceil_div(n, 16) / 2, bytes = 2048.0 * groups * strips * parts,
-               supers = bytes > A_SHARED ? bytes / A_SHARED : 1;
-  return 300.0 + 300.0 * strips * panels +
-         groups * (strips * panels * product[parts] + panels * supers * split_b[parts] +
-                   strips * split_a[parts]);
+               panels = (double)ceil_div(n, 16) / 2, supers = (double)ceil_div(m, 32 * MAX_STRIPS);
+  const double tiles = strips * product[parts], split = supers * split_b[parts];
+  const double both = tiles + 0.6 * split > split ? tiles + 0.6 * split : split;
+  const double first = panels < 1 ? panels : 1;
+  return 150.0 + 280.0 * strips * panels +
+         groups * (split + first * tiles + (panels - first) * both + strips * split_a[parts]);
 }
 static double cost_fma(int64_t m, int64_t n, int64_t k) {
   const double panels = (double)ceil_div(n, 32) * 32;
@@ -68,44 +71,64 @@ int mrt_gemm_split_parts(mrt_precision precision, int64_t m, int64_t n, int64_t 
 
 /* ---- the plan ----------------------------------------------------------------------------------
  */
+/* What a worker's memory holds, so that its next chunk need not split it again; -1: nothing. */
+typedef struct split_worker {
+  int64_t a_item, a_super, a_block;
+  int64_t b_item, b_panel, b_block; /* in buffer `current` */
+  int current;
+} split_worker;
+
 typedef struct layout {
   int64_t groups, strips, panels;
-  int64_t super, slice;     /* strips in a super-block; groups in a slice of k */
-  size_t a, b, acc, gather; /* bytes: split A; a split slice of B; sums; transposed rows */
-  size_t worker;            /* b + acc + gather (+ a of its own) */
+  int64_t super, supers;    /* strips in a super-block */
+  int64_t block, blocks;    /* groups in a k-block */
+  int64_t slice;            /* groups in a slice */
+  int64_t range, ranges;    /* panels in a chunk, at most; chunks of a super-block */
+  size_t a, b, acc, gather; /* bytes: split A; two panels of split B; sums; transposed rows */
+  size_t worker;
 } layout;
 
 static size_t align64(size_t n) { return (n + 63) & ~(size_t)63; }
 
-static void layout_make(layout *l, int parts, bool shared, int64_t m, int64_t n, int64_t k,
+static void layout_make(layout *l, const mrt_par *par, int parts, int64_t m, int64_t n, int64_t k,
                         bool a_trans) {
-  l->groups = ceil_div(k, MRT_SPLIT_GROUP);
+  const int64_t group_bytes = parts * 2 * MRT_SPLIT_GROUP_PART;
+  const int64_t fit = A_BYTES / group_bytes; /* strips x groups */
+  l->groups = max_i64(1, ceil_div(k, MRT_SPLIT_GROUP));
   l->strips = ceil_div(m, MRT_STRIP);
   l->panels = ceil_div(n, MRT_GEMM_PANEL);
-  const int64_t strip_bytes = l->groups * parts * 2 * MRT_SPLIT_GROUP_PART;
-  int64_t fit = (shared ? A_SHARED : A_OWN) / max_i64(1, strip_bytes);
-  fit = min_i64(max_i64(fit, 1), MAX_STRIPS);
-  if (!shared && l->strips >= ROWS_STRIPS) fit = min_i64(fit, ceil_div(l->strips, 8));
-  l->super = ceil_div(l->strips, ceil_div(l->strips, fit));
-  l->a = (size_t)(l->super * strip_bytes);
-  /* One part: its slice stays in L1. More: enough products per byte that L2 will do. */
-  l->slice = ceil_div(l->groups, max_i64(1, ceil_div(l->groups, parts == 1 ? 8 : 32)));
-  l->b = (size_t)(l->slice * parts * 2 * MRT_SPLIT_GROUP_PART);
-  l->acc = (size_t)l->super * MRT_STRIP * MRT_STRIP * sizeof(float);
+  const int64_t most = min_i64(max_i64(fit / l->groups, MIN_STRIPS), MAX_STRIPS);
+  l->supers = ceil_div(l->strips, most);
+  l->super = ceil_div(l->strips, max_i64(1, l->supers));
+  l->blocks = ceil_div(l->groups, max_i64(1, fit / max_i64(1, l->super)));
+  l->block = ceil_div(l->groups, l->blocks);
+  l->slice = parts == 1 ? ceil_div(l->block, ceil_div(l->block, L1_GROUPS)) : l->block;
+  /* Chunks: a few of a thread; one where each splits A anew. How it is cut changes no bits: sums
+   * are made in the order of k, whatever is kept where. */
+  const double cost = cost_split(parts, m, n, k) / LONG;
+  const int64_t want = mrt_par_chunks(l->panels * l->supers, cost);
+  l->ranges =
+      ceil_div(l->blocks > 1 ? min_i64(want, mrt_par_workers(par)) : want, max_i64(1, l->supers));
+  const int64_t strip_sums = MRT_STRIP * MRT_STRIP * (int64_t)sizeof(float);
+  if (l->blocks > 1)
+    l->ranges = max_i64(l->ranges, ceil_div(l->panels * l->super * strip_sums, SUMS_BYTES));
+  l->ranges = min_i64(max_i64(l->ranges, 1), max_i64(l->panels, 1));
+  l->range = ceil_div(l->panels, l->ranges);
+  l->a = (size_t)(l->super * l->block * group_bytes);
+  l->b = (size_t)(2 * l->block * group_bytes);
+  l->acc = (size_t)(l->super * strip_sums * (l->blocks > 1 ? l->range : 1));
   l->gather = a_trans ? align64((size_t)(l->groups * 32 * MRT_STRIP) * sizeof(float)) : 0;
-  l->worker = l->b + l->acc + l->gather + (shared ? 0 : l->a);
+  l->worker = l->a + l->b + l->acc + l->gather;
 }
 
 size_t mrt_gemm_split_scratch(const mrt_par *par, int64_t m, int64_t n, int64_t k, bool a_trans) {
   size_t most = 0;
-  for (int parts = 1; parts <= 3; ++parts)
-    for (int shared = 0; shared < 2; ++shared) {
-      layout l;
-      layout_make(&l, parts, shared != 0, m, n, k, a_trans);
-      const size_t bytes = (size_t)mrt_par_workers(par) * l.worker + (shared ? l.a : 0);
-      if (bytes > most) most = bytes;
-    }
-  return most;
+  for (int parts = 1; parts <= 3; ++parts) {
+    layout l;
+    layout_make(&l, par, parts, m, n, k, a_trans);
+    if (l.worker > most) most = l.worker;
+  }
+  return (size_t)mrt_par_workers(par) * (align64(sizeof(split_worker)) + most);
 }
 
 /* ---- the product -------------------------------------------------------------------------------
@@ -120,30 +143,42 @@ typedef struct split_job {
   mrt_ew_fn act;
   int parts;
   layout l;
-  bool shared;
   char *scratch;
-  int64_t item, super0, super1; /* shared: what is being worked on, strips */
-  int64_t chunks, parts_m, parts_n;
+  int64_t chunks;
 } split_job;
 
-static char *worker_scratch(const split_job *j, int worker) {
-  return j->scratch + (j->shared ? j->l.a : 0) + (size_t)worker * j->l.worker;
+/* A worker's memory: this, then a, b, acc, gather. */
+static split_worker *worker_of(const split_job *j, int worker) {
+  return (split_worker *)(j->scratch +
+                          (size_t)worker * (align64(sizeof(split_worker)) + j->l.worker));
 }
-static uint16_t *own_a(const split_job *j, int worker) {
-  return (uint16_t *)(worker_scratch(j, worker) + j->l.b + j->l.acc + j->l.gather);
+static uint16_t *worker_a(split_worker *w) { return (uint16_t *)((char *)w + align64(sizeof *w)); }
+static uint16_t *worker_b(const split_job *j, split_worker *w, int which) {
+  return (uint16_t *)((char *)worker_a(w) + j->l.a + (size_t)which * (j->l.b / 2));
+}
+static float *worker_acc(const split_job *j, split_worker *w) {
+  return (float *)((char *)worker_a(w) + j->l.a + j->l.b);
+}
+static float *worker_gather(const split_job *j, split_worker *w) {
+  return (float *)((char *)worker_acc(j, w) + j->l.acc);
 }
 
 static int64_t strip_rows(const split_job *j, int64_t strip) {
   return min_i64(MRT_STRIP, j->g.m - strip * MRT_STRIP);
 }
+static int64_t block_groups(const split_job *j, int64_t kb) {
+  return min_i64(j->l.block, j->l.groups - kb * j->l.block);
+}
 
-/* Splits one strip of A to dst. */
-static void split_strip(const split_job *j, int64_t item, int64_t strip, int worker,
-                        uint16_t *dst) {
+/* Splits one strip of A, k-block kb, to dst. */
+static void split_strip(const split_job *j, split_worker *w, int64_t item, int64_t strip,
+                        int64_t kb, uint16_t *dst) {
   const mrt_gemm *g = &j->g;
-  const float *a = g->a + item * j->batch.a;
   const int64_t r0 = strip * MRT_STRIP, rows = strip_rows(j, strip);
-  const mrt_kblock whole = {0, (int32_t)g->k};
+  const int64_t first = kb * j->l.block * MRT_SPLIT_GROUP;
+  const int64_t len = min_i64(block_groups(j, kb) * MRT_SPLIT_GROUP, g->k - first);
+  const float *a = g->a + item * j->batch.a + first * (g->a_trans ? g->lda : 1);
+  const mrt_kblock whole = {0, (int32_t)len};
   mrt_split_rows src = {.rows = (int)rows, .blocks = &whole, .n_blocks = 1};
   if (!g->a_trans) {
     for (int64_t r = 0; r < rows; ++r) src.row[r] = a + (r0 + r) * g->lda;
@@ -151,10 +186,10 @@ static void split_strip(const split_job *j, int64_t item, int64_t strip, int wor
     return;
   }
   /* Transposed in pieces of k that stay in L1: [k/16][32][16]. */
-  float *tmp = (float *)(worker_scratch(j, worker) + j->l.b + j->l.acc);
+  float *tmp = worker_gather(j, w);
   for (int64_t r = 0; r < rows; ++r) src.row[r] = tmp + r * 16;
-  for (int64_t k0 = 0; k0 < g->k; k0 += 128) {
-    const int64_t kn = min_i64(128, g->k - k0);
+  for (int64_t k0 = 0; k0 < len; k0 += 128) {
+    const int64_t kn = min_i64(128, len - k0);
     mrt_kblock blocks[8];
     src.blocks = blocks;
     src.n_blocks = 0;
@@ -168,11 +203,11 @@ static void split_strip(const split_job *j, int64_t item, int64_t strip, int wor
 }
 
 /* The block in float32 arithmetic, row by row: for what tiles cannot do. */
-static void recompute(const split_job *j, int64_t item, int64_t strip, int64_t panel, int cols,
-                      int worker, float *acc) {
+static void recompute(const split_job *j, split_worker *w, int64_t item, int64_t strip,
+                      int64_t panel, int cols, float *acc) {
   const mrt_gemm *g = &j->g;
   const float *a = g->a + item * j->batch.a;
-  float *tmp = (float *)(worker_scratch(j, worker) + j->l.b + j->l.acc);
+  float *tmp = worker_gather(j, w);
   const mrt_kblock whole = {0, (int32_t)g->k};
   const float *b = g->b + item * j->batch.b + panel * MRT_GEMM_PANEL * g->k;
   mrt_tile t = {
@@ -194,12 +229,12 @@ static void recompute(const split_job *j, int64_t item, int64_t strip, int64_t p
   }
 }
 
-static void finish_strip(const split_job *j, int64_t item, int64_t strip, int64_t panel, int worker,
-                         float *acc) {
+static void finish_strip(const split_job *j, split_worker *w, int64_t item, int64_t strip,
+                         int64_t panel, float *acc) {
   const mrt_gemm *g = &j->g;
   const int64_t r0 = strip * MRT_STRIP, n0 = panel * MRT_GEMM_PANEL;
   const int rows = (int)strip_rows(j, strip), cols = (int)min_i64(MRT_GEMM_PANEL, g->n - n0);
-  if (j->kern->suspicious(acc, rows, cols)) recompute(j, item, strip, panel, cols, worker, acc);
+  if (j->kern->suspicious(acc, rows, cols)) recompute(j, w, item, strip, panel, cols, acc);
   mrt_tile t = j->tile;
   t.cols = cols;
   t.c = g->c + item * j->batch.c + r0 * g->ldc + n0;
@@ -211,95 +246,147 @@ static void finish_strip(const split_job *j, int64_t item, int64_t strip, int64_
   if (j->act) mrt_gemm_activate(j->act, &j->epi.act, &t, rows);
 }
 
-/* Strips [s0, s1) of the super-block whose parts are at a (its first strip is `base`), panels
- * [p0, p1). */
-static void run_panels(const split_job *j, int64_t item, const uint16_t *a, int64_t base,
-                       int64_t s0, int64_t s1, int64_t p0, int64_t p1, int worker) {
-  const mrt_gemm *g = &j->g;
-  uint16_t *b = (uint16_t *)worker_scratch(j, worker);
-  float *acc = (float *)(worker_scratch(j, worker) + j->l.b);
+/* Floats of panel p, k-block kb. */
+static const float *panel_at(const split_job *j, int64_t item, int64_t p, int64_t kb) {
+  return j->g.b + item * j->batch.b +
+         (p * j->g.k + kb * j->l.block * MRT_SPLIT_GROUP) * MRT_GEMM_PANEL;
+}
+static int64_t block_k(const split_job *j, int64_t kb) {
+  return min_i64(block_groups(j, kb) * MRT_SPLIT_GROUP, j->g.k - kb * j->l.block * MRT_SPLIT_GROUP);
+}
+
+static void want_a(const split_job *j, split_worker *w, int64_t item, int64_t super, int64_t kb) {
+  if (w->a_item == item && w->a_super == super && w->a_block == kb) return;
+  const int64_t s0 = super * j->l.super, s1 = min_i64(j->l.strips, s0 + j->l.super);
+  const int64_t size = block_groups(j, kb) * j->parts * MRT_SPLIT_GROUP_PART;
+  for (int64_t s = s0; s < s1; ++s) split_strip(j, w, item, s, kb, worker_a(w) + (s - s0) * size);
+  w->a_item = item;
+  w->a_super = super;
+  w->a_block = kb;
+}
+
+static int panel_cols(const split_job *j, int64_t p) {
+  return (int)min_i64(MRT_GEMM_PANEL, j->g.n - p * MRT_GEMM_PANEL);
+}
+
+static void want_b(const split_job *j, split_worker *w, int64_t item, int64_t p, int64_t kb) {
+  if (w->b_item == item && w->b_panel == p && w->b_block == kb) return;
+  j->kern->split_b(panel_at(j, item, p, kb), block_k(j, kb), panel_cols(j, p), j->parts,
+                   worker_b(j, w, w->current));
+  w->b_item = item;
+  w->b_panel = p;
+  w->b_block = kb;
+}
+
+/* The panel and k-block after (p, kb) in the range up to p1; one past the range is a good guess of
+ * what this worker does next. */
+static bool step(const split_job *j, int64_t *p, int64_t *kb, int64_t p0, int64_t p1) {
+  if (++*p < (j->l.blocks > 1 ? p1 : j->l.panels)) return true;
+  *p = p0;
+  return ++*kb < j->l.blocks;
+}
+
+/* Sets the splitting of (p, kb) up, to go on behind the products of `strips` strips. */
+static mrt_split_ahead ahead_of(const split_job *j, split_worker *w, int64_t item, int64_t p,
+                                int64_t kb, int64_t strips) {
+  static const int steps[] = {1, 1, 3, 6};
+  return (mrt_split_ahead){.panel = panel_at(j, item, p, kb),
+                           .dst = worker_b(j, w, !w->current),
+                           .end = block_k(j, kb) / MRT_SPLIT_GROUP * 16,
+                           .burst = (int)ceil_div(16, strips * steps[j->parts]),
+                           .lines = 4};
+}
+
+/* What products did not leave time for, and the last group when it is not whole. */
+static void ahead_rest(const split_job *j, const mrt_split_ahead *n, int64_t p, int64_t kb) {
+  const int64_t g = n->at / 16, k = block_k(j, kb) - g * MRT_SPLIT_GROUP;
+  if (k > 0)
+    j->kern->split_b(n->panel + g * MRT_SPLIT_GROUP * MRT_GEMM_PANEL, k, panel_cols(j, p), j->parts,
+                     n->dst + g * j->parts * MRT_SPLIT_GROUP_PART);
+}
+
+/* C's lines come into L2 while the sums are made. */
+static void fetch_c(const split_job *j, int64_t item, int64_t strip, int64_t p) {
+  const float *c = j->g.c + item * j->batch.c + strip * MRT_STRIP * j->g.ldc + p * MRT_GEMM_PANEL;
+  const int cols = panel_cols(j, p);
+  for (int64_t r = strip_rows(j, strip); r > 0; --r, c += j->g.ldc) {
+    __builtin_prefetch(c, 1);
+    __builtin_prefetch(c + cols - 1, 1);
+  }
+}
+
+/* All strips of the super-block x panel p, k-block kb. */
+static void run_panel(const split_job *j, split_worker *w, int64_t item, int64_t s0, int64_t s1,
+                      int64_t p, int64_t kb, float *acc, mrt_split_ahead *next) {
   const int64_t group_size = (int64_t)j->parts * MRT_SPLIT_GROUP_PART;
-  const float *src = g->b + item * j->batch.b + p0 * MRT_GEMM_PANEL * g->k;
-  j->kern->begin();
-  for (int64_t p = p0; p < p1; ++p) {
-    const int cols = (int)min_i64(MRT_GEMM_PANEL, g->n - p * MRT_GEMM_PANEL);
-    for (int64_t g0 = 0; g0 < j->l.groups; g0 += j->l.slice) {
-      const int64_t gn = min_i64(j->l.slice, j->l.groups - g0);
-      const int64_t k = min_i64(gn * MRT_SPLIT_GROUP, g->k - g0 * MRT_SPLIT_GROUP);
-      j->kern->split_b(src, k, cols, j->parts, b);
-      src += k * MRT_GEMM_PANEL;
-      for (int64_t s = s0; s < s1; ++s)
-        j->kern->multiply(a + ((s - base) * j->l.groups + g0) * group_size, b, gn, j->parts,
-                          (int)strip_rows(j, s), cols, g0 > 0,
-                          acc + (s - s0) * MRT_STRIP * MRT_STRIP);
+  const int64_t groups = block_groups(j, kb), area = MRT_STRIP * MRT_STRIP;
+  const uint16_t *a = worker_a(w), *b = worker_b(j, w, w->current);
+  const int cols = panel_cols(j, p);
+  const bool last_block = kb + 1 == j->l.blocks;
+  for (int64_t g0 = 0; g0 < groups; g0 += j->l.slice) {
+    const int64_t gn = min_i64(j->l.slice, groups - g0);
+    const bool last = last_block && g0 + gn == groups;
+    for (int64_t s = s0; s < s1; ++s) {
+      float *sums = acc + (s - s0) * area;
+      if (last) fetch_c(j, item, s, p);
+      j->kern->multiply_ahead(a + ((s - s0) * groups + g0) * group_size, b + g0 * group_size, gn,
+                              j->parts, (int)strip_rows(j, s), cols, kb > 0 || g0 > 0, sums, next);
+      if (last) finish_strip(j, w, item, s, p, sums);
     }
-    for (int64_t s = s0; s < s1; ++s)
-      finish_strip(j, item, s, p, worker, acc + (s - s0) * MRT_STRIP * MRT_STRIP);
+  }
+}
+
+/* Super-block x panels [p0, p1) of one product. */
+static void run_range(const split_job *j, split_worker *w, int64_t item, int64_t super, int64_t p0,
+                      int64_t p1) {
+  const int64_t s0 = super * j->l.super, s1 = min_i64(j->l.strips, s0 + j->l.super);
+  const int64_t area = (s1 - s0) * MRT_STRIP * MRT_STRIP;
+  if (s0 >= s1 || p0 >= p1) return;
+  j->kern->begin();
+  for (int64_t kb = 0; kb < j->l.blocks; ++kb) {
+    want_a(j, w, item, super, kb);
+    for (int64_t p = p0; p < p1 && !mrt_par_stop(); ++p) {
+      float *acc = worker_acc(j, w) + (j->l.blocks > 1 ? (p - p0) * area : 0);
+      int64_t np = p, nkb = kb;
+      want_b(j, w, item, p, kb);
+      if (!step(j, &np, &nkb, p0, p1)) {
+        mrt_split_ahead none = {.burst = 0};
+        run_panel(j, w, item, s0, s1, p, kb, acc, &none);
+        continue;
+      }
+      int64_t fp = np, fkb = nkb;
+      mrt_split_ahead next = ahead_of(j, w, item, np, nkb, s1 - s0);
+      if (step(j, &fp, &fkb, p0, p1)) next.fetch = (const char *)panel_at(j, item, fp, fkb);
+      run_panel(j, w, item, s0, s1, p, kb, acc, &next);
+      if (p + 1 == p1 && kb + 1 == j->l.blocks && next.at < next.end) continue; /* only a guess */
+      ahead_rest(j, &next, np, nkb);
+      w->current = !w->current;
+      w->b_item = item;
+      w->b_panel = np;
+      w->b_block = nkb;
+    }
   }
   j->kern->end();
 }
 
-/* Strips [s0, s1) of one product on one thread. */
-static void run_rows(const split_job *j, int64_t item, int64_t s0, int64_t s1, int worker) {
-  const int64_t strip_size = j->l.groups * j->parts * MRT_SPLIT_GROUP_PART;
-  uint16_t *a = own_a(j, worker);
-  for (int64_t b0 = s0; b0 < s1; b0 += j->l.super) {
-    const int64_t b1 = min_i64(s1, b0 + j->l.super);
-    for (int64_t s = b0; s < b1; ++s) split_strip(j, item, s, worker, a + (s - b0) * strip_size);
-    run_panels(j, item, a, b0, b0, b1, 0, j->l.panels, worker);
-  }
-}
-
-static void rows_chunk(void *arg, int64_t chunk, int worker) {
+static void ranges_chunk(void *arg, int64_t chunk, int worker) {
   const split_job *j = arg;
-  const int64_t supers = ceil_div(j->l.strips, j->l.super);
-  const int64_t s0 = mrt_par_begin(supers, j->chunks, chunk) * j->l.super;
-  const int64_t s1 = mrt_par_begin(supers, j->chunks, chunk + 1) * j->l.super;
-  run_rows(j, j->item, s0, min_i64(s1, j->l.strips), worker);
+  const int64_t r = chunk % j->l.ranges, rest = chunk / j->l.ranges;
+  run_range(j, worker_of(j, worker), rest / j->l.supers, rest % j->l.supers,
+            mrt_par_begin(j->l.panels, j->l.ranges, r),
+            mrt_par_begin(j->l.panels, j->l.ranges, r + 1));
 }
 
+/* Whole products, several per chunk. */
 static void items_chunk(void *arg, int64_t chunk, int worker) {
   const split_job *j = arg;
+  split_worker *w = worker_of(j, worker);
   const int64_t end = mrt_par_begin(j->batch.batch, j->chunks, chunk + 1);
   for (int64_t i = mrt_par_begin(j->batch.batch, j->chunks, chunk); i < end; ++i)
-    run_rows(j, i, 0, j->l.strips, worker);
-}
-
-static void split_chunk(void *arg, int64_t chunk, int worker) {
-  const split_job *j = arg;
-  const int64_t n = j->super1 - j->super0;
-  const int64_t strip_size = j->l.groups * j->parts * MRT_SPLIT_GROUP_PART;
-  const int64_t end = mrt_par_begin(n, j->chunks, chunk + 1);
-  for (int64_t i = mrt_par_begin(n, j->chunks, chunk); i < end; ++i)
-    split_strip(j, j->item, j->super0 + i, worker, (uint16_t *)j->scratch + i * strip_size);
-}
-
-static void panels_chunk(void *arg, int64_t chunk, int worker) {
-  const split_job *j = arg;
-  const int64_t pm = chunk % j->parts_m, pn = chunk / j->parts_m;
-  const int64_t n = j->super1 - j->super0;
-  run_panels(j, j->item, (const uint16_t *)j->scratch, j->super0,
-             j->super0 + mrt_par_begin(n, j->parts_m, pm),
-             j->super0 + mrt_par_begin(n, j->parts_m, pm + 1),
-             mrt_par_begin(j->l.panels, j->parts_n, pn),
-             mrt_par_begin(j->l.panels, j->parts_n, pn + 1), worker);
-}
-
-/* One product: all threads split a super-block of A, then share out its panels. */
-static void run_shared(split_job *j, const mrt_par *par, double cost) {
-  for (int64_t s = 0; s < j->l.strips; s += j->l.super) {
-    j->super0 = s;
-    j->super1 = min_i64(j->l.strips, s + j->l.super);
-    const int64_t n = j->super1 - j->super0;
-    j->chunks = mrt_par_chunks(n, (double)(n * MRT_STRIP * j->g.k) * 0.25);
-    mrt_par_run(par, j->chunks, split_chunk, j);
-    /* Long chunks: splitting the first panel of each hides behind nothing. */
-    const int64_t want =
-        mrt_par_chunks(j->l.panels * n, cost * (double)n / (double)j->l.strips / LONG);
-    j->parts_n = min_i64(j->l.panels, want);
-    j->parts_m = min_i64(n, ceil_div(want, j->parts_n));
-    mrt_par_run(par, j->parts_n * j->parts_m, panels_chunk, j);
-  }
+    for (int64_t u = 0; u < j->l.supers; ++u)
+      for (int64_t r = 0; r < j->l.ranges; ++r)
+        run_range(j, w, i, u, mrt_par_begin(j->l.panels, j->l.ranges, r),
+                  mrt_par_begin(j->l.panels, j->l.ranges, r + 1));
 }
 
 void mrt_gemm_split_run(const mrt_split_kernels *kern, int parts, const mrt_par *par,
@@ -316,23 +403,14 @@ void mrt_gemm_split_run(const mrt_split_kernels *kern, int parts, const mrt_par 
   j.tile.c_row = g->ldc;
   j.tile.c_col16 = j.tile.r_col16 = 16;
   j.tile.r_row = j.epi.residual_ld;
+  layout_make(&j.l, par, parts, g->m, g->n, g->k, g->a_trans);
+  for (int i = 0; i < mrt_par_workers(par); ++i)
+    *worker_of(&j, i) = (split_worker){.a_item = -1, .b_item = -1};
   const double cost = cost_split(parts, g->m, g->n, g->k);
-  const int64_t strips = ceil_div(g->m, MRT_STRIP);
-  /* Many products: whole ones per chunk, unless one alone feeds all threads. */
-  const bool items = batch->batch > 1 && (batch->batch >= 16 || cost < 400e3);
-  j.shared = !items && strips < ROWS_STRIPS;
-  layout_make(&j.l, parts, j.shared, g->m, g->n, g->k, g->a_trans);
-  if (items) {
+  if (batch->batch >= 16 || (batch->batch > 1 && cost < 400e3)) {
     j.chunks = mrt_par_chunks(batch->batch, cost * (double)batch->batch);
     mrt_par_run(par, j.chunks, items_chunk, &j);
-    return;
-  }
-  for (j.item = 0; j.item < batch->batch; ++j.item) {
-    if (j.shared) {
-      run_shared(&j, par, cost);
-    } else {
-      j.chunks = mrt_par_chunks(ceil_div(j.l.strips, j.l.super), cost);
-      mrt_par_run(par, j.chunks, rows_chunk, &j);
-    }
+  } else {
+    mrt_par_run(par, batch->batch * j.l.supers * j.l.ranges, ranges_chunk, &j);
   }
 }

@@ -1,9 +1,8 @@
-/* float32 products out of bf16 tile products. A float is split into 1, 2 or 3 bf16 parts (each the
- * nearest bf16 of what is left; ties go away from zero but for the last part, where they go to
- * even), and of the products of parts the largest 1, 3 or 6 are summed in
- * float32 tiles:
- *   parts 1   bf16 accuracy                                          (precision "medium")
- *   parts 2   hi*lo + lo*hi + hi*hi: a few times a float loop's error (precision "high")
+/* float32 products out of bf16 tile products. A float is split into 1, 2 or 3 bf16 parts, and of
+ * the products of parts the largest 1, 3 or 6 are summed in float32 tiles. The first part is the
+ * nearest bf16, so that what is left has a random sign; the last of two parts is rounded too, but
+ * three are exact, so their second and third are cut off: parts 1   bf16 accuracy (precision
+ * "medium") parts 2   hi*lo + lo*hi + hi*hi: a few times a float loop's error (precision "high")
  *   parts 3   six products: below a float loop's error                (precision "highest")
  *
  * The steps, so that convolution and others can drive them with their own loops:
@@ -37,6 +36,18 @@ typedef struct mrt_split_rows {
   int64_t n_blocks;
 } mrt_split_rows;
 
+/* The next slice of B, split a little at a time between the products of this one: tiles and vectors
+ * are different units. Counted in pairs of rows (k = i and i + 16 of a group), 16 a group; only
+ * whole groups can be done so. */
+typedef struct mrt_split_ahead {
+  const float *panel; /* as split_b's; NULL: nothing to split, only to fetch */
+  uint16_t *dst;
+  const char *fetch; /* memory that is wanted in L2 soon, `lines` cache lines a pair; or NULL */
+  int64_t at, end;   /* pairs done, pairs there are */
+  int burst;         /* pairs after each product of two parts */
+  int lines;
+} mrt_split_ahead;
+
 typedef struct mrt_split_kernels {
   const char *name;
   /* dst: [groups][parts][2][16 rows][16][2]; groups = ceil(sum of len / 32); k and k + 16 of a
@@ -49,6 +60,9 @@ typedef struct mrt_split_kernels {
   /* acc: [32][32]; with load it is added to. */
   void (*multiply)(const uint16_t *a, const uint16_t *b, int64_t groups, int parts, int rows,
                    int cols, bool load, float *acc);
+  /* The same, and moves `ahead` on. */
+  void (*multiply_ahead)(const uint16_t *a, const uint16_t *b, int64_t groups, int parts, int rows,
+                         int cols, bool load, float *acc, mrt_split_ahead *ahead);
   bool (*suspicious)(const float *acc, int rows, int cols);
   /* t: c, bias, residual ... as for a tile of `rows` x t->cols; a and b are not used. Flags: FINAL
    * is implied, CLIP honoured. */

@@ -1,5 +1,7 @@
 /* The tile loops of gemm_split.h, on the macros of amx/tile.h: included by the kernels for real
- * tiles and by their model. Tiles 0-3 hold the 32 x 32 block, 4-5 rows of A, 6-7 columns of B. */
+ * tiles and by their model, which define what is done between products (SPLIT_STEP: some of the
+ * next slice of B) and before sums are stored (SPLIT_OWN: a store to a line that L1 lost would
+ * stall). Tiles 0-3 hold the 32 x 32 block, 4-5 rows of A, 6-7 columns of B. */
 #include "provider/cpu/amx/tile.h"
 #include "provider/cpu/gemm/gemm_split.h"
 
@@ -29,7 +31,10 @@
 #define NEXT_B(pb)      PRODUCTS(false, 0, true, pb)
 
 INLINE void block(const uint16_t *a, const uint16_t *b, int64_t groups, const int parts,
-                  const bool two_rows, const bool two_cols, bool load, float *acc) {
+                  const bool two_rows, const bool two_cols, bool load, float *acc,
+                  mrt_split_ahead *ahead) {
+  mrt_split_ahead next = *ahead;
+  const int64_t own = groups > 2 ? groups - 2 : 0;
   if (load) {
     MRT_AMX_LOAD(0, acc, 128);
     if (two_cols) MRT_AMX_LOAD(1, acc + 16, 128);
@@ -42,33 +47,47 @@ INLINE void block(const uint16_t *a, const uint16_t *b, int64_t groups, const in
     MRT_AMX_ZERO(3);
   }
   for (int64_t g = 0; g < groups; ++g, a += parts * 1024, b += parts * 1024) {
+    if (g == own) {
+      SPLIT_OWN(acc, two_rows);
+    }
     if (parts == 1) {
       NEXT_AB(0, 0);
+      SPLIT_STEP(next, parts);
     } else if (parts == 2) {
       NEXT_AB(0, 1);
+      SPLIT_STEP(next, parts);
       NEXT_B(0);
+      SPLIT_STEP(next, parts);
       NEXT_A(1);
+      SPLIT_STEP(next, parts);
     } else {
       NEXT_AB(0, 2);
+      SPLIT_STEP(next, parts);
       NEXT_B(1);
+      SPLIT_STEP(next, parts);
       NEXT_A(1);
+      SPLIT_STEP(next, parts);
       NEXT_B(0);
+      SPLIT_STEP(next, parts);
       NEXT_A(2);
+      SPLIT_STEP(next, parts);
       NEXT_A(0);
+      SPLIT_STEP(next, parts);
     }
   }
+  ahead->at = next.at;
   MRT_AMX_STORE(0, acc, 128);
   if (two_cols) MRT_AMX_STORE(1, acc + 16, 128);
   if (two_rows) MRT_AMX_STORE(2, acc + 512, 128);
   if (two_rows && two_cols) MRT_AMX_STORE(3, acc + 528, 128);
 }
 
-#define CASE(parts, rows, cols)                                  \
-  case parts * 4 + rows * 2 + cols:                              \
-    block(a, b, groups, parts, rows != 0, cols != 0, load, acc); \
+#define CASE(parts, rows, cols)                                         \
+  case parts * 4 + rows * 2 + cols:                                     \
+    block(a, b, groups, parts, rows != 0, cols != 0, load, acc, ahead); \
     break
-static void multiply(const uint16_t *a, const uint16_t *b, int64_t groups, int parts, int rows,
-                     int cols, bool load, float *acc) {
+static void multiply_ahead(const uint16_t *a, const uint16_t *b, int64_t groups, int parts,
+                           int rows, int cols, bool load, float *acc, mrt_split_ahead *ahead) {
   switch (parts * 4 + (rows > 16) * 2 + (cols > 16)) {
     CASE(1, 0, 0);
     CASE(1, 0, 1);
@@ -83,6 +102,12 @@ static void multiply(const uint16_t *a, const uint16_t *b, int64_t groups, int p
     CASE(3, 1, 0);
     CASE(3, 1, 1);
   }
+}
+
+static void multiply(const uint16_t *a, const uint16_t *b, int64_t groups, int parts, int rows,
+                     int cols, bool load, float *acc) {
+  mrt_split_ahead none = {.burst = 0};
+  multiply_ahead(a, b, groups, parts, rows, cols, load, acc, &none);
 }
 
 static void begin(void) { MRT_AMX_BEGIN(); }

@@ -1,27 +1,61 @@
 /* The split product on AMX tiles; splitting and epilogue in AVX-512. gemm_split_model.c says what
  * it computes. */
-#include "provider/cpu/gemm/gemm_split.inl"
+#include <immintrin.h>
 
-/* Two registers of floats become registers of pairs of bf16, one per part, 1024 numbers apart. */
-INLINE void split_pair(__m512 x0, __m512 x1, const int parts, __m512i order, uint16_t *dst) {
-  const __m512i high = _mm512_set1_epi32((int)0xffff0000u), half = _mm512_set1_epi32(0x8000);
-#pragma GCC unroll 2
-  for (int p = 0; p + 1 < parts; ++p) {
-    const __m512i t0 = _mm512_add_epi32((__m512i)x0, half);
-    const __m512i h0 = _mm512_and_si512(t0, high);
-    const __m512i h1 = _mm512_and_si512(_mm512_add_epi32((__m512i)x1, half), high);
-    _mm512_store_si512(dst + p * 1024, _mm512_or_si512(_mm512_srli_epi32(t0, 16), h1));
-    x0 = _mm512_sub_ps(x0, (__m512)h0);
-    x1 = _mm512_sub_ps(x1, (__m512)h1);
-  }
-  const __m512i last = (__m512i)_mm512_cvtne2ps_pbh(x1, x0);
-  _mm512_store_si512(dst + (parts - 1) * 1024, _mm512_permutexvar_epi16(order, last));
+#include "provider/cpu/gemm/gemm_split.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* The upper halves of x0 and x1, side by side. */
+INLINE __m512i upper_halves(__m512 x0, __m512 x1) {
+  return _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32((__m512i)x0, 16), (__m512i)x1);
 }
 
 /* From [x0 | x1] to pairs. */
 static const uint16_t interleave[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
                                         21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
                                         11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+
+/* Two registers of floats become registers of pairs of bf16, one per part, 1024 numbers apart. */
+INLINE void split_pair(__m512 x0, __m512 x1, const int parts, __m512i order, uint16_t *dst) {
+  const __m512i high = _mm512_set1_epi32((int)0xffff0000u), half = _mm512_set1_epi32(0x8000);
+  if (parts > 1) {
+    const __m512 t0 = (__m512)_mm512_add_epi32((__m512i)x0, half);
+    const __m512 t1 = (__m512)_mm512_add_epi32((__m512i)x1, half);
+    _mm512_store_si512(dst, upper_halves(t0, t1));
+    x0 = _mm512_sub_ps(x0, (__m512)_mm512_and_si512((__m512i)t0, high));
+    x1 = _mm512_sub_ps(x1, (__m512)_mm512_and_si512((__m512i)t1, high));
+  }
+  if (parts > 2) {
+    _mm512_store_si512(dst + 1024, upper_halves(x0, x1));
+    x0 = _mm512_sub_ps(x0, (__m512)_mm512_and_si512((__m512i)x0, high));
+    x1 = _mm512_sub_ps(x1, (__m512)_mm512_and_si512((__m512i)x1, high));
+    _mm512_store_si512(dst + 2048, upper_halves(x0, x1));
+  } else {
+    const __m512i last = (__m512i)_mm512_cvtne2ps_pbh(x1, x0);
+    _mm512_store_si512(dst + (parts - 1) * 1024, _mm512_permutexvar_epi16(order, last));
+  }
+}
+
+INLINE void split_step(mrt_split_ahead *n, const int parts) {
+  const int64_t stop = n->at + n->burst < n->end ? n->at + n->burst : n->end;
+  const __m512i order = _mm512_loadu_si512(interleave);
+  for (; n->at < stop; ++n->at) {
+    if (n->panel) {
+      const float *from = n->panel + (n->at >> 4) * 1024 + (n->at & 15) * 32;
+      uint16_t *to = n->dst + (n->at >> 4) * parts * 1024 + (n->at & 15) * 32;
+      split_pair(_mm512_loadu_ps(from), _mm512_loadu_ps(from + 512), parts, order, to);
+      split_pair(_mm512_loadu_ps(from + 16), _mm512_loadu_ps(from + 528), parts, order, to + 512);
+    }
+    if (n->fetch)
+      for (int i = 0; i < n->lines; ++i)
+        _mm_prefetch(n->fetch + (n->at * n->lines + i) * 64, _MM_HINT_T1);
+  }
+}
+#define SPLIT_STEP(next, parts) split_step(&(next), parts)
+#define SPLIT_OWN(acc, two_rows) \
+  for (int i = 0; i < ((two_rows) ? 64 : 32); ++i) __builtin_prefetch((acc) + i * 16, 1)
+#include "provider/cpu/gemm/gemm_split.inl"
 
 static inline __mmask16 mask_of(int64_t n) {
   return (__mmask16)(n >= 16 ? 0xffff : n <= 0 ? 0 : (1u << n) - 1);
@@ -59,6 +93,8 @@ INLINE void split_group(const mrt_split_rows *src, int64_t off0, int64_t off1, _
   const __m512i order = _mm512_loadu_si512(interleave);
   for (int r = 0; r < src->rows; ++r) {
     const float *row = src->row[r];
+    for (int p = 0; p < parts; ++p) /* lines of the group after next, from L2 or beyond */
+      __builtin_prefetch(dst + (2 * parts + p) * 1024 + r * 32, 1);
     split_pair(_mm512_maskz_loadu_ps(m0, row + off0), _mm512_maskz_loadu_ps(m1, row + off1), parts,
                order, dst + r * 32);
   }
@@ -81,14 +117,18 @@ static void gather_group(const mrt_split_rows *src, const int64_t off[32], int n
   }
 }
 
+INLINE void zero_rows(const mrt_split_rows *src, const int parts, int64_t groups, uint16_t *dst) {
+  const int full = src->rows > 16 ? 32 : 16;
+  if (src->rows == full) return;
+  for (int64_t p = 0; p < groups * parts; ++p)
+    memset(dst + p * 1024 + src->rows * 32, 0, (size_t)(full - src->rows) * 64);
+}
+
 INLINE void split_strip(const mrt_split_rows *src, const int parts, uint16_t *dst) {
   group_cursor c = {src->blocks, src->n_blocks, 0, 0};
   const int64_t groups = groups_of(src->blocks, src->n_blocks);
-  const int full = src->rows > 16 ? 32 : 16;
+  zero_rows(src, parts, groups, dst);
   for (int64_t g = 0; g < groups; ++g, dst += parts * 1024) {
-    if (src->rows < full)
-      for (int p = 0; p < parts; ++p)
-        memset(dst + p * 1024 + src->rows * 32, 0, (size_t)(full - src->rows) * 64);
     const group_cursor before = c;
     int64_t off0 = 0, off1 = 0;
     const int n0 = cursor_piece(&c, 16, &off0), n1 = n0 == 16 ? cursor_piece(&c, 16, &off1) : 0;
@@ -161,6 +201,7 @@ const mrt_split_kernels mrt_gemm_split_amx = {
     .split_a = split_a,
     .split_b = split_b,
     .multiply = multiply,
+    .multiply_ahead = multiply_ahead,
     .suspicious = suspicious,
     .finish = finish,
     .begin = begin,

@@ -5,13 +5,16 @@
 
 #include "provider/cpu/gemm/gemm_split.h"
 
-/* Nearest bf16. The last part: ties to even, denormals count as zero, NaN stays NaN. Others: ties
- * away from zero, by an integer sum that turns some NaN into something else, which does not matter,
- * because what is left is NaN then. */
-static uint16_t to_bf16(float x, bool last) {
+enum { AWAY, CUT, EVEN }; /* how a part is made of what is left */
+
+/* AWAY: nearest, ties away from zero, by an integer sum that turns some NaN into something else,
+ * which does not matter, because what is left is NaN then. CUT: the upper half. EVEN: nearest, ties
+ * to even, denormals count as zero, NaN stays NaN. */
+static uint16_t to_bf16(float x, int how) {
   uint32_t u;
   memcpy(&u, &x, 4);
-  if (!last) return (uint16_t)((u + 0x8000) >> 16);
+  if (how == AWAY) return (uint16_t)((u + 0x8000) >> 16);
+  if (how == CUT) return (uint16_t)(u >> 16);
   if (isnan(x)) return (uint16_t)(u >> 16 | 0x40);
   if (fabsf(x) < 0x1p-126f) return (uint16_t)(u >> 16 & 0x8000);
   return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
@@ -23,13 +26,26 @@ static float from_bf16(uint16_t h) {
   return x;
 }
 
+/* All of the next slice before the first product. */
+static void split(float x, int parts, uint16_t *dst);
+static void split_whole(mrt_split_ahead *n, int parts) {
+  for (; n->at < n->end; ++n->at)
+    for (int j = 0; n->panel && j < 64; ++j) {
+      const int k = (int)(n->at & 15) + j / 32 * 16;
+      split(n->panel[(n->at >> 4) * 1024 + k * 32 + j % 32], parts,
+            n->dst + (n->at >> 4) * parts * 1024 + j % 32 / 16 * 512 + (n->at & 15) * 32 +
+                j % 16 * 2 + j / 32);
+    }
+}
 #define MRT_AMX_MODEL
+#define SPLIT_STEP(next, parts) split_whole(&(next), parts)
+#define SPLIT_OWN(acc, two_rows)
 #include "provider/cpu/gemm/gemm_split.inl"
 
 /* Parts of x, one tile pair (1024 numbers) apart. */
 static void split(float x, int parts, uint16_t *dst) {
   for (int p = 0; p < parts; ++p) {
-    dst[p * 1024] = to_bf16(x, p + 1 == parts);
+    dst[p * 1024] = to_bf16(x, parts == 3 && p ? CUT : p + 1 == parts ? EVEN : AWAY);
     x -= from_bf16(dst[p * 1024]);
   }
 }
@@ -87,6 +103,7 @@ const mrt_split_kernels mrt_gemm_split_model = {
     .split_a = split_a,
     .split_b = split_b,
     .multiply = multiply,
+    .multiply_ahead = multiply_ahead,
     .suspicious = suspicious,
     .finish = finish,
     .begin = begin,
