@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "provider/cpu/conv/conv_kernel.h"
+#include "provider/cpu/conv/conv_split.h"
 #include "provider/cpu/gemm/gemm_kernel.h"
 
 enum {
@@ -51,6 +52,7 @@ static int64_t group_floats(const mrt_conv *p) {
 
 size_t mrt_conv_packed_size(const mrt_conv *p) {
   if (p->winograd) return mrt_conv_winograd_packed_size(p);
+  if (p->parts) return mrt_conv_split_packed_size(p);
   if (mrt_conv_is_depthwise(p))
     return (size_t)(mrt_c16_blocks(p->cout) * 16 * p->kh * p->kw) * sizeof(float);
   return (size_t)(group_floats(p) * p->groups) * sizeof(float);
@@ -88,6 +90,10 @@ static void pack_chunk(void *arg, int64_t chunk, int worker) {
 void mrt_conv_pack(const mrt_par *par, const mrt_conv *p, const float *weights, float *dst) {
   if (p->winograd) {
     mrt_conv_winograd_pack(par, p, weights, dst);
+    return;
+  }
+  if (p->parts) {
+    mrt_conv_split_pack(mrt_conv_split_kernels_get(), par, p, weights, dst);
     return;
   }
   if (mrt_conv_is_depthwise(p)) {
@@ -178,6 +184,7 @@ static int64_t table_floats(const geom *g) { return align16(2 * g->n_blocks); }
 size_t mrt_conv_scratch_size(const mrt_par *par, const mrt_conv *p, int64_t h, int64_t w) {
   const int64_t bias = mrt_c16_blocks(p->cout) * 16;
   if (p->winograd) return mrt_conv_winograd_scratch_size(par, p, h, w);
+  if (p->parts) return mrt_conv_split_scratch_size(par, p, h, w);
   if (mrt_conv_is_depthwise(p)) return (size_t)bias * sizeof(float);
   geom g;
   geom_make(&g, p, h, w);
@@ -499,6 +506,10 @@ static void set_output(conv_job *j) {
 void mrt_conv_run(const mrt_par *par, const mrt_conv *p, const mrt_conv_args *args, void *scratch) {
   if (p->winograd) {
     mrt_conv_winograd_run(par, p, args, scratch);
+    return;
+  }
+  if (p->parts) {
+    mrt_conv_split_run(mrt_conv_split_kernels_get(), par, p, args, scratch);
     return;
   }
   if (mrt_conv_is_depthwise(p)) {

@@ -1,17 +1,33 @@
-/* Conv and macart.Conv as kernels. Constant weights are packed once. Inputs and outputs are plain
- * or c16, as the layout pass decided; plain ones are reordered here, except that up to 16 channels
- * are read in place. Groups that do not fill channel blocks are run one after the other between
- * reordered slices of plain tensors. */
+/* Conv and macart.Conv as kernels. How a convolution is computed may differ by precision: each
+ * precision has a variant, whose constant weights are packed when it first runs (that of the
+ * session's precision when the kernel is made). Inputs and outputs are plain or c16, as the layout
+ * pass decided; plain ones are reordered here, except that up to 16 channels are read in place.
+ * Groups that do not fill channel blocks are run one after the other between reordered slices of
+ * plain tensors. */
+#include <stdatomic.h>
 #include <string.h>
 
 #include "provider/cpu/conv/conv_node.h"
+#include "provider/cpu/conv/conv_split.h"
+#include "provider/cpu/gemm/precision.h"
+#include "provider/cpu/weights/packed.h"
+
+enum { PRECISIONS = MRT_PRECISION_MEDIUM + 1 };
+
+typedef struct variant {
+  mrt_conv p;
+  size_t piece; /* bytes of one group's packed weights */
+  int same;     /* the first precision with this variant: that one has the weights */
+  _Atomic(mrt_packed *) packed; /* NULL: not yet, or weights are not constant */
+} variant;
 
 typedef struct conv_kernel {
   mrt_kernel k;
-  mrt_conv p;
+  mrt_conv p;   /* what all variants share */
   int64_t loop; /* see mrt_conv_node_read */
-  float *packed;
-  size_t piece; /* bytes of one group's packed weights */
+  variant variants[PRECISIONS];
+  int precision; /* mrt_precision, or -1: the process default */
+  bool constant; /* weights can be packed for good */
   mrt_act act;
   mrt_window win; /* as the node says */
   bool in_c16, out_c16;
@@ -76,7 +92,8 @@ bool mrt_conv_node_read(const mrt_node *node, mrt_conv *p, int64_t *loop) {
 typedef struct conv_call {
   const conv_kernel *q;
   mrt_kctx *c;
-  mrt_conv p; /* with this run's padding */
+  mrt_conv p;   /* with this run's padding */
+  size_t piece; /* bytes of one group's packed weights */
   mrt_planes in, out;
   const float *x, *bias, *residual;
   float *y;
@@ -109,20 +126,62 @@ static mrt_status *check_call(const conv_call *v) {
   return NULL;
 }
 
-/* Packed weights: those of the kernel, or packed now. */
-static mrt_status *get_weights(conv_call *v) {
+typedef struct pack_arg {
+  const conv_kernel *q;
+  const variant *v;
+} pack_arg;
+
+static mrt_status *pack(const void *arg, const mrt_tensor *w, void *dst) {
+  const pack_arg *a = arg;
+  const mrt_par par = {0};
+  const int64_t one = mrt_tensor_count(w) / a->q->loop;
+  for (int64_t g = 0; g < a->q->loop; ++g)
+    mrt_conv_pack(&par, &a->v->p, (const float *)w->data + g * one,
+                  (float *)((char *)dst + (size_t)g * a->v->piece));
+  return NULL;
+}
+
+/* The constant weights of a variant from the store, packed there if need be. */
+static mrt_status *packed_weights(const conv_kernel *q, variant *v, const mrt_tensor *w,
+                                  const float **out) {
+  const mrt_conv *p = &v->p;
+  mrt_packed *have = atomic_load(&v->packed), *none = NULL;
+  if (!have) {
+    const pack_arg arg = {q, v};
+    mrt_packer packer = {.format = "conv.f32.1",
+                         .params = {p->cin, p->cout, p->groups, p->kh, p->kw, q->loop,
+                                    p->input_nchw, p->winograd ? 4 + p->parts : p->parts},
+                         .pack = pack,
+                         .arg = &arg};
+    if (!mrt_size_mul(v->piece, (size_t)q->loop, &packer.bytes)) return mrt_status_oom();
+    MRT_TRY(mrt_packed_get(w, &packer, &have));
+    if (!atomic_compare_exchange_strong(&v->packed, &none, have)) { /* another run was faster */
+      mrt_packed_release(have);
+      have = none;
+    }
+  }
+  *out = mrt_packed_data(have);
+  return NULL;
+}
+
+static variant *variant_now(const conv_kernel *q) {
+  const variant *v = &q->variants[mrt_precision_now(q->precision)];
+  return (variant *)&q->variants[v->same];
+}
+
+/* Weights that are not constant are packed at each run. */
+static mrt_status *get_weights(conv_call *v, variant *now) {
   const conv_kernel *q = v->q;
   const mrt_tensor *w = mrt_in(v->c, 1);
   float *dst;
   size_t bytes;
-  v->packed = q->packed;
-  if (q->packed) return NULL;
-  if (!mrt_size_mul(q->piece, (size_t)q->loop, &bytes)) return mrt_status_oom();
+  if (q->constant) return packed_weights(q, now, w, &v->packed);
+  if (!mrt_size_mul(now->piece, (size_t)q->loop, &bytes)) return mrt_status_oom();
   MRT_TRY(mrt_scratch(v->c, bytes, (void **)&dst));
   const int64_t one = mrt_tensor_count(w) / q->loop;
   for (int64_t g = 0; g < q->loop; ++g)
-    mrt_conv_pack(&v->c->par, &q->p, (const float *)w->data + g * one,
-                  dst + (size_t)g * (q->piece / sizeof(float)));
+    mrt_conv_pack(&v->c->par, &now->p, (const float *)w->data + g * one,
+                  dst + (size_t)g * (now->piece / sizeof(float)));
   v->packed = dst;
   return NULL;
 }
@@ -179,7 +238,7 @@ static mrt_status *run_groups(const conv_call *v) {
                        .h = i->h,
                        .w = i->w,
                        .input = x ? x : src,
-                       .weights = v->packed + (size_t)g * (q->piece / sizeof(float)),
+                       .weights = v->packed + (size_t)g * (v->piece / sizeof(float)),
                        .bias = v->bias ? v->bias + g * co : NULL,
                        .act = q->act,
                        .output = y};
@@ -200,7 +259,13 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
   const mrt_tensor *x = mrt_in(c, 0), *b = mrt_in(c, 2), *r = mrt_in(c, 3);
   mrt_tensor *y = mrt_out(c, 0);
   if (!y || !mrt_tensor_count(y)) return NULL;
-  conv_call v = {.q = q, .c = c, .p = q->p, .in = mrt_planes_of(x), .out = mrt_planes_of(y)};
+  variant *now = variant_now(q);
+  conv_call v = {.q = q,
+                 .c = c,
+                 .p = now->p,
+                 .piece = now->piece,
+                 .in = mrt_planes_of(x),
+                 .out = mrt_planes_of(y)};
   if (q->win.same) {
     mrt_window w = q->win;
     mrt_window_resolve_same(&w, x->dims + 2, y->dims + 2);
@@ -211,7 +276,7 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
     return MRT_ERR(MRT_INVALID_ARGUMENT, "the residual's shape is not that of the output");
   v.residual = r ? r->data : NULL;
   MRT_TRY(check_call(&v));
-  MRT_TRY(get_weights(&v));
+  MRT_TRY(get_weights(&v, now));
   return q->loop > 1 ? run_groups(&v) : run_all(&v);
 }
 
@@ -227,58 +292,66 @@ static bool match(const mrt_provider *p, const mrt_node *node) {
 }
 
 static void destroy(mrt_kernel *k) {
-  mrt_mem_free(k->alloc, ((conv_kernel *)k)->packed);
+  conv_kernel *q = (conv_kernel *)k;
+  for (int i = 0; i < PRECISIONS; ++i) mrt_packed_release(atomic_load(&q->variants[i].packed));
   mrt_kernel_free(k);
 }
 
-static mrt_status *pack(conv_kernel *q, const mrt_tensor *w) {
-  const mrt_par par = {0};
-  size_t bytes;
-  if (!mrt_size_mul(q->piece, (size_t)q->loop, &bytes)) return mrt_status_oom();
-  MRT_TRY(mrt_mem_new_aligned(q->k.alloc, bytes, MRT_ALIGN, (void **)&q->packed));
-  const int64_t one = mrt_tensor_count(w) / q->loop;
-  for (int64_t g = 0; g < q->loop; ++g)
-    mrt_conv_pack(&par, &q->p, (const float *)w->data + g * one,
-                  q->packed + (size_t)g * (q->piece / sizeof(float)));
-  q->k.any_align = 1 << 1;
-  return NULL;
-}
-
-/* Winograd, unless switched off or the image is known to be too small for it. */
-static bool use_winograd(const mrt_provider *p, const mrt_node *node, const mrt_conv *conv,
-                         const mrt_tensor *w) {
+/* Fills in the variants. Images of unknown size count as 64 x 64. */
+static void choose(conv_kernel *q, const mrt_provider *p, const mrt_node *node,
+                   const mrt_tensor *w) {
   const char *value = p->env->config(p->env->config_ctx, "session.macart.winograd");
   const mrt_type *t = node->in[0].var->type;
-  int64_t size[2] = {1, 1};
-  if ((value && strcmp(value, "0") == 0) || t->rank != 4 || !mrt_conv_winograd_ok(conv, w->data))
-    return false;
-  for (int i = 0; i < 2; ++i)
-    if (!t->dims[i + 2] || !mrt_expr_is_const(t->dims[i + 2], &size[i])) size[i] = 64;
-  return mrt_conv_winograd_pays(conv, size[0], size[1]);
+  const bool winograd = !value || strcmp(value, "0") != 0;
+  const bool usable = q->constant && q->loop == 1 && t->rank >= 3;
+  int64_t size[2] = {1, 64};
+  for (int i = 4 - t->rank; i < 2 && usable; ++i)
+    if (!t->dims[t->rank - 2 + i] || !mrt_expr_is_const(t->dims[t->rank - 2 + i], &size[i]))
+      size[i] = 64;
+  const bool wino = usable && winograd && t->rank == 4 && mrt_conv_winograd_ok(&q->p, w->data) &&
+                    mrt_conv_winograd_pays(&q->p, size[0], size[1]);
+  const bool split = usable && mrt_conv_split_ok(&q->p, w->data);
+  for (int i = 0; i < PRECISIONS; ++i) {
+    variant *v = &q->variants[i];
+    v->p = q->p;
+    v->p.winograd = wino;
+    if (split) mrt_conv_split_choose(&v->p, (mrt_precision)i, size[0], size[1]);
+    v->piece = mrt_conv_packed_size(&v->p);
+    for (v->same = 0; q->variants[v->same].p.winograd != v->p.winograd ||
+                      q->variants[v->same].p.parts != v->p.parts;)
+      ++v->same;
+  }
+}
+
+static mrt_status *fill(conv_kernel *q, const mrt_provider *p, const mrt_node *node) {
+  const mrt_tensor *w = mrt_node_in_const(node, 1);
+  const float *packed;
+  if (!read_all(node, &q->p, &q->loop, &q->win) || !mrt_conv_node_act(node, &q->act))
+    return MRT_ERR(MRT_FAIL, "not a convolution of this kernel");
+  MRT_TRY(mrt_precision_option(p->env, &q->precision));
+  q->in_c16 = mrt_is_c16(node->in[0].var);
+  q->out_c16 = mrt_is_c16(node->out[0]);
+  q->p.input_nchw = !q->in_c16 && q->p.cin <= 16 && q->p.groups == 1;
+  q->constant = w && !w->strided;
+  choose(q, p, node, w);
+  variant *now = variant_now(q);
+  if (now->p.winograd) q->k.name = "conv_winograd_f32";
+  if (now->p.parts) q->k.name = "conv_split_f32";
+  if (!q->constant) return NULL;
+  q->k.any_align = 1 << 1;
+  return packed_weights(q, now, w, &packed);
 }
 
 static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kernel **out) {
   conv_kernel *q;
-  const mrt_tensor *w = mrt_node_in_const(node, 1);
   *out = NULL;
   MRT_TRY(mrt_kernel_new(p->env->alloc, sizeof *q, "conv_f32", run, destroy, &q));
-  if (!read_all(node, &q->p, &q->loop, &q->win) || !mrt_conv_node_act(node, &q->act)) {
+  mrt_status *st = fill(q, p, node);
+  if (st)
     destroy(&q->k);
-    return MRT_ERR(MRT_FAIL, "not a convolution of this kernel");
-  }
-  q->in_c16 = mrt_is_c16(node->in[0].var);
-  q->out_c16 = mrt_is_c16(node->out[0]);
-  q->p.input_nchw = !q->in_c16 && q->p.cin <= 16 && q->p.groups == 1;
-  if (w && !w->strided && q->loop == 1) q->p.winograd = use_winograd(p, node, &q->p, w);
-  if (q->p.winograd) q->k.name = "conv_winograd_f32";
-  q->piece = mrt_conv_packed_size(&q->p);
-  mrt_status *st = w && !w->strided ? pack(q, w) : NULL;
-  if (st) {
-    destroy(&q->k);
-    return st;
-  }
-  *out = &q->k;
-  return NULL;
+  else
+    *out = &q->k;
+  return st;
 }
 
 MRT_CPU_KERNEL(conv_f32) = {

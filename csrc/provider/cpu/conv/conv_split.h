@@ -1,0 +1,97 @@
+/* Dense convolution out of bf16 tile products (gemm/gemm_split.h says what the parts of a number
+ * are and what they promise). A band of input rows is split once into parts, laid out so that
+ * every tap of every output pixel is a plain tile load:
+ *
+ *   [channel group of 32][part][phase][row][pixel][32 halves]
+ *
+ * A pixel of one part is one cache line: halves 2i and 2i + 1 are channels i and i + 16 of the
+ * group. With strides, rows and columns are sorted by their remainder (phases), so that
+ * neighbouring outputs always read neighbouring pixels. Rows are `pitch` pixels apart and share the
+ * zeros between them: the padding right of one is the padding left of the next. Output pixels are
+ * then numbered q = y * pitch + x, tap (ky, kx) of output q reads pixel q + a constant, and blocks
+ * of 32 consecutive q run over row ends; the few q with x beyond the output are thrown away.
+ *
+ * Weights are split when they are packed: [panel of 32][tap][channel group][part][2 tiles]. */
+#ifndef MRT_PROVIDER_CPU_CONV_SPLIT_H
+#define MRT_PROVIDER_CPU_CONV_SPLIT_H
+
+#include "provider/cpu/conv/conv.h"
+#include "provider/cpu/gemm/gemm_split.h"
+
+enum { MRT_SPLIT_PIXEL = 32 }; /* halves of a pixel of one part */
+
+/* `count` pixels of one row, at src + i * step, channels 16 .. 31 `block` floats after 0 .. 15;
+ * only `channels` of them exist, the others become zero. Part p of pixel i goes to
+ * dst + p * part + i * 32. */
+typedef struct mrt_split_line {
+  const float *src;
+  int64_t step, block;
+  int channels;
+  int64_t count;
+  uint16_t *dst;
+  int64_t part;
+} mrt_split_line;
+
+/* A block of 32 x 32 sums: rows 16 and up of A follow the first 16. Group g of k of part p lies at
+ * a + offsets[g] + p * part; groups of B follow each other. */
+typedef struct mrt_split_block {
+  const uint16_t *a, *b;
+  const int64_t *offsets;
+  int64_t groups, part;
+  int rows, cols;
+  float *acc; /* [32][32] */
+  /* Weights that come next, fetched into L2 on the way: so many cache lines for each product of
+   * parts. May point past the end. */
+  const char *ahead;
+  int ahead_lines;
+} mrt_split_block;
+
+/* What becomes of a block of sums. Elements that tiles may have got wrong (not finite, or so small
+ * that something was flushed: below 2^-90, but not zero) are not written but marked in bad. */
+typedef struct mrt_split_out {
+  const float *acc;
+  const int64_t *rows; /* [32]: floats from `out` to the row's pixel; -1: no such pixel */
+  float *out;
+  const float *residual; /* like out, or NULL */
+  int64_t col16;         /* floats to columns 16 .. 31 of out and residual; 0: there are none */
+  const float *bias;     /* [32] */
+  float lo, hi;
+  bool clip;
+  uint32_t *bad; /* [32]: bit c: column c */
+  uint32_t any;  /* of all rows, or-ed */
+} mrt_split_out;
+
+typedef struct mrt_conv_split_kernels {
+  const char *name;
+  const mrt_split_kernels *gemm; /* begin, end, split_b */
+  void (*split_line)(const mrt_split_line *l, int parts);
+  /* Computes block t and, in the shadow of the tiles, finishes another one (NULL: none). */
+  void (*multiply)(const mrt_split_block *t, int parts, mrt_split_out *before);
+  void (*finish)(mrt_split_out *o);
+} mrt_conv_split_kernels;
+
+#define MRT_KERNEL(isa, symbol) extern const mrt_conv_split_kernels symbol;
+#include "provider/cpu/conv/conv_split.def"
+#undef MRT_KERNEL
+
+/* The tile kernels of this machine, NULL if it has none. */
+const mrt_conv_split_kernels *mrt_conv_split_kernels_get(void);
+
+/* Can p be run this way at all: weights finite and not all tiny, one group, blocked input? */
+bool mrt_conv_split_ok(const mrt_conv *p, const float *weights);
+/* The fastest way that keeps `precision` for images of this size: sets p->parts, and clears
+ * p->winograd, unless float32 arithmetic (with Winograd if p->winograd) is faster. A function of
+ * shape and machine. */
+void mrt_conv_split_choose(mrt_conv *p, mrt_precision precision, int64_t h, int64_t w);
+/* Nanoseconds on one core, about, of p->parts > 0. */
+double mrt_conv_split_cost(const mrt_conv *p, int64_t h, int64_t w);
+
+/* The parts of mrt_conv_* for p->parts > 0. */
+size_t mrt_conv_split_packed_size(const mrt_conv *p);
+void mrt_conv_split_pack(const mrt_conv_split_kernels *kern, const mrt_par *par, const mrt_conv *p,
+                         const float *weights, void *dst);
+size_t mrt_conv_split_scratch_size(const mrt_par *par, const mrt_conv *p, int64_t h, int64_t w);
+void mrt_conv_split_run(const mrt_conv_split_kernels *kern, const mrt_par *par, const mrt_conv *p,
+                        const mrt_conv_args *args, void *scratch);
+
+#endif

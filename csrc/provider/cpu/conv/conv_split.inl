@@ -1,0 +1,106 @@
+/* The tile loop of conv_split.h, on the macros of amx/tile.h: included by the kernels for real
+ * tiles and by their model, after INLINE, FETCH(address) and finish_row(out, row). Tiles 0-3 hold
+ * the 32 x 32 block, 4-5 pixels, 6-7 columns of weights. */
+
+/* Products of one part of A with one part of B. Loads stand as late as possible: each hides behind
+ * the products before it. */
+#define A_PART(p, half) (a + (p)*part + (half)*512)
+#define B_PART(p, half) (b + (p)*1024 + (half)*512)
+#define PRODUCTS(load_a, pa, load_b, pb)              \
+  do {                                                \
+    if (load_a) MRT_AMX_LOAD(4, A_PART(pa, 0), 64);   \
+    if (load_b) MRT_AMX_LOAD(6, B_PART(pb, 0), 64);   \
+    MRT_AMX_BF16(0, 4, 6);                            \
+    if (two_cols) {                                   \
+      if (load_b) MRT_AMX_LOAD(7, B_PART(pb, 1), 64); \
+      MRT_AMX_BF16(1, 4, 7);                          \
+    }                                                 \
+    if (two_rows) {                                   \
+      if (load_a) MRT_AMX_LOAD(5, A_PART(pa, 1), 64); \
+      MRT_AMX_BF16(2, 5, 6);                          \
+      if (two_cols) MRT_AMX_BF16(3, 5, 7);            \
+    }                                                 \
+  } while (0)
+
+/* What is done beside each product of parts: some rows of the block before, some cache lines of the
+ * weights to come. */
+typedef struct beside {
+  mrt_split_out *out;
+  int row, step, lines;
+  const char *ahead;
+} beside;
+
+INLINE void work_beside(beside *w) {
+  for (int i = 0; i < w->lines; ++i) FETCH(w->ahead + i * 64);
+  w->ahead += w->lines * 64;
+  if (w->row >= MRT_STRIP) return;
+  const int end = w->row + w->step < MRT_STRIP ? w->row + w->step : MRT_STRIP;
+  for (; w->row < end; ++w->row) finish_row(w->out, w->row);
+}
+
+INLINE void block(const mrt_split_block *t, const int parts, const bool two_rows,
+                  const bool two_cols, mrt_split_out *before) {
+  enum { PER_GROUP = 6 };
+  const int steps = (int)t->groups * (parts == 3 ? PER_GROUP : parts == 2 ? 3 : 1);
+  beside w = {before, before ? 0 : MRT_STRIP, (MRT_STRIP + steps - 1) / steps, t->ahead_lines,
+              t->ahead};
+  MRT_AMX_ZERO(0);
+  MRT_AMX_ZERO(1);
+  MRT_AMX_ZERO(2);
+  MRT_AMX_ZERO(3);
+  const uint16_t *b = t->b;
+  const int64_t part = t->part;
+  for (int64_t g = 0; g < t->groups; ++g, b += parts * 1024) {
+    const uint16_t *a = t->a + t->offsets[g];
+    if (parts == 1) {
+      PRODUCTS(true, 0, true, 0);
+    } else if (parts == 2) {
+      PRODUCTS(true, 0, true, 1);
+      work_beside(&w);
+      PRODUCTS(false, 0, true, 0);
+      work_beside(&w);
+      PRODUCTS(true, 1, false, 0);
+    } else {
+      PRODUCTS(true, 0, true, 2);
+      work_beside(&w);
+      PRODUCTS(false, 0, true, 1);
+      work_beside(&w);
+      PRODUCTS(true, 1, false, 1);
+      work_beside(&w);
+      PRODUCTS(false, 1, true, 0);
+      work_beside(&w);
+      PRODUCTS(true, 2, false, 0);
+      work_beside(&w);
+      PRODUCTS(true, 0, false, 0);
+    }
+    work_beside(&w);
+  }
+  float *acc = t->acc;
+  MRT_AMX_STORE(0, acc, 128);
+  if (two_cols) MRT_AMX_STORE(1, acc + 16, 128);
+  if (two_rows) MRT_AMX_STORE(2, acc + 512, 128);
+  if (two_rows && two_cols) MRT_AMX_STORE(3, acc + 528, 128);
+}
+
+#define CASE(parts, rows, cols) \
+  case parts * 4 + rows * 2 + cols: block(t, parts, rows != 0, cols != 0, before); break
+static void multiply(const mrt_split_block *t, int parts, mrt_split_out *before) {
+  switch (parts * 4 + (t->rows > 16) * 2 + (t->cols > 16)) {
+    CASE(1, 0, 0);
+    CASE(1, 0, 1);
+    CASE(1, 1, 0);
+    CASE(1, 1, 1);
+    CASE(2, 0, 0);
+    CASE(2, 0, 1);
+    CASE(2, 1, 0);
+    CASE(2, 1, 1);
+    CASE(3, 0, 0);
+    CASE(3, 0, 1);
+    CASE(3, 1, 0);
+    CASE(3, 1, 1);
+  }
+}
+
+static void finish(mrt_split_out *o) {
+  for (int r = 0; r < MRT_STRIP; ++r) finish_row(o, r);
+}

@@ -1,0 +1,86 @@
+/* Split convolution on AMX tiles; splitting in AVX-512. conv_split_model.c says what it computes.
+ */
+#include "provider/cpu/amx/tile.h"
+#include "provider/cpu/conv/conv_split.h"
+
+#define INLINE         static inline __attribute__((always_inline))
+#define FETCH(address) _mm_prefetch(address, _MM_HINT_T1)
+
+/* Lanes whose sum cannot be trusted: neither zero nor 2^-90 <= |x| < infinity. */
+INLINE __mmask16 untrusted(__m512 x) {
+  const __m512i low = _mm512_set1_epi32((127 - 90) << 23), all = _mm512_set1_epi32(0x7fffffff);
+  const __m512i span = _mm512_set1_epi32((int)(0x7f800000u - ((127 - 90) << 23)));
+  const __m512i u = _mm512_and_si512((__m512i)x, all);
+  return _mm512_mask_cmpge_epu32_mask(_mm512_test_epi32_mask(u, u), _mm512_sub_epi32(u, low), span);
+}
+
+INLINE uint32_t finish_half(const mrt_split_out *o, int r, int64_t at, const int half) {
+  __m512 x = _mm512_load_ps(o->acc + r * 32 + 16 * half);
+  const __mmask16 bad = untrusted(x);
+  const __mmask16 good = (__mmask16)~bad;
+  x = _mm512_add_ps(x, _mm512_loadu_ps(o->bias + 16 * half));
+  if (o->residual) x = _mm512_add_ps(x, _mm512_loadu_ps(o->residual + at));
+  if (o->clip) /* bound first: max and min return the second when one is NaN */
+    x = _mm512_min_ps(_mm512_set1_ps(o->hi), _mm512_max_ps(_mm512_set1_ps(o->lo), x));
+  _mm512_mask_storeu_ps(o->out + at, good, x);
+  return bad;
+}
+
+INLINE void finish_row(mrt_split_out *o, int r) {
+  const int64_t at = o->rows[r];
+  uint32_t bad = 0;
+  if (at >= 0) {
+    bad = finish_half(o, r, at, 0);
+    if (o->col16) bad |= finish_half(o, r, at + o->col16, 1) << 16;
+  }
+  o->bad[r] = bad;
+  o->any |= bad;
+}
+
+#include "provider/cpu/conv/conv_split.inl"
+
+static inline __mmask16 mask_of(int n) {
+  return (__mmask16)(n >= 16 ? 0xffff : n <= 0 ? 0 : (1u << n) - 1);
+}
+
+/* From [x0 | x1] to pairs. */
+static const uint16_t interleave[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
+                                        21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
+                                        11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+
+INLINE void line(const mrt_split_line *l, const int parts) {
+  const __m512i order = _mm512_loadu_si512(interleave);
+  const __m512i high = _mm512_set1_epi32((int)0xffff0000u), half = _mm512_set1_epi32(0x8000);
+  const __mmask16 m0 = mask_of(l->channels), m1 = mask_of(l->channels - 16);
+  const float *src = l->src;
+  uint16_t *dst = l->dst;
+  for (int64_t i = 0; i < l->count; ++i, src += l->step, dst += MRT_SPLIT_PIXEL) {
+    __m512 x0 = _mm512_maskz_loadu_ps(m0, src), x1 = _mm512_maskz_loadu_ps(m1, src + l->block);
+#pragma GCC unroll 2
+    for (int p = 0; p + 1 < parts; ++p) {
+      const __m512i t0 = _mm512_add_epi32((__m512i)x0, half);
+      const __m512i h0 = _mm512_and_si512(t0, high);
+      const __m512i h1 = _mm512_and_si512(_mm512_add_epi32((__m512i)x1, half), high);
+      _mm512_store_si512(dst + p * l->part, _mm512_or_si512(_mm512_srli_epi32(t0, 16), h1));
+      x0 = _mm512_sub_ps(x0, (__m512)h0);
+      x1 = _mm512_sub_ps(x1, (__m512)h1);
+    }
+    const __m512i last = (__m512i)_mm512_cvtne2ps_pbh(x1, x0);
+    _mm512_store_si512(dst + (parts - 1) * l->part, _mm512_permutexvar_epi16(order, last));
+  }
+}
+
+static void split_line(const mrt_split_line *l, int parts) {
+  if (parts == 1)
+    line(l, 1);
+  else if (parts == 2)
+    line(l, 2);
+  else
+    line(l, 3);
+}
+
+const mrt_conv_split_kernels mrt_conv_split_amx = {.name = "amx",
+                                                   .gemm = &mrt_gemm_split_amx,
+                                                   .split_line = split_line,
+                                                   .multiply = multiply,
+                                                   .finish = finish};

@@ -1,0 +1,481 @@
+/* Runs split convolutions (conv_split.h). Loops, outermost first:
+ *   band of output rows, whose split input fits L2
+ *   panel of 32 output channels
+ *   block of 32 output pixels: the whole k on the tiles; the block before is finished meanwhile
+ * Work is shared out by bands if there are enough of them, else also by panels: each worker splits
+ * the band for itself then, since that takes less time than reading what another core has just
+ * written. Only many workers split one band together. */
+#include <string.h>
+
+#include "provider/cpu/conv/conv_split.h"
+
+enum {
+  BAND_BYTES = 768 << 10, /* split input of a band */
+  LEAST_BLOCKS = 10,      /* of a band, if it can be helped: weights are read for each */
+  EVEN_BANDS = 4,
+  FEW_WORKERS = 4,
+  PANEL = 32,
+  MAX_STRIDE = 4
+};
+
+static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static inline int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
+static inline int64_t align16(int64_t n) { return (n + 15) & ~(int64_t)15; }
+
+/* One direction of the phases. */
+typedef struct phases {
+  int n;                    /* that taps use */
+  int rest[MAX_STRIDE];     /* remainder of phase i */
+  int of[MAX_STRIDE];       /* and back */
+  int64_t left[MAX_STRIDE]; /* zeros before the first value */
+  int64_t far;              /* largest offset of a tap */
+} phases;
+
+typedef struct job {
+  const mrt_conv_split_kernels *kern;
+  const mrt_conv *p;
+  const mrt_conv_args *a;
+  int parts;
+  int64_t h, w, oh, ow, in_blocks, out_blocks;
+  phases y, x;
+  int64_t in_groups, groups; /* of 32 channels; of k */
+  int64_t panels, panel_halves;
+  int64_t pitch, rows, plane; /* pixels of a row; output rows of a band; pixels of a phase */
+  int64_t part, group;        /* halves */
+  int64_t bands, blocks;
+  size_t band_bytes;
+  /* a run */
+  const float *bias; /* [panels][32] */
+  int64_t *offsets;
+  bool clip;
+  float lo, hi;
+  mrt_ew_fn act;
+  char *scratch;
+  int64_t image, band, units, chunks, parts_n, parts_m, stride;
+  int64_t *held; /* per worker: the unit whose input it has split, -1: none */
+} job;
+
+/* ---- geometry ---- */
+static void phases_make(phases *q, int64_t k, int64_t stride, int64_t dil, int64_t pad) {
+  *q = (phases){0};
+  for (int r = 0; r < stride; ++r)
+    for (int64_t t = 0; t < k; ++t)
+      if (t * dil % stride == r) {
+        q->of[r] = q->n;
+        q->left[q->n] = pad > r ? ceil_div(pad - r, stride) : 0;
+        q->rest[q->n++] = r;
+        break;
+      }
+  q->far = (k - 1) * dil / stride;
+}
+
+/* Values of a row in phase i: from source column *x0 on, every stride-th. */
+static int64_t row_values(const job *j, int i, int64_t *x0) {
+  const int64_t s = j->p->stride_w;
+  *x0 = j->x.rest[i] + j->x.left[i] * s - j->p->pad_left;
+  const int64_t n = *x0 < j->w ? (j->w - 1 - *x0) / s + 1 : 0;
+  return max_i64(0, min_i64(n, j->ow + j->x.far - j->x.left[i]));
+}
+
+static void band_make(job *j, int64_t rows) {
+  j->bands = ceil_div(j->oh, rows);
+  j->rows = ceil_div(j->oh, j->bands);
+  const int64_t q = (j->rows - 1) * j->pitch + j->ow;
+  j->blocks = ceil_div(q, MRT_STRIP);
+  int64_t left = 0;
+  for (int i = 0; i < j->x.n; ++i) left = max_i64(left, j->x.left[i]);
+  const int64_t written = (j->rows + j->y.far) * j->pitch + left;
+  j->plane = max_i64(written, j->blocks * MRT_STRIP + j->y.far * j->pitch + j->x.far) |
+             1; /* no aliasing */
+  j->part = j->plane * j->y.n * j->x.n * MRT_SPLIT_PIXEL;
+  j->group = j->part * j->parts;
+  j->band_bytes = (size_t)(j->in_groups * j->group) * 2;
+}
+
+static void geometry(job *j, const mrt_conv *p, int64_t h, int64_t w) {
+  *j = (job){.p = p, .parts = p->parts, .h = h, .w = w};
+  j->oh = mrt_conv_out(h, p->kh, p->stride_h, p->dil_h, p->pad_top, p->pad_bottom);
+  j->ow = mrt_conv_out(w, p->kw, p->stride_w, p->dil_w, p->pad_left, p->pad_right);
+  if (j->oh <= 0 || j->ow <= 0) return;
+  j->in_blocks = mrt_c16_blocks(p->cin);
+  j->out_blocks = mrt_c16_blocks(p->cout);
+  j->in_groups = ceil_div(p->cin, 32);
+  j->groups = j->in_groups * p->kh * p->kw;
+  j->panels = ceil_div(p->cout, PANEL);
+  j->panel_halves = j->groups * j->parts * MRT_SPLIT_GROUP_PART;
+  phases_make(&j->y, p->kh, p->stride_h, p->dil_h, p->pad_top);
+  phases_make(&j->x, p->kw, p->stride_w, p->dil_w, p->pad_left);
+  j->pitch = j->ow;
+  for (int i = 0; i < j->x.n; ++i) {
+    int64_t x0;
+    const int64_t n = row_values(j, i, &x0);
+    j->pitch = max_i64(j->pitch, j->x.left[i] + n);
+    j->pitch = max_i64(j->pitch, j->ow + j->x.far - j->x.left[i]);
+  }
+  int64_t fit = 1;
+  while (fit < j->oh) {
+    band_make(j, fit + 1);
+    if (j->band_bytes > BAND_BYTES) break;
+    ++fit;
+  }
+  band_make(j, fit);
+  /* A number of bands that shares out well. */
+  int64_t even = ceil_div(j->bands, EVEN_BANDS) * EVEN_BANDS;
+  const int64_t pixels = j->oh * j->pitch;
+  if (pixels < LEAST_BLOCKS * MRT_STRIP * even && j->bands <= 2) even = 2;
+  if (even <= j->oh && pixels >= LEAST_BLOCKS * MRT_STRIP * even)
+    band_make(j, ceil_div(j->oh, even));
+}
+
+/* Of a worker: two blocks of sums, the output rows of a band, the split input of a band. */
+static size_t rows_bytes(const job *j) { return (size_t)(j->blocks * MRT_STRIP) * 8; }
+static size_t worker_bytes(const job *j) {
+  return 2 * MRT_STRIP * MRT_STRIP * sizeof(float) + rows_bytes(j) +
+         ((j->band_bytes + 63) & ~(size_t)63);
+}
+
+size_t mrt_conv_split_scratch_size(const mrt_par *par, const mrt_conv *p, int64_t h, int64_t w) {
+  job j;
+  geometry(&j, p, h, w);
+  if (j.oh <= 0 || j.ow <= 0) return 0;
+  const int64_t workers = mrt_par_workers(par);
+  const int64_t fixed = j.panels * PANEL * 4 + (align16(j.groups) + align16(workers)) * 8;
+  return (size_t)fixed + worker_bytes(&j) * (size_t)workers;
+}
+
+/* ---- input ---- */
+typedef struct band {
+  int64_t image, y0, rows, blocks;
+} band;
+
+static band band_of(const job *j, int64_t image, int64_t i) {
+  band b = {.image = image, .y0 = mrt_par_begin(j->oh, j->bands, i)};
+  b.rows = mrt_par_begin(j->oh, j->bands, i + 1) - b.y0;
+  b.blocks = ceil_div((b.rows - 1) * j->pitch + j->ow, MRT_STRIP);
+  return b;
+}
+
+static void zero(const job *j, uint16_t *dst, int64_t count) {
+  for (int p = 0; p < j->parts; ++p)
+    memset(dst + p * j->part, 0, (size_t)(count * MRT_SPLIT_PIXEL) * 2);
+}
+
+/* Row r (of the band's phase planes) of one channel group. */
+static void split_row(const job *j, const band *b, int64_t group, int64_t r, uint16_t *a) {
+  const mrt_conv *p = j->p;
+  const int64_t area = j->h * j->w * 16, first = group * 2;
+  const float *in = j->a->input + (b->image * j->in_blocks + first) * area;
+  for (int fy = 0; fy < j->y.n; ++fy)
+    for (int fx = 0; fx < j->x.n; ++fx) {
+      const int64_t y = (b->y0 + r) * p->stride_h + j->y.rest[fy] - p->pad_top;
+      const int64_t left = j->x.left[fx], end = j->pitch + left;
+      const int64_t plane = (fy * j->x.n + fx) * j->plane;
+      uint16_t *dst = a + group * j->group + (plane + r * j->pitch) * MRT_SPLIT_PIXEL;
+      int64_t x0, n = row_values(j, fx, &x0);
+      if (y < 0 || y >= j->h) n = 0;
+      if (r == 0) zero(j, dst, left);
+      if (n > 0) {
+        const mrt_split_line l = {.src = in + (y * j->w + x0) * 16,
+                                  .step = p->stride_w * 16,
+                                  .block = area,
+                                  .channels = (int)min_i64(32, p->cin - group * 32),
+                                  .count = n,
+                                  .dst = dst + left * MRT_SPLIT_PIXEL,
+                                  .part = j->part};
+        j->kern->split_line(&l, j->parts);
+      }
+      zero(j, dst + (left + n) * MRT_SPLIT_PIXEL, end - left - n);
+    }
+}
+
+/* Where tap and channel group of each group of k lie. */
+static void fill_offsets(const job *j) {
+  const mrt_conv *p = j->p;
+  int64_t *o = j->offsets;
+  for (int64_t ky = 0; ky < p->kh; ++ky)
+    for (int64_t kx = 0; kx < p->kw; ++kx) {
+      const int64_t y = ky * p->dil_h, x = kx * p->dil_w;
+      const int64_t plane = j->y.of[y % p->stride_h] * j->x.n + j->x.of[x % p->stride_w];
+      const int64_t at = plane * j->plane + y / p->stride_h * j->pitch + x / p->stride_w;
+      for (int64_t g = 0; g < j->in_groups; ++g) *o++ = g * j->group + at * MRT_SPLIT_PIXEL;
+    }
+}
+
+/* ---- output ---- */
+
+/* Offsets of the band's output pixels from its first one. */
+static void fill_rows(const job *j, const band *b, int64_t *rows) {
+  int64_t q = 0;
+  for (int64_t y = 0; y < b->rows; ++y)
+    for (int64_t x = 0; x < j->pitch; ++x) rows[q++] = x < j->ow ? (y * j->ow + x) * 16 : -1;
+  for (q -= j->pitch - j->ow; q < b->blocks * MRT_STRIP;) rows[q++] = -1;
+}
+
+/* Sums of one pixel and a panel in float arithmetic: for what tiles cannot do. Weights are the sums
+ * of their parts. */
+static void direct_pixel(const job *j, int64_t image, int64_t oy, int64_t ox, const uint16_t *b,
+                         float *sum) {
+  const mrt_conv *p = j->p;
+  for (int n = 0; n < PANEL; ++n) sum[n] = 0;
+  for (int64_t t = 0; t < p->kh * p->kw; ++t) {
+    const int64_t y = oy * p->stride_h - p->pad_top + t / p->kw * p->dil_h;
+    const int64_t x = ox * p->stride_w - p->pad_left + t % p->kw * p->dil_w;
+    if (y < 0 || y >= j->h || x < 0 || x >= j->w) continue;
+    for (int64_t c = 0; c < p->cin; ++c) {
+      const float v =
+          j->a->input[((image * j->in_blocks + c / 16) * j->h * j->w + y * j->w + x) * 16 + c % 16];
+      const uint16_t *w = b + (t * j->in_groups + c / 32) * j->parts * MRT_SPLIT_GROUP_PART +
+                          c % 16 * 32 + c / 16 % 2;
+      for (int n = 0; n < PANEL; ++n) {
+        float x_sum = 0;
+        for (int part = j->parts; part-- > 0;) {
+          const uint32_t u = (uint32_t)w[part * MRT_SPLIT_GROUP_PART + n / 16 * 512 + n % 16 * 2]
+                             << 16;
+          float q;
+          memcpy(&q, &u, 4);
+          x_sum += q;
+        }
+        sum[n] += v * x_sum;
+      }
+    }
+  }
+}
+
+/* Elements that the tiles may have got wrong. */
+static void mend(const job *j, const band *b, int64_t panel, const mrt_split_out *o) {
+  const uint16_t *w = (const uint16_t *)j->a->weights + panel * j->panel_halves;
+  for (int r = 0; r < MRT_STRIP; ++r) {
+    if (!o->bad[r]) continue;
+    float sum[PANEL];
+    const int64_t pixel = o->rows[r] / 16;
+    direct_pixel(j, b->image, b->y0 + pixel / j->ow, pixel % j->ow, w, sum);
+    for (int c = 0; c < PANEL; ++c) {
+      if (!(o->bad[r] >> c & 1)) continue;
+      const int64_t at = o->rows[r] + c / 16 * o->col16 + c % 16;
+      float x = sum[c] + o->bias[c];
+      if (o->residual) x += o->residual[at];
+      if (o->clip) {
+        x = x < o->lo ? o->lo : x;
+        x = x > o->hi ? o->hi : x;
+      }
+      o->out[at] = x;
+    }
+  }
+}
+
+/* What is left to do for a block whose rows have been finished. */
+static void complete(const job *j, const band *b, int64_t panel, const mrt_split_out *o) {
+  if (o->any) mend(j, b, panel, o);
+  for (int r = 0; r < MRT_STRIP && j->act;) { /* pixels that follow each other at once */
+    int n = 1;
+    while (r + n < MRT_STRIP && o->rows[r] >= 0 && o->rows[r + n] == o->rows[r] + n * 16) ++n;
+    for (int half = 0; half < (o->col16 ? 2 : 1) && o->rows[r] >= 0; ++half) {
+      float *y = o->out + o->rows[r] + half * o->col16;
+      j->act(y, y, NULL, NULL, j->a->act.p, n * 16);
+    }
+    r += n;
+  }
+}
+
+typedef struct worker_memory {
+  float *acc; /* two blocks */
+  int64_t *rows;
+  uint16_t *a;
+} worker_memory;
+
+static worker_memory memory_of(const job *j, int worker) {
+  char *at = j->scratch + (size_t)worker * worker_bytes(j);
+  worker_memory m = {.acc = (float *)at};
+  m.rows = (int64_t *)(at + 2 * MRT_STRIP * MRT_STRIP * sizeof(float));
+  m.a = (uint16_t *)((char *)m.rows + rows_bytes(j));
+  return m;
+}
+
+static mrt_split_out out_of(const job *j, const band *b, const int64_t *rows, int64_t panel,
+                            int64_t block, const float *acc, uint32_t *bad) {
+  const int64_t area = j->oh * j->ow * 16;
+  const int64_t at = (b->image * j->out_blocks + panel * 2) * area + b->y0 * j->ow * 16;
+  return (mrt_split_out){.acc = acc,
+                         .rows = rows + block * MRT_STRIP,
+                         .out = j->a->output + at,
+                         .residual = j->a->residual ? j->a->residual + at : NULL,
+                         .col16 = panel * 2 + 1 < j->out_blocks ? area : 0,
+                         .bias = j->bias + panel * PANEL,
+                         .lo = j->lo,
+                         .hi = j->hi,
+                         .clip = j->clip,
+                         .bad = bad};
+}
+
+/* Block m of panel p of a band; `share` of m_count blocks fetch the panel that follows. */
+static mrt_split_block block_of(const job *j, const band *b, const uint16_t *a, int64_t p,
+                                int64_t m, int64_t share, int64_t m_count, bool fetch) {
+  const uint16_t *weights = (const uint16_t *)j->a->weights + p * j->panel_halves;
+  const int64_t total = (b->rows - 1) * j->pitch + j->ow;
+  const int64_t bytes = j->panel_halves * 2 / m_count; /* to fetch */
+  const int64_t products = j->groups * (j->parts == 3 ? 6 : j->parts == 2 ? 3 : 1);
+  return (mrt_split_block){
+      .a = a + m * MRT_STRIP * MRT_SPLIT_PIXEL,
+      .b = weights,
+      .offsets = j->offsets,
+      .groups = j->groups,
+      .part = j->part,
+      .rows = (int)min_i64(MRT_STRIP, total - m * MRT_STRIP),
+      .cols = (int)min_i64(PANEL, j->out_blocks * 16 - p * PANEL),
+      .ahead = (const char *)(weights + j->panel_halves) + share * bytes,
+      .ahead_lines = fetch ? (int)ceil_div(bytes, products * 64) : 0,
+  };
+}
+
+/* Panels [p0, p1), blocks [m0, m1) of a band whose parts are at a. */
+static void run_panels(const job *j, const band *b, const uint16_t *a, const worker_memory *mem,
+                       int64_t p0, int64_t p1, int64_t m0, int64_t m1) {
+  const int64_t count = m1 - m0, n = (p1 - p0) * count;
+  uint32_t bad[2][MRT_STRIP];
+  mrt_split_out out[2];
+  if (n <= 0) return;
+  j->kern->gemm->begin();
+  for (int64_t i = 0; i < n; ++i) {
+    const int64_t p = p0 + i / count, m = m0 + i % count;
+    mrt_split_block t = block_of(j, b, a, p, m, i % count, count, p + 1 < p1);
+    t.acc = mem->acc + i % 2 * MRT_STRIP * MRT_STRIP;
+    j->kern->multiply(&t, j->parts, i ? &out[(i - 1) % 2] : NULL);
+    if (i) complete(j, b, p0 + (i - 1) / count, &out[(i - 1) % 2]);
+    out[i % 2] = out_of(j, b, mem->rows, p, m, t.acc, bad[i % 2]);
+  }
+  j->kern->gemm->end();
+  j->kern->finish(&out[(n - 1) % 2]);
+  complete(j, b, p1 - 1, &out[(n - 1) % 2]);
+}
+
+/* ---- cost: nanoseconds on one core (Sapphire Rapids); only ratios matter ---- */
+
+/* Products of a band, with what stores of the output cost. */
+static double product_ns(const job *j, int64_t blocks) {
+  static const double one[] = {0, 24, 64, 129};
+  return (double)(blocks * j->panels) * (150 + (double)j->groups * one[j->parts]);
+}
+static double split_ns(const job *j) {
+  static const double pixel[] = {0, 5, 7, 9.5};
+  const int64_t pixels = j->in_groups * j->plane * j->y.n * j->x.n;
+  return 500 + (double)pixels * pixel[j->parts];
+}
+/* Weights come from memory beyond L2, once for each band. */
+static double weights_ns(const job *j) { return (double)(j->panels * j->panel_halves) * 2 / 25; }
+
+double mrt_conv_split_cost(const mrt_conv *p, int64_t h, int64_t w) {
+  job j;
+  geometry(&j, p, h, w);
+  if (j.oh <= 0 || j.ow <= 0) return 0;
+  const double products = product_ns(&j, j.blocks), weights = weights_ns(&j);
+  return (double)j.bands * (split_ns(&j) + (products > weights ? products : weights));
+}
+
+/* ---- sharing out ---- */
+
+/* Units (image, band) in an order that gives each worker a stretch of its own: it finds in its
+ * cache what it wrote in the layer before. */
+static int64_t unit_at(const job *j, int64_t i) {
+  const int64_t rounds = j->units / j->stride;
+  return i < rounds * j->stride ? i % j->stride * rounds + i / j->stride : i;
+}
+
+/* Chunk: a unit and a part of its panels, done from end to end by one worker. */
+static void unit_chunk(void *arg, int64_t chunk, int worker) {
+  const job *j = arg;
+  const worker_memory mem = memory_of(j, worker);
+  const int64_t u = unit_at(j, chunk / j->parts_n), part = chunk % j->parts_n;
+  const band b = band_of(j, u / j->bands, u % j->bands);
+  if (j->held[worker] != u) {
+    for (int64_t g = 0; g < j->in_groups; ++g)
+      for (int64_t r = 0; r < b.rows + j->y.far; ++r) split_row(j, &b, g, r, mem.a);
+    fill_rows(j, &b, mem.rows);
+    j->held[worker] = u;
+  }
+  run_panels(j, &b, mem.a, &mem, mrt_par_begin(j->panels, j->parts_n, part),
+             mrt_par_begin(j->panels, j->parts_n, part + 1), 0, b.blocks);
+}
+
+/* Many workers share one band; first its input, then panels and blocks. */
+static void split_chunk(void *arg, int64_t chunk, int worker) {
+  (void)worker;
+  const job *j = arg;
+  const band b = band_of(j, j->image, j->band);
+  const int64_t rows = b.rows + j->y.far, end = mrt_par_begin(j->units, j->chunks, chunk + 1);
+  for (int64_t u = mrt_par_begin(j->units, j->chunks, chunk); u < end; ++u)
+    split_row(j, &b, u / rows, u % rows, memory_of(j, 0).a);
+}
+static void panel_chunk(void *arg, int64_t chunk, int worker) {
+  const job *j = arg;
+  const band b = band_of(j, j->image, j->band);
+  const int64_t n = chunk / j->parts_m, m = chunk % j->parts_m;
+  const worker_memory mem = memory_of(j, worker);
+  fill_rows(j, &b, mem.rows);
+  run_panels(j, &b, memory_of(j, 0).a, &mem, mrt_par_begin(j->panels, j->parts_n, n),
+             mrt_par_begin(j->panels, j->parts_n, n + 1), mrt_par_begin(b.blocks, j->parts_m, m),
+             mrt_par_begin(b.blocks, j->parts_m, m + 1));
+}
+
+static void run_shared(const mrt_par *par, job *j) {
+  for (int64_t i = 0; i < j->a->n * j->bands && !mrt_cancelled(par); ++i) {
+    j->image = i / j->bands;
+    j->band = i % j->bands;
+    const band b = band_of(j, j->image, j->band);
+    j->units = j->in_groups * (b.rows + j->y.far);
+    j->chunks = mrt_par_chunks(j->units, split_ns(j));
+    mrt_par_run(par, j->chunks, split_chunk, j);
+    const int64_t want = mrt_par_chunks(j->panels * b.blocks, product_ns(j, b.blocks));
+    j->parts_n = min_i64(j->panels, want);
+    j->parts_m = min_i64(b.blocks, ceil_div(want, j->parts_n));
+    mrt_par_run(par, j->parts_n * j->parts_m, panel_chunk, j);
+  }
+}
+
+static void run_units(const mrt_par *par, job *j) {
+  const int64_t workers = mrt_par_workers(par);
+  const double cost = (product_ns(j, j->blocks) + split_ns(j)) * (double)j->units;
+  j->stride = min_i64(workers, j->units);
+  j->parts_n = 1;
+  if (j->units < 2 * workers && j->units % workers) j->parts_n = min_i64(j->panels, 2 * workers);
+  if (mrt_par_chunks(16, cost) == 1) { /* too little to share */
+    for (int64_t i = 0; i < j->units * j->parts_n; ++i) unit_chunk(j, i, 0);
+    return;
+  }
+  mrt_par_run(par, j->units * j->parts_n, unit_chunk, j);
+}
+
+static void set_epilogue(job *j, float *bias) {
+  const mrt_act *act = &j->a->act;
+  if (act->op == MRT_EW_RELU || act->op == MRT_EW_CLIP) {
+    j->clip = true;
+    j->lo = act->op == MRT_EW_RELU ? 0.0f : act->p[0];
+    j->hi = act->op == MRT_EW_RELU ? __builtin_inff() : act->p[1];
+  } else if (act->op != MRT_EW_COPY) {
+    j->act = mrt_ew_find(act->op);
+  }
+  memset(bias, 0, (size_t)(j->panels * PANEL) * 4);
+  if (j->a->bias) memcpy(bias, j->a->bias, (size_t)j->p->cout * 4);
+  j->bias = bias;
+}
+
+void mrt_conv_split_run(const mrt_conv_split_kernels *kern, const mrt_par *par, const mrt_conv *p,
+                        const mrt_conv_args *args, void *scratch) {
+  job j;
+  geometry(&j, p, args->h, args->w);
+  if (args->n <= 0 || j.oh <= 0 || j.ow <= 0) return;
+  const int64_t workers = mrt_par_workers(par);
+  j.kern = kern;
+  j.a = args;
+  set_epilogue(&j, scratch);
+  j.offsets = (int64_t *)((float *)scratch + j.panels * PANEL);
+  j.held = j.offsets + align16(j.groups);
+  j.scratch = (char *)(j.held + align16(workers));
+  for (int64_t i = 0; i < workers; ++i) j.held[i] = -1;
+  fill_offsets(&j);
+  j.units = args->n * j.bands;
+  if (workers > FEW_WORKERS && j.units < 2 * workers)
+    run_shared(par, &j);
+  else
+    run_units(par, &j);
+}

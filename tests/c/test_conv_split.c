@@ -1,0 +1,378 @@
+/* Split convolutions (conv_split.h): the steps of this machine's kernels against their model bit
+ * for bit; whole convolutions, by model and tiles, against double with the error that each number
+ * of parts promises; values that tiles cannot do; equal bits for any number of threads. */
+#include <float.h>
+
+#include "kernels.h"
+#include "provider/cpu/conv/conv_split.h"
+
+typedef struct entry {
+  uint32_t isa;
+  const mrt_conv_split_kernels *kern;
+} entry;
+static const entry entries[] = {
+#define MRT_KERNEL(isa, symbol) {MRT_ISA_##isa, &symbol},
+#include "provider/cpu/conv/conv_split.def"
+#undef MRT_KERNEL
+};
+
+static float wide_float(void) { /* many magnitudes, now and then something special */
+  static const float special[] = {INFINITY, -INFINITY, NAN, 3.4e38f, 1e-40f, -0.0f, 0x1p-120f};
+  const uint32_t r = rng();
+  if (r % 97 == 0) return special[r / 97 % 7];
+  return ldexpf(rng_float(), (int)(r >> 8) % 40 - 20);
+}
+
+/* NaN may carry any sign and payload. */
+static int same_bits(const float *a, const float *b, int64_t n) {
+  for (int64_t i = 0; i < n; ++i)
+    if (!(isnan(a[i]) && isnan(b[i])) && memcmp(a + i, b + i, 4) != 0) return 0;
+  return 1;
+}
+static int same_halves(const uint16_t *a, const uint16_t *b, int64_t n) {
+  for (int64_t i = 0; i < n; ++i)
+    if (a[i] != b[i] && !((a[i] & 0x7fff) > 0x7f80 && (b[i] & 0x7fff) > 0x7f80)) return 0;
+  return 1;
+}
+
+static void check_line(const mrt_conv_split_kernels *kern, int channels, int64_t step, int parts) {
+  enum { COUNT = 9 };
+  const int64_t part = COUNT * 32 + 64;
+  guarded gx, gd[2];
+  float *x = guarded_floats(&gx, 2000 + COUNT * step, 0);
+  for (int64_t i = 0; i < 2000 + COUNT * step; ++i) x[i] = wide_float();
+  for (int i = 0; i < 2; ++i) {
+    gd[i] = guarded_new((size_t)(part * parts) * 2, 0);
+    memset(gd[i].data, 7, (size_t)(part * parts) * 2);
+    const mrt_split_line l = {x, step, 1600, channels, COUNT, (uint16_t *)gd[i].data, part};
+    (i ? &mrt_conv_split_model : kern)->split_line(&l, parts);
+  }
+  CHECK(same_halves((uint16_t *)gd[0].data, (uint16_t *)gd[1].data, part * parts));
+  CHECK(guarded_done(&gx) && guarded_done(&gd[0]) && guarded_done(&gd[1]));
+}
+
+/* A block, finishing another: every size of the edge, odd and in-between rows missing. */
+static void check_block(const mrt_conv_split_kernels *kern, int rows, int cols, int parts,
+                        int variant) {
+  enum { GROUPS = 3 };
+  const int64_t part = 32 * 32 + 32;
+  const int64_t offsets[GROUPS] = {0, part * parts, part * parts * 2 + 32};
+  const int64_t na = part * parts * GROUPS + 2048, nb = GROUPS * parts * 1024;
+  guarded ga, gb, go[2], gr, gc[2];
+  uint16_t *a, *b;
+  ga = guarded_new((size_t)na * 2, 0), gb = guarded_new((size_t)nb * 2, 0);
+  a = (uint16_t *)ga.data, b = (uint16_t *)gb.data;
+  for (int64_t i = 0; i < na; ++i) a[i] = (uint16_t)(0x3f00 + (rng() & 0x80ff));
+  for (int64_t i = 0; i < nb; ++i) b[i] = (uint16_t)(0x3f00 + (rng() & 0x80ff));
+  float old[1024] __attribute__((aligned(64))), bias[32];
+  int64_t at[32];
+  for (int i = 0; i < 1024; ++i) old[i] = variant & 1 ? wide_float() : rng_float();
+  for (int i = 0; i < 32; ++i) bias[i] = rng_float(), at[i] = i % 5 == 4 ? -1 : i * 16;
+  float *res = guarded_floats(&gr, 1024, 0);
+  uint32_t bad[2][32];
+  mrt_split_out out[2];
+  for (int i = 0; i < 2; ++i) {
+    float *c = guarded_floats(&gc[i], 1024, 0), *y = guarded_floats(&go[i], 1024, 0);
+    for (int k = 0; k < 1024; ++k) c[k] = y[k] = 3;
+    const mrt_split_block t = {.a = a,
+                               .b = b,
+                               .offsets = offsets,
+                               .groups = GROUPS,
+                               .part = part,
+                               .rows = rows,
+                               .cols = cols,
+                               .acc = c,
+                               .ahead = (const char *)b,
+                               .ahead_lines = variant & 2};
+    out[i] = (mrt_split_out){.acc = old,
+                             .rows = at,
+                             .out = y,
+                             .residual = variant & 4 ? res : NULL,
+                             .col16 = cols > 16 ? 512 : 0,
+                             .bias = bias,
+                             .lo = -0.25f,
+                             .hi = 0.5f,
+                             .clip = (variant & 8) != 0,
+                             .bad = bad[i]};
+    const mrt_conv_split_kernels *q = i ? &mrt_conv_split_model : kern;
+    q->gemm->begin();
+    q->multiply(&t, parts, variant & 16 ? NULL : &out[i]);
+    q->gemm->end();
+    if (variant & 16) q->finish(&out[i]);
+  }
+  CHECK(same_bits((float *)gc[0].data, (float *)gc[1].data, 1024));
+  CHECK(same_bits((float *)go[0].data, (float *)go[1].data, 1024));
+  CHECK(memcmp(bad[0], bad[1], sizeof bad[0]) == 0 && out[0].any == out[1].any);
+  CHECK(guarded_done(&ga) && guarded_done(&gb) && guarded_done(&gr));
+  for (int i = 0; i < 2; ++i) CHECK(guarded_done(&go[i]) && guarded_done(&gc[i]));
+}
+
+/* ---- whole convolutions ---- */
+typedef struct sample {
+  mrt_conv p;
+  int64_t n, h, w, oh, ow;
+  int kind; /* 1 bias, 2 residual, 4 relu, 8 silu, 16 the residual is the output */
+  float *x, *weights, *bias, *in, *res, *out, *out2;
+} sample;
+
+static float lane_of(const sample *s, const float *v, int64_t im, int64_t ch, int64_t i) {
+  return v[((im * mrt_c16_blocks(s->p.cout) + ch / 16) * s->oh * s->ow + i) * 16 + ch % 16];
+}
+
+static void sample_make(sample *s, float (*value)(void)) {
+  const mrt_conv *p = &s->p;
+  s->oh = mrt_conv_out(s->h, p->kh, p->stride_h, p->dil_h, p->pad_top, p->pad_bottom);
+  s->ow = mrt_conv_out(s->w, p->kw, p->stride_w, p->dil_w, p->pad_left, p->pad_right);
+  const int64_t nx = s->n * p->cin * s->h * s->w, nw = p->cout * p->cin * p->kh * p->kw,
+                ni = mrt_c16_size(s->n, p->cin, s->h, s->w),
+                no = mrt_c16_size(s->n, p->cout, s->oh, s->ow), area = s->h * s->w;
+  float **all[] = {&s->x, &s->weights, &s->bias, &s->in, &s->res, &s->out, &s->out2};
+  const int64_t sizes[] = {nx, nw, p->cout, ni, no, no, no};
+  for (int i = 0; i < 7; ++i) {
+    *all[i] = aligned_alloc(64, (size_t)(sizes[i] * 4 + 127) / 64 * 64);
+    for (int64_t k = 0; k < sizes[i]; ++k) (*all[i])[k] = i == 0 ? value() : rng_float();
+  }
+  for (int64_t i = 0; i < ni; ++i) { /* unknown in the spare lanes */
+    const int64_t blocks = mrt_c16_blocks(p->cin), lane = i % 16, x = i / 16 % area,
+                  b = i / 16 / area % blocks, im = i / 16 / area / blocks;
+    s->in[i] = b * 16 + lane < p->cin ? s->x[(im * p->cin + b * 16 + lane) * area + x] : NAN;
+  }
+}
+static void sample_free(sample *s) {
+  free(s->x), free(s->weights), free(s->bias), free(s->in), free(s->res), free(s->out);
+  free(s->out2);
+}
+
+static void sample_run(sample *s, const mrt_conv_split_kernels *kern) {
+  const mrt_conv *p = &s->p;
+  const int64_t no = mrt_c16_size(s->n, p->cout, s->oh, s->ow);
+  guarded gp = guarded_new(mrt_conv_split_packed_size(p), 0);
+  const mrt_par pars[3] = {{.threads = 0}, {.threads = 1}, {.threads = 0}};
+  mrt_conv_split_pack(kern, &pars[0], p, s->weights, gp.data);
+  for (int i = 0; i < 2; ++i) {
+    float *out = i ? s->out2 : s->out;
+    if (s->kind & 16) memcpy(out, s->res, (size_t)no * 4);
+    mrt_conv_args a = {.n = s->n,
+                       .h = s->h,
+                       .w = s->w,
+                       .input = s->in,
+                       .weights = (float *)gp.data,
+                       .bias = s->kind & 1 ? s->bias : NULL,
+                       .residual = s->kind & 16  ? out
+                                   : s->kind & 2 ? s->res
+                                                 : NULL,
+                       .output = out};
+    if (s->kind & 4) a.act.op = MRT_EW_RELU;
+    if (s->kind & 8) a.act.op = MRT_EW_SILU;
+    guarded gs = guarded_new(mrt_conv_split_scratch_size(&pars[i], p, s->h, s->w), 0);
+    mrt_conv_split_run(kern, &pars[i], p, &a, gs.data);
+    CHECK(guarded_done(&gs));
+  }
+  for (int64_t im = 0; im < s->n; ++im)
+    for (int64_t o = 0; o < p->cout; ++o)
+      for (int64_t i = 0; i < s->oh * s->ow; ++i) {
+        const float x = lane_of(s, s->out, im, o, i), y = lane_of(s, s->out2, im, o, i);
+        CHECK(same_bits(&x, &y, 1));
+      }
+  CHECK(guarded_done(&gp));
+}
+
+/* One output in double and by a float loop; the sum of magnitudes. */
+static double one_output(const sample *s, int64_t im, int64_t o, int64_t i, float *loop,
+                         double *mass) {
+  const mrt_conv *p = &s->p;
+  double sum = 0;
+  *loop = 0, *mass = 0;
+  for (int64_t c = 0; c < p->cin; ++c)
+    for (int64_t k = 0; k < p->kh * p->kw; ++k) {
+      const int64_t y = i / s->ow * p->stride_h - p->pad_top + k / p->kw * p->dil_h;
+      const int64_t x = i % s->ow * p->stride_w - p->pad_left + k % p->kw * p->dil_w;
+      if (y < 0 || y >= s->h || x < 0 || x >= s->w) continue;
+      const float v = s->x[((im * p->cin + c) * s->h + y) * s->w + x],
+                  w = s->weights[(o * p->cin + c) * p->kh * p->kw + k];
+      sum += (double)v * w;
+      *mass += fabs((double)v * w);
+      *loop = fmaf(v, w, *loop);
+    }
+  return sum;
+}
+
+static double after(const sample *s, double y, int64_t im, int64_t o, int64_t i) {
+  y += (s->kind & 1 ? s->bias[o] : 0) + (s->kind & 18 ? lane_of(s, s->res, im, o, i) : 0);
+  if ((s->kind & 12) == 4) y = fmax(y, 0);
+  return s->kind & 8 ? y / (1 + exp(-y)) : y;
+}
+
+static void check_errors(const sample *s, const char *name) {
+  double worst = 0, loops = 0, most = 1e-30;
+  for (int64_t im = 0; im < s->n; ++im)
+    for (int64_t o = 0; o < s->p.cout; ++o)
+      for (int64_t i = 0; i < s->oh * s->ow; ++i) {
+        float loop;
+        double mass, x = one_output(s, im, o, i, &loop, &mass);
+        const double want = after(s, x, im, o, i), got = lane_of(s, s->out, im, o, i);
+        most = fmax(most, mass);
+        worst = fmax(worst, fabs(got - want));
+        if (isnan(got)) worst = INFINITY;
+        loops = fmax(loops, fabs(after(s, loop, im, o, i) - want));
+      }
+  /* The end (bias and so on) is rounded too: a few units in the last place of values below 8. */
+  const double end = s->kind ? 2e-6 : 0;
+  const double bound =
+      s->p.parts == 3 ? fmax(loops, 6e-8 * most) : (s->p.parts == 2 ? 1.5e-5 : 8e-3) * most;
+  if (!(worst <= bound + end))
+    fprintf(stderr,
+            "%s parts %d %lldx%lldx%lld c %lld>%lld k %lldx%lld s %lld,%lld kind %d: %g > %g\n",
+            name, s->p.parts, (long long)s->n, (long long)s->h, (long long)s->w,
+            (long long)s->p.cin, (long long)s->p.cout, (long long)s->p.kh, (long long)s->p.kw,
+            (long long)s->p.stride_h, (long long)s->p.stride_w, s->kind, worst, bound);
+  CHECK(worst <= bound + end);
+}
+
+static void check_conv(mrt_conv p, int64_t n, int64_t h, int64_t w, int kind, bool model) {
+  for (size_t e = 0; e < sizeof entries / sizeof *entries; ++e) {
+    const mrt_conv_split_kernels *kern = entries[e].kern;
+    if ((mrt_cpu_get()->isa & entries[e].isa) != entries[e].isa) continue;
+    if (kern == &mrt_conv_split_model && !model) continue;
+    sample s = {.p = p, .n = n, .h = h, .w = w, .kind = kind};
+    sample_make(&s, rng_float);
+    CHECK(mrt_conv_split_ok(&p, s.weights));
+    sample_run(&s, kern);
+    check_errors(&s, kern->name);
+    sample_free(&s);
+  }
+}
+
+static mrt_conv conv_of(int64_t cin, int64_t cout, int64_t k, int64_t stride, int64_t pad) {
+  return (mrt_conv){.cin = cin,
+                    .cout = cout,
+                    .groups = 1,
+                    .kh = k,
+                    .kw = k,
+                    .stride_h = stride,
+                    .stride_w = stride,
+                    .dil_h = 1,
+                    .dil_w = 1,
+                    .pad_top = pad,
+                    .pad_left = pad,
+                    .pad_bottom = pad,
+                    .pad_right = pad};
+}
+
+static void test_conv(void) {
+  static const int64_t sizes[] = {1, 2, 3, 7, 8, 13, 14, 17, 33};
+  static const int64_t channels[] = {16, 17, 31, 32, 33, 48, 64, 70};
+  for (int i = 0; i < 150; ++i) {
+    mrt_conv p = conv_of(channels[rng_below(8)], channels[rng_below(8)], 1 + rng_below(4), 1, 0);
+    if (rng_below(3) == 0) p.kw = 1 + rng_below(3);
+    p.stride_h = 1 + rng_below(3), p.stride_w = rng_below(3) ? p.stride_h : 1 + rng_below(4);
+    p.dil_h = 1 + (rng_below(4) == 0), p.dil_w = 1 + (rng_below(4) == 0);
+    p.pad_top = rng_below(p.kh + 1), p.pad_left = rng_below(p.kw + 2);
+    p.pad_bottom = rng_below(p.kh), p.pad_right = rng_below(p.kw + 2);
+    p.parts = 1 + i % 3;
+    check_conv(p, 1 + rng_below(2), sizes[rng_below(9)], sizes[rng_below(9)], (int)rng_below(32),
+               false);
+  }
+  for (int parts = 1; parts <= 3; ++parts) { /* the model is slow: few and small */
+    mrt_conv p = conv_of(40, 33, 3, 1, 1);
+    p.parts = parts;
+    check_conv(p, 1, 5, 7, 5, true);
+    p = conv_of(32, 16, 3, 2, 1);
+    p.parts = parts;
+    check_conv(p, 2, 6, 5, 2, true);
+    p = conv_of(256, 96, 3, 1, 1); /* several bands and panels */
+    p.parts = parts;
+    check_conv(p, 1, 28, 28, 3, false);
+    p = conv_of(64, 64, 3, 2, 1);
+    p.parts = parts;
+    check_conv(p, 2, 60, 57, 4, false);
+    p = conv_of(600, 100, 1, 1, 0);
+    p.parts = parts;
+    check_conv(p, 1, 7, 7, 17, false);
+  }
+}
+
+/* What float arithmetic gives for infinities, NaN, huge and tiny values; weights are normal. */
+static void test_special(const mrt_conv_split_kernels *kern) {
+  for (int parts = 1; parts <= 3; ++parts) {
+    sample s = {.p = conv_of(32, 33, 3, 1, 1), .n = 1, .h = 6, .w = 9, .kind = 1};
+    s.p.parts = parts;
+    sample_make(&s, rng_float);
+    const struct {
+      int64_t at;
+      float v;
+    } put[] = {{3, INFINITY}, {130, -INFINITY}, {250, NAN}, {700, FLT_MAX}, {1000, -FLT_MAX}};
+    for (int i = 0; i < 5; ++i) {
+      s.x[put[i].at] = put[i].v;
+      s.in[put[i].at % 54 * 16 + put[i].at / 54 / 16 * 54 * 16 + put[i].at / 54 % 16] = put[i].v;
+    }
+    sample_run(&s, kern);
+    int special = 0;
+    for (int64_t o = 0; o < 33; ++o)
+      for (int64_t i = 0; i < 54; ++i) {
+        float loop;
+        double mass;
+        (void)one_output(&s, 0, o, i, &loop, &mass);
+        const float want = loop + s.bias[o], got = lane_of(&s, s.out, 0, o, i);
+        special += !isfinite(want);
+        CHECK(isnan(want) == isnan(got) && isinf(want) == isinf(got));
+        CHECK(isfinite(want) || isnan(want) || want == got);
+        if (isfinite(want)) CHECK(fabs(got - want) <= 8e-3 * (mass + 1));
+      }
+    CHECK(special > 50);
+    sample_free(&s);
+  }
+  sample s = {.p = conv_of(32, 16, 1, 1, 0), .n = 1, .h = 1, .w = 40};
+  s.p.parts = 3;
+  sample_make(&s, rng_float);
+  for (int64_t i = 0; i < 32 * 40; ++i) s.x[i] *= 0x1p-110f, s.in[i] *= 0x1p-110f;
+  sample_run(&s, kern);
+  check_errors(&s, kern->name);
+  sample_free(&s);
+}
+
+static void test_choice(void) {
+  float w[64 * 64];
+  mrt_conv p = conv_of(64, 64, 1, 1, 0);
+  for (int i = 0; i < 64 * 64; ++i) w[i] = rng_float();
+  CHECK(mrt_conv_split_ok(&p, w));
+  w[100] = NAN;
+  CHECK(!mrt_conv_split_ok(&p, w));
+  w[100] = 1e30f;
+  CHECK(!mrt_conv_split_ok(&p, w));
+  for (int i = 0; i < 32 * 64; ++i) w[i] = 1e-35f; /* a panel of tiny ones */
+  CHECK(!mrt_conv_split_ok(&p, w));
+  for (int i = 0; i < 32 * 64; ++i) w[i] = 0;
+  CHECK(mrt_conv_split_ok(&p, w));
+  p.groups = 2;
+  CHECK(!mrt_conv_split_ok(&p, w));
+  const bool tiles = mrt_conv_split_kernels_get() != NULL;
+  for (int mode = 0; mode < 3; ++mode) {
+    p = conv_of(512, 512, 3, 2, 1);
+    mrt_conv_split_choose(&p, (mrt_precision)mode, 28, 28);
+    CHECK_EQ_I(p.parts, tiles ? 3 - mode : 0);
+  }
+}
+
+static void body(void) {
+  const uint32_t have = mrt_cpu_get()->isa;
+  for (size_t i = 0; i < sizeof entries / sizeof *entries; ++i) {
+    const mrt_conv_split_kernels *kern = entries[i].kern;
+    if ((have & entries[i].isa) != entries[i].isa) continue;
+    test_special(kern);
+    if (kern == &mrt_conv_split_model) continue;
+    for (int parts = 1; parts <= 3; ++parts)
+      for (int k = 0; k < 32; ++k) {
+        check_line(kern, 1 + k, 16 + k % 3 * 16, parts);
+        check_block(kern, 1 + (int)rng_below(32), k % 2 ? 32 : 16, parts, k);
+      }
+  }
+  test_conv();
+  test_choice();
+}
+
+int main(int argc, char **argv) {
+  (void)argc;
+  static const char *const isas[] = {"amx", "scalar", NULL};
+  return run_per_isa(argv, isas, body);
+}
