@@ -13,89 +13,208 @@ static const entry entries[] = {
 #undef MRT_KERNEL
 };
 
-static double weight(const uint8_t *q, const float *scales, const float *zeros, int64_t k,
-                     int64_t block, int bits) {
-  const int v = bits == 8 ? q[k] : k % 2 ? q[k / 2] >> 4 : q[k / 2] & 15;
-  return ((double)v - (zeros ? (double)zeros[k / block] : (double)(1 << (bits - 1)))) *
-         (double)scales[k / block];
-}
+/* B as the model stores it: rows of low nibbles first. */
+typedef struct source {
+  int64_t n, k, block, blocks;
+  int bits;
+  uint8_t *q;
+  float *scales, *zeros;
+} source;
 
-static void check_row(const mrt_nbits_kernels *kern, int64_t k, int64_t block, int bits, int rows) {
-  const int64_t blocks = (k + block - 1) / block;
-  guarded gq = guarded_new((size_t)(blocks * block * bits / 8), 1), gs, gz, ga, gy, go;
-  for (size_t i = 0; i < gq.bytes; ++i) gq.data[i] = (uint8_t)rng();
-  float *scales = guarded_floats(&gs, blocks, 4), *zeros = guarded_floats(&gz, blocks, 4);
-  for (int64_t i = 0; i < blocks; ++i) zeros[i] = (float)(rng() % (1u << bits));
-  float *a = guarded_floats(&ga, (rows - 1) * (k + 3) + k, 4), *y = guarded_floats(&gy, rows, 4),
-        *out = guarded_floats(&go, k, 4);
-  if (k % 3 == 0) zeros = NULL;
-  (bits == 4 ? kern->dot4 : kern->dot8)(gq.data, scales, zeros, k, block, a, k + 3, rows, y);
-  (bits == 4 ? kern->expand4 : kern->expand8)(gq.data, scales, zeros, k, block, out);
-  for (int r = 0; r < rows; ++r) {
-    double x = 0, mass = 0;
-    for (int64_t i = 0; i < k; ++i) {
-      const double w = weight(gq.data, scales, zeros, i, block, bits), v = a[r * (k + 3) + i];
-      x += w * v, mass += fabs(w * v);
-      if (r == 0) CHECK(fabs(out[i] - w) <= 1e-6 * fabs(w) + 1e-30);
-    }
-    CHECK(fabs(y[r] - x) <= 6e-8 * (8 + 0.2 * (double)k) * mass + 1e-30);
+static source source_new(int64_t n, int64_t k, int64_t block, int bits, bool zeros) {
+  source s = {.n = n, .k = k, .block = block, .blocks = (k + block - 1) / block, .bits = bits};
+  const int64_t bytes = n * s.blocks * block * bits / 8, each = n * s.blocks;
+  s.q = malloc((size_t)bytes);
+  s.scales = malloc((size_t)each * 4);
+  s.zeros = zeros ? malloc((size_t)each * 4) : NULL;
+  for (int64_t i = 0; i < bytes; ++i) s.q[i] = (uint8_t)rng();
+  for (int64_t i = 0; i < each; ++i) {
+    s.scales[i] = rng_float();
+    if (zeros) s.zeros[i] = (float)(rng() % (1u << bits));
   }
-  CHECK(guarded_done(&gq) && guarded_done(&gs) && guarded_done(&gz) && guarded_done(&ga) &&
-        guarded_done(&gy) && guarded_done(&go));
+  return s;
 }
 
-static void check_product(int64_t m, int64_t n, int64_t k, int64_t block, int bits, bool bias) {
+static double weight(const source *s, int64_t n, int64_t k) {
+  const uint8_t *q = s->q + n * s->blocks * s->block * s->bits / 8;
+  const int v = s->bits == 8 ? q[k] : k % 2 ? q[k / 2] >> 4 : q[k / 2] & 15;
+  const int64_t at = n * s->blocks + k / s->block;
+  return ((double)v - (s->zeros ? (double)s->zeros[at] : (double)(1 << (s->bits - 1)))) *
+         (double)s->scales[at];
+}
+
+/* The same, packed, in memory with guards. */
+typedef struct packed {
+  guarded q, scales, zeros;
+} packed;
+
+static packed packed_new(const source *s) {
+  packed p = {guarded_new(mrt_nbits_packed_size(s->n, s->k, s->block, s->bits), 0), {0}, {0}};
+  const int64_t count = (int64_t)mrt_nbits_scales_count(s->n, s->k, s->block);
+  mrt_nbits_pack(s->q, s->n, s->k, s->block, s->bits, (uint32_t *)p.q.data);
+  mrt_nbits_pack_scales(s->scales, s->n, s->k, s->block, guarded_floats(&p.scales, count, 0));
+  if (s->zeros)
+    mrt_nbits_pack_scales(s->zeros, s->n, s->k, s->block, guarded_floats(&p.zeros, count, 0));
+  return p;
+}
+
+static void drop(source *s, packed *p) {
+  CHECK(guarded_done(&p->q) && guarded_done(&p->scales));
+  if (s->zeros) CHECK(guarded_done(&p->zeros));
+  free(s->q), free(s->scales), free(s->zeros);
+}
+
+/* Bytes of A against the definition. */
+static void check_bytes(const float *a, int64_t blocks, int64_t block, const int8_t *q,
+                        const float *scales, const int32_t *sums) {
+  for (int64_t b = 0; b < blocks; ++b) {
+    float top = 0;
+    int32_t sum = 0;
+    for (int64_t i = b * block; i < (b + 1) * block; ++i) {
+      top = fmaxf(top, fabsf(a[i]));
+      sum += q[i];
+      CHECK(fabs((double)q[i] * (double)scales[b] - (double)a[i]) <= 0.5001 * (double)scales[b]);
+    }
+    CHECK(fabsf(scales[b] - top / 127) <= 1e-6f * top && sums[b] == sum);
+  }
+}
+
+static void check_panel(const mrt_nbits_kernels *kern, int64_t k, int64_t block, int bits,
+                        int rows) {
+  source s = source_new(MRT_NBITS_PANEL - 3, k, block, bits, k % 3 != 0);
+  packed p = packed_new(&s);
+  const int64_t padded = s.blocks * block;
+  guarded ga, gq, gs, gn, gy, go;
+  float *a = guarded_floats(&ga, rows * padded, 4), *y = guarded_floats(&gy, rows * 32, 0);
+  float *out = guarded_floats(&go, padded * 32, 4), *as = guarded_floats(&gs, rows * s.blocks, 4);
+  gq = guarded_new((size_t)(rows * padded), 1);
+  gn = guarded_new((size_t)(rows * s.blocks) * 4, 4);
+  for (int r = 0; r < rows; ++r) {
+    for (int64_t i = k; i < padded; ++i) a[r * padded + i] = 0;
+    int8_t *q = (int8_t *)gq.data + r * padded;
+    int32_t *sums = (int32_t *)gn.data + r * s.blocks;
+    kern->quantize(a + r * padded, s.blocks, block, q, as + r * s.blocks, sums);
+    check_bytes(a + r * padded, s.blocks, block, q, as + r * s.blocks, sums);
+  }
+  const mrt_nbits_panel panel = {.q = (uint32_t *)p.q.data,
+                                 .scales = (float *)p.scales.data,
+                                 .zeros = s.zeros ? (float *)p.zeros.data : NULL,
+                                 .blocks = s.blocks,
+                                 .block = block,
+                                 .bits = bits};
+  const mrt_nbits_rows x = {a, (int8_t *)gq.data, as, (int32_t *)gn.data};
+  kern->expand(&panel, out);
+  for (int bytes = 0; bytes <= 1; ++bytes) {
+    (bytes ? kern->dot_s8 : kern->dot_f32)(&panel, &x, rows, y);
+    for (int r = 0; r < rows; ++r)
+      for (int64_t n = 0; n < s.n; ++n) {
+        double sum = 0, mass = 0;
+        for (int64_t i = 0; i < k; ++i) {
+          const double w = weight(&s, n, i);
+          const double v = bytes
+                               ? (double)x.q[r * padded + i] * (double)as[r * s.blocks + i / block]
+                               : (double)a[r * padded + i];
+          sum += w * v, mass += fabs(w * v);
+          CHECK(fabs((double)out[i * 32 + n] - w) <= 1e-6 * fabs(w) + 1e-30);
+        }
+        /* Bytes: zeros are taken off the sum, so errors are those of numbers up to 255. */
+        const double slack = bytes && s.zeros ? 200 : 8 + 0.2 * (double)k;
+        CHECK(fabs((double)y[r * 32 + n] - sum) <= 6e-8 * slack * mass + 1e-5 * bytes);
+      }
+  }
+  CHECK(guarded_done(&ga) && guarded_done(&gq) && guarded_done(&gs) && guarded_done(&gn) &&
+        guarded_done(&gy) && guarded_done(&go));
+  drop(&s, &p);
+}
+
+/* A block with a NaN or an infinity spoils its results, and only those. */
+static void check_not_finite(const mrt_nbits_kernels *kern) {
+  float a[64] = {1, NAN}, scales[2];
+  int8_t q[64];
+  int32_t sums[2];
+  kern->quantize(a, 2, 32, q, scales, sums);
+  CHECK(isnan(scales[0]) && scales[1] == 0 && sums[1] == 0);
+  a[1] = -INFINITY;
+  kern->quantize(a, 2, 32, q, scales, sums);
+  CHECK(isnan(scales[0]) && sums[0] == 0);
+}
+
+/* Error of bytes: half a step of each number, and the sum of what that may move. */
+static double byte_error(const source *s, const float *a, int64_t n) {
+  double e = 0;
+  for (int64_t b = 0; b < s->blocks; ++b) {
+    double top = 0, mass = 0;
+    for (int64_t i = b * s->block; i < (b + 1) * s->block && i < s->k; ++i)
+      top = fmax(top, fabs((double)a[i])), mass += fabs(weight(s, n, i));
+    e += top / 254 * mass;
+  }
+  return e;
+}
+
+static void check_product(int64_t m, int64_t n, int64_t k, int64_t block, int bits, bool bias,
+                          bool bytes) {
   const mrt_par one = {.threads = 1}, all = {0};
-  const int64_t blocks = (k + block - 1) / block;
+  source s = source_new(n, k, block, bits, bias);
+  packed b = packed_new(&s);
   guarded gc[2];
-  float *a = malloc((size_t)(m * k) * 4), *s = malloc((size_t)(n * blocks) * 4),
-        *z = malloc((size_t)(n * blocks) * 4), *add = malloc((size_t)n * 4);
-  uint8_t *b = malloc((size_t)(n * blocks * block * bits / 8));
+  float *a = malloc((size_t)(m * k) * 4), *add = malloc((size_t)n * 4);
   for (int64_t i = 0; i < m * k; ++i) a[i] = rng_float();
-  for (int64_t i = 0; i < n * blocks; ++i) s[i] = rng_float(), z[i] = (float)(rng() % 16);
-  for (int64_t i = 0; i < n * blocks * block * bits / 8; ++i) b[i] = (uint8_t)rng();
   for (int64_t i = 0; i < n; ++i) add[i] = rng_float();
-  mrt_nbits p = {m, n, k, block, bits, a, b, s, bias ? z : NULL, bias ? add : NULL, NULL};
-  void *scratch = aligned_alloc(64, mrt_nbits_scratch_size(&all, &p) + 64);
+  mrt_nbits p = {.m = m, .n = n, .k = k, .block = block, .bits = bits, .bytes = bytes};
+  p.precision = bytes ? MRT_PRECISION_MEDIUM : MRT_PRECISION_HIGHEST;
+  p.a = a;
+  p.b = (uint32_t *)b.q.data;
+  p.scales = (float *)b.scales.data;
+  p.zeros = bias ? (float *)b.zeros.data : NULL;
+  p.bias = bias ? add : NULL;
   for (int i = 0; i < 2; ++i) {
+    guarded scratch = guarded_new(mrt_nbits_scratch_size(i ? &one : &all, &p), 0);
     p.c = guarded_floats(&gc[i], m * n, 4);
-    mrt_nbits_run(i ? &one : &all, &p, scratch);
+    mrt_nbits_run(i ? &one : &all, &p, scratch.data);
+    CHECK(guarded_done(&scratch));
   }
   CHECK(memcmp(gc[0].data, gc[1].data, (size_t)(m * n) * 4) == 0);
   for (int64_t i = 0; i < m; ++i)
     for (int64_t j = 0; j < n; ++j) {
-      double x = bias ? add[j] : 0, mass = fabs(x);
+      double x = bias ? (double)add[j] : 0, mass = fabs(x);
       for (int64_t q = 0; q < k; ++q) {
-        const double w = weight(b + j * blocks * block * bits / 8, s + j * blocks,
-                                bias ? z + j * blocks : NULL, q, block, bits) *
-                         a[i * k + q];
+        const double w = weight(&s, j, q) * (double)a[i * k + q];
         x += w, mass += fabs(w);
       }
-      CHECK(fabs(((float *)gc[0].data)[i * n + j] - x) <= 6e-8 * (8 + (double)k) * mass);
+      double bound = 6e-8 * (8 + (double)k) * mass;
+      if (bytes) bound += byte_error(&s, a + i * k, j) + mass / 128;
+      CHECK(fabs((double)((float *)gc[0].data)[i * n + j] - x) <= bound);
     }
   CHECK(guarded_done(&gc[0]) && guarded_done(&gc[1]));
-  free(a), free(s), free(z), free(add), free(b), free(scratch);
+  free(a), free(add);
+  drop(&s, &b);
 }
 
 static void body(void) {
   static const int64_t ks[] = {1, 15, 16, 17, 31, 32, 33, 64, 100, 256};
   const uint32_t have = mrt_cpu_get()->isa;
   for (size_t i = 0; i < sizeof entries / sizeof *entries; ++i)
+    if ((have & entries[i].isa) == entries[i].isa) check_not_finite(entries[i].kern);
+  for (size_t i = 0; i < sizeof entries / sizeof *entries; ++i)
     for (int k = 0; k < 10 && (have & entries[i].isa) == entries[i].isa; ++k)
       for (int64_t block = 16; block <= 128; block *= 2)
         for (int rows = 1; rows <= MRT_NBITS_ROWS; ++rows)
           for (int bits = 4; bits <= 8; bits += 4)
-            check_row(entries[i].kern, ks[k], block, bits, rows);
+            check_panel(entries[i].kern, ks[k], block, bits, rows);
   for (int64_t m = 1; m <= 40; m += m < 10 ? 1 : 13)
     for (int bits = 4; bits <= 8; bits += 4) {
-      check_product(m, 70, 200, 32, bits, m & 1);
-      check_product(m, 33, 65, 16, bits, !(m & 1));
+      for (int bytes = 0; bytes <= 1; ++bytes) {
+        check_product(m, 70, 200, 32, bits, m & 1, bytes);
+        check_product(m, 33, 65, 16, bits, !(m & 1), bytes);
+      }
     }
-  check_product(1, 300, 1000, 128, 4, false);
+  check_product(1, 300, 1000, 128, 4, false, false);
+  check_product(3, 301, 1024, 256, 4, true, true);
+  check_product(9, 200, 33000, 128, 4, false, false); /* more than one slab */
 }
 
 int main(int argc, char **argv) {
   (void)argc;
-  static const char *const isas[] = {"avx512", "avx2", "scalar", NULL};
+  static const char *const isas[] = {"avx512vnni", "avx512", "avx2", "scalar", NULL};
   return run_per_isa(argv, isas, body);
 }

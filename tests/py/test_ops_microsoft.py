@@ -197,6 +197,26 @@ def test_matmul_nbits(bits: int, zeros: bool, bias: bool, shape: tuple[int, ...]
     check(node, {"a": floats(3, *rows, k)}, None, constants, rtol=1e-4, atol=2e-4)
 
 
+@pytest.mark.parametrize("rows", [1, 6, 40])
+@pytest.mark.parametrize("level", [0, 1, 2, 3, 4])
+def test_matmul_nbits_levels(level: int, rows: int) -> None:
+    """accuracy_level: what may be rounded, and how little that moves the result."""
+    rng = np.random.default_rng(level)
+    k, n = 320, 70
+    constants = {
+        "b": rng.integers(0, 256, (n, k // 32, 16)).astype(np.uint8),
+        "s": rng.uniform(0.01, 0.1, (n, k // 32)).astype(np.float32),
+    }
+    node = ms("MatMulNBits", ["a", "b", "s"], ["y"], K=k, N=n, block_size=32, accuracy_level=level)
+    a = floats(3, rows, k)
+    low, high = constants["b"] & 15, constants["b"] >> 4
+    q = np.stack([low, high], -1).reshape(n, k // 32, 32).astype(np.float64) - 8
+    w = (q * constants["s"][:, :, None]).reshape(n, k)
+    y = run_nodes([node], {"a": a}, {"y": F32}, 21, constants=constants)[0]
+    error = np.abs(y - a.astype(np.float64) @ w.T) / (np.abs(a) @ np.abs(w).T)
+    assert error.max() < (1e-6 if level < 2 else 4e-6 if level == 2 else 2e-3)
+
+
 BYTES = [np.uint8, np.int8]
 
 

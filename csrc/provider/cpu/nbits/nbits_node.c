@@ -1,17 +1,25 @@
-/* com.microsoft.MatMulNBits with 4- or 8-bit constant weights. Scales and zero points become floats
- * when the kernel is made; weights are read where they lie. */
+/* com.microsoft.MatMulNBits with 4- or 8-bit constant weights, packed when the kernel is made;
+ * scales and zero points become floats then. accuracy_level 4 lets few rows of A become bytes; with
+ * many rows, levels 2 to 4 allow the faster products. */
 #include "provider/cpu/cpu.h"
+#include "provider/cpu/gemm/precision.h"
 #include "provider/cpu/nbits/nbits.h"
+#include "provider/cpu/weights/packed.h"
 
 typedef struct nbits_kernel {
   mrt_kernel k;
-  mrt_nbits p;      /* but for a, b, c, m */
-  float *constants; /* scales, zeros, bias */
+  mrt_nbits p;         /* but for a, c, m */
+  mrt_packed *weights; /* p.b */
+  float *constants;    /* scales, zeros, bias */
+  int precision;       /* the session's, or -1 */
+  mrt_precision level; /* what accuracy_level allows */
 } nbits_kernel;
 
 static bool is_half(mrt_dtype t) { return t == MRT_FLOAT16 || t == MRT_BFLOAT16; }
 
-static bool fits(const mrt_tensor *t, int64_t count) { return mrt_tensor_count(t) == count; }
+static bool fits(const mrt_tensor *t, int64_t count) {
+  return mrt_tensor_count(t) == count && !t->strided;
+}
 
 static bool match(const mrt_provider *p, const mrt_node *node) {
   (void)p;
@@ -49,7 +57,7 @@ static void read_zeros(const nbits_kernel *q, const mrt_tensor *z, float *out) {
 
 static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
   const nbits_kernel *q = (const nbits_kernel *)k;
-  const mrt_tensor *a = mrt_in(c, 0), *b = mrt_in(c, 1);
+  const mrt_tensor *a = mrt_in(c, 0);
   mrt_tensor *y = mrt_out(c, 0);
   mrt_nbits p = q->p;
   if (!y) return NULL;
@@ -58,8 +66,9 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
   const int64_t count = mrt_tensor_count(a), total = mrt_tensor_count(y);
   p.m = count / p.k;
   p.a = a->data;
-  p.b = b->data;
   p.c = y->data;
+  p.precision = mrt_precision_now(q->precision);
+  if (p.precision < q->level) p.precision = q->level;
   if (a->dtype != MRT_FLOAT) {
     float *work;
     MRT_TRY(mrt_scratch(c, (size_t)(count + total) * sizeof(float), (void **)&work));
@@ -69,6 +78,7 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
   }
   void *scratch = NULL;
   const size_t bytes = mrt_nbits_scratch_size(&c->par, &p);
+  if (bytes == SIZE_MAX) return mrt_status_oom();
   if (bytes) MRT_TRY(mrt_scratch(c, bytes, &scratch));
   mrt_nbits_run(&c->par, &p, scratch);
   if (a->dtype != MRT_FLOAT) mrt_convert_from_f32((mrt_dtype)y->dtype, y->data, 0, total, p.c);
@@ -76,44 +86,100 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
 }
 
 static void destroy(mrt_kernel *k) {
-  mrt_mem_free(k->alloc, ((nbits_kernel *)k)->constants);
+  nbits_kernel *q = (nbits_kernel *)k;
+  mrt_packed_release(q->weights);
+  mrt_mem_free(k->alloc, q->constants);
   mrt_kernel_free(k);
 }
 
+static mrt_status *pack(const void *arg, const mrt_tensor *b, void *dst) {
+  const mrt_nbits *p = arg;
+  mrt_nbits_pack(b->data, p->n, p->k, p->block, p->bits, dst);
+  return NULL;
+}
+
+static mrt_status *get_weights(nbits_kernel *q, const mrt_tensor *b) {
+  const mrt_nbits *p = &q->p;
+  const mrt_packer packer = {.format = "nbits.panel32.1",
+                             .params = {p->n, p->k, p->block, p->bits},
+                             .bytes = mrt_nbits_packed_size(p->n, p->k, p->block, p->bits),
+                             .pack = pack,
+                             .arg = p};
+  if (packer.bytes == SIZE_MAX) return mrt_status_oom();
+  MRT_TRY(mrt_packed_get(b, &packer, &q->weights));
+  q->p.b = mrt_packed_data(q->weights);
+  return NULL;
+}
+
+/* Scales, zeros and bias in one block of memory. */
+static mrt_status *get_constants(nbits_kernel *q, const mrt_alloc *alloc, const mrt_node *node) {
+  const mrt_tensor *s = mrt_node_in_const(node, 2), *z = mrt_node_in_const(node, 3),
+                   *bias = mrt_node_in_const(node, 5);
+  mrt_nbits *p = &q->p;
+  const int64_t each = mrt_tensor_count(s);
+  const size_t packed = mrt_nbits_scales_count(p->n, p->k, p->block);
+  size_t bytes;
+  float *plain;
+  if (packed == SIZE_MAX ||
+      !mrt_size_mul(packed * (z ? 2 : 1) + (size_t)p->n, sizeof(float), &bytes))
+    return mrt_status_oom();
+  MRT_TRY(mrt_mem_new_aligned(alloc, bytes, MRT_ALIGN, (void **)&q->constants));
+  MRT_TRY(mrt_mem_new(alloc, (size_t)each * sizeof(float), (void **)&plain));
+  mrt_convert_to_f32((mrt_dtype)s->dtype, s->data, 0, each, plain);
+  mrt_nbits_pack_scales(plain, p->n, p->k, p->block, q->constants);
+  p->scales = q->constants;
+  float *at = q->constants + packed;
+  if (z) {
+    read_zeros(q, z, plain);
+    mrt_nbits_pack_scales(plain, p->n, p->k, p->block, at);
+    p->zeros = at;
+    at += packed;
+  }
+  mrt_mem_free(alloc, plain);
+  if (bias) {
+    mrt_convert_to_f32((mrt_dtype)bias->dtype, bias->data, 0, p->n, at);
+    p->bias = at;
+  }
+  return NULL;
+}
+
+/* All constants are read when the kernel is made. */
+static uint32_t packs_misaligned(const mrt_node *node) {
+  (void)node;
+  return 1 << 1 | 1 << 2 | 1 << 3 | 1 << 5;
+}
+
 static mrt_status *create(const mrt_provider *provider, const mrt_node *node, mrt_kernel **out) {
-  const mrt_tensor *scales = mrt_node_in_const(node, 2), *bias = mrt_node_in_const(node, 5);
+  const mrt_alloc *alloc = provider->env->alloc;
   nbits_kernel *q;
+  int precision;
   *out = NULL;
-  MRT_TRY(mrt_kernel_new(provider->env->alloc, sizeof *q, "matmul_nbits", run, destroy, &q));
+  MRT_TRY(mrt_precision_option(provider->env, &precision));
+  MRT_TRY(mrt_kernel_new(alloc, sizeof *q, "matmul_nbits", run, destroy, &q));
   mrt_nbits *p = &q->p;
   p->n = mrt_node_int(node, "N");
   p->k = mrt_node_int(node, "K");
   p->block = mrt_node_int(node, "block_size");
   p->bits = (int)mrt_node_int(node, "bits");
-  const mrt_tensor *zeros = mrt_node_in_const(node, 3);
-  const int64_t each = mrt_tensor_count(scales), n_zeros = zeros ? each : 0;
-  mrt_status *st = mrt_mem_new_aligned(provider->env->alloc, (size_t)(each + n_zeros + p->n) * 4,
-                                       MRT_ALIGN, (void **)&q->constants);
+  const int64_t level = mrt_node_int(node, "accuracy_level");
+  p->bytes = level == 4 && p->block <= MRT_NBITS_MAX_S8_BLOCK;
+  q->precision = precision;
+  q->level = level >= 3   ? MRT_PRECISION_MEDIUM
+             : level == 2 ? MRT_PRECISION_HIGH
+                          : MRT_PRECISION_HIGHEST;
+  mrt_status *st = get_constants(q, alloc, node);
+  if (!st) st = get_weights(q, mrt_node_in_const(node, 1));
   if (st) {
     destroy(&q->k);
     return st;
   }
-  mrt_convert_to_f32((mrt_dtype)scales->dtype, scales->data, 0, each, q->constants);
-  float *at = q->constants + each;
-  p->scales = q->constants;
-  if (zeros) {
-    read_zeros(q, zeros, at);
-    p->zeros = at;
-    at += each;
-  }
-  if (bias) {
-    mrt_convert_to_f32((mrt_dtype)bias->dtype, bias->data, 0, p->n, at);
-    p->bias = at;
-  }
-  q->k.any_align = 1 << 2 | 1 << 3 | 1 << 5; /* read here, once */
+  q->k.any_align = packs_misaligned(node);
   *out = &q->k;
   return NULL;
 }
 
-MRT_CPU_KERNEL(matmul_nbits) = {
-    .domain = "com.microsoft", .op = "MatMulNBits", .match = match, .create = create};
+MRT_CPU_KERNEL(matmul_nbits) = {.domain = "com.microsoft",
+                                .op = "MatMulNBits",
+                                .match = match,
+                                .create = create,
+                                .packs_misaligned = packs_misaligned};

@@ -1,44 +1,31 @@
-/* The meaning of the block-quantised products in plain C. Sixteen sums side by side, so that
- * compilers vectorise and the order is fixed. */
+/* Block-quantised products a column at a time. */
 #include "provider/cpu/nbits/nbits.h"
+#include "provider/cpu/simd/simd_scalar.h"
 
-static inline float weight(const uint8_t *q, const float *scales, const float *zeros, int64_t k,
-                           int64_t block, int bits) {
-  const int v = bits == 8 ? q[k] : q[k / 2] >> (k % 2 * 4) & 15;
-  const float zero = zeros ? zeros[k / block] : (float)(1 << (bits - 1));
-  return ((float)v - zero) * scales[k / block];
-}
+enum { SPAN = 1 };
+typedef int32_t vi;
 
-static void dot(const uint8_t *q, const float *scales, const float *zeros, int64_t k, int64_t block,
-                const float *a, int64_t lda, int rows, float *y, int bits) {
-  for (int r = 0; r < rows; ++r) {
-    float s[16] = {0}, total = 0;
-    for (int64_t i = 0; i < k; ++i)
-      s[i % 16] += weight(q, scales, zeros, i, block, bits) * a[r * lda + i];
-    for (int i = 0; i < 16; ++i) total += s[i];
-    y[r] = total;
-  }
+INLINE vi v_seti(int32_t x) { return x; }
+INLINE vf v_to_f(vi x) { return (vf)x; }
+INLINE vi v_to_i(vf x) { return (vi)lrintf(x); }
+INLINE vi load_words(const uint32_t *p) { return (vi)*p; }
+INLINE vi load_value(const uint32_t *p, const int bits, const int j) {
+  (void)bits, (void)j;
+  return load_words(p);
 }
-static void expand(const uint8_t *q, const float *scales, const float *zeros, int64_t k,
-                   int64_t block, float *out, int bits) {
-  for (int64_t i = 0; i < k; ++i) out[i] = weight(q, scales, zeros, i, block, bits);
+INLINE vf nibble(vi w, const int j, const bool half) {
+  return (vf)((uint32_t)w >> 4 * j & 15) - (half ? 8.0f : 0.0f);
 }
+INLINE vf byte(vi w, const int j, const bool half) {
+  return (vf)((uint32_t)w >> 8 * j & 255) - (half ? 128.0f : 0.0f);
+}
+INLINE vi dot8(vi acc, vi w, vi a) {
+  for (int i = 0; i < 4; ++i)
+    acc += (int32_t)((uint32_t)w >> 8 * i & 255) * (int8_t)((uint32_t)a >> 8 * i & 255);
+  return acc;
+}
+INLINE vi dot4(vi acc, vi w, vi a) { return dot8(acc, w, a); }
 
-static void dot4(const uint8_t *q, const float *scales, const float *zeros, int64_t k,
-                 int64_t block, const float *a, int64_t lda, int rows, float *y) {
-  dot(q, scales, zeros, k, block, a, lda, rows, y, 4);
-}
-static void dot8(const uint8_t *q, const float *scales, const float *zeros, int64_t k,
-                 int64_t block, const float *a, int64_t lda, int rows, float *y) {
-  dot(q, scales, zeros, k, block, a, lda, rows, y, 8);
-}
-static void expand4(const uint8_t *q, const float *scales, const float *zeros, int64_t k,
-                    int64_t block, float *out) {
-  expand(q, scales, zeros, k, block, out, 4);
-}
-static void expand8(const uint8_t *q, const float *scales, const float *zeros, int64_t k,
-                    int64_t block, float *out) {
-  expand(q, scales, zeros, k, block, out, 8);
-}
-
-const mrt_nbits_kernels mrt_nbits_scalar = {"scalar", dot4, dot8, expand4, expand8};
+#define TABLE      mrt_nbits_scalar
+#define TABLE_NAME "scalar"
+#include "provider/cpu/nbits/nbits.inl"
