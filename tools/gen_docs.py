@@ -3,7 +3,9 @@
 
 Rows come from the extension module (`macart._core.operators()`), outcomes of the ONNX backend's
 cases from tests/golden/onnx/, the newest schemas from the `onnx` package. Below the tables stand
-the gaps: operators of ONNX without a row, and types of a schema that a row does not take.
+the gaps: operators of ONNX without a row; for the default domain the types that do not run, or that
+nothing else could check (tests/golden/types.txt); for other domains the types of a schema that a
+row does not take.
 
 Usage: gen_docs.py [--check]. With --check nothing is written; the status is 1 when the page is old.
 """
@@ -97,6 +99,44 @@ def lacking_types(schema: onnx.defs.OpSchema, row: tuple[str | None, ...]) -> se
     return lacking
 
 
+def type_outcomes() -> tuple[Counter[str], dict[str, dict[str, list[str]]]]:
+    """Counts of outcomes of tests/py/test_types.py; outcome -> operator -> types that have it."""
+    counts: Counter[str] = Counter()
+    listed: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for line in (ROOT / "tests" / "golden" / "types.txt").read_text(encoding="utf-8").splitlines():
+        if line.startswith("#"):
+            continue
+        case, outcome = line.rsplit(": ", 1)
+        operator, parameter, kind = case.split(" ", 2)
+        counts[outcome] += 1
+        if not outcome.startswith("pass"):
+            listed[outcome][operator].append(f"{parameter}={kind}")
+    return counts, listed
+
+
+def type_section() -> list[str]:
+    """What the default domain does with every type of its schemas."""
+    counts, listed = type_outcomes()
+    total = counts.total()
+    passed = sum(n for outcome, n in counts.items() if outcome.startswith("pass"))
+    parts = [
+        f"\nDefault domain: each operator with each type that its newest schema allows: {total}\n"
+        f"cases, of which {passed} give the results of another implementation\n"
+        "(`tests/golden/types.txt`; a name after a slash is the value of an attribute).\n",
+        "| checked against | cases |\n| --- | --- |",
+    ]
+    for outcome in sorted(o for o in counts if o.startswith("pass")):
+        name = outcome.removeprefix("pass ")
+        name = {"range": "the range of random numbers"}.get(name, name)
+        parts.append(f"| {name} | {counts[outcome]} |")
+    titles = {"gap": "not implemented", "unchecked": "computed, but nothing else can check them"}
+    for outcome, title in titles.items():
+        if listed[outcome]:
+            parts.append(f"\n| {title} | types |\n| --- | --- |")
+            parts += [f"| {op} | {', '.join(k)} |" for op, k in sorted(listed[outcome].items())]
+    return parts
+
+
 def page() -> str:
     """The whole page."""
     counts, rows = case_counts(), defaultdict(list)
@@ -118,13 +158,15 @@ def page() -> str:
     for (domain, name), schema in sorted(newest_schemas().items()):
         if (domain, name) not in have:
             missing[domain or "ai.onnx"].append(name)
-        elif lacking := lacking_types(schema, have[domain, name]):
-            gaps.append(f"| {name} | {', '.join(sorted(lacking))} |")
+        elif domain and (lacking := lacking_types(schema, have[domain, name])):
+            gaps.append(f"| {domain}.{name} | {', '.join(sorted(lacking))} |")
     parts.append("\n## Gaps\n\nOperators of ONNX without a row, by domain:\n")
     parts.extend(f"- {domain}: {', '.join(names)}" for domain, names in missing.items())
-    parts.append("\nTypes of the newest schema that an operator does not take:\n")
-    parts.append("| operator | types |\n| --- | --- |")
-    parts.extend(gaps)
+    parts.extend(type_section())
+    if gaps:
+        parts.append("\nOther domains: types of the newest schema that a row does not take:\n")
+        parts.append("| operator | types |\n| --- | --- |")
+        parts.extend(gaps)
     return "\n".join(parts) + "\n"
 
 

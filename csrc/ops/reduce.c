@@ -332,6 +332,10 @@ MRT_OP(Softmax) = {SOFT, .name = "Softmax", .doc = "exp(x) / sum exp(x) along an
 MRT_OP(LogSoftmax) = {SOFT, .name = "LogSoftmax", .doc = "log of Softmax", .run = logsoftmax_run};
 
 /* ---- LayerNormalization ---- */
+/* Type of the mean and of the inverse deviation; the sums behind them are of doubles. */
+static mrt_dtype stash_type(const mrt_node *node) {
+  return mrt_node_int(node, "stash_type") == MRT_BFLOAT16 ? MRT_BFLOAT16 : MRT_FLOAT;
+}
 static mrt_status *ln_infer(mrt_infer *c) {
   int rank = mrt_infer_rank(c, 0), axis;
   const mrt_expr *dims[MRT_MAX_RANK];
@@ -340,8 +344,9 @@ static mrt_status *ln_infer(mrt_infer *c) {
   MRT_TRY(mrt_infer_axis(c, mrt_node_int(c->node, "axis"), rank, &axis));
   for (int i = 0; i < rank; ++i)
     dims[i] = i < axis ? mrt_infer_dim(c, 0, i) : mrt_expr_const(c->sym, 1);
-  MRT_TRY(mrt_infer_out(c, 1, MRT_FLOAT, rank, dims));
-  return mrt_infer_out(c, 2, MRT_FLOAT, rank, dims);
+  mrt_dtype stash = stash_type(c->node);
+  MRT_TRY(mrt_infer_out(c, 1, stash, rank, dims));
+  return mrt_infer_out(c, 2, stash, rank, dims);
 }
 typedef struct norm {
   const mrt_tensor *x, *g, *b;
@@ -377,8 +382,8 @@ static void ln_rows(void *arg, int64_t begin, int64_t end) {
         mrt_elem_set_f64(t, s->y->data, o * s->d + i, v);
       }
     }
-    if (s->mean) ((float *)s->mean->data)[o] = (float)mean;
-    if (s->inv) ((float *)s->inv->data)[o] = (float)inv;
+    if (s->mean) mrt_elem_set_f64((mrt_dtype)s->mean->dtype, s->mean->data, o, mean);
+    if (s->inv) mrt_elem_set_f64((mrt_dtype)s->inv->dtype, s->inv->data, o, inv);
   }
 }
 static mrt_status *ln_run(mrt_kctx *c) {

@@ -260,8 +260,9 @@ static mrt_status *ports(mrt_kctx *c, run_ctx *r) {
   for (int i = 0; i < s->n_scan; ++i) {
     port *p = &r->in[i];
     p->t = mrt_value_tensor(mrt_in_value(c, s->n_state + i));
-    if (!p->t || p->t->rank < 1 + s->batched || mrt_dtype_bits((mrt_dtype)p->t->dtype) < 8)
+    if (!p->t || p->t->rank < 1 + s->batched)
       return MRT_ERR(MRT_INVALID_ARGUMENT, "scan input %d cannot be sliced", i);
+    if (mrt_dtype_bits((mrt_dtype)p->t->dtype) % 8) return mrt_no_type("Scan over", p->t->dtype);
     MRT_TRY(entry(c->node, "scan_input_axes", i, s->n_scan, 0, &v));
     MRT_TRY(mrt_fix_axis(s->batched ? 1 : v, p->t->rank, &p->axis));
     MRT_TRY(entry(c->node, "scan_input_directions", i, s->n_scan, 0, &v));

@@ -27,12 +27,14 @@ static mrt_status *window_run(mrt_kctx *c, double a0, double a1, double a2) {
   mrt_tensor *y = mrt_out(c, 0);
   if (!y) return NULL;
   int64_t n = mrt_tensor_count(y);
+  mrt_dtype t = (mrt_dtype)y->dtype;
   double period = (double)(mrt_node_int(c->node, "periodic") ? n : n - 1);
   for (int64_t k = 0; k < n; ++k) {
     double angle = period > 0 ? TWO_PI * (double)k / period : 0;
     double v = a0 - a1 * cos(angle) + a2 * cos(2 * angle);
     if (n == 1) v = 1;
-    mrt_elem_set_f64((mrt_dtype)y->dtype, y->data, k, v);
+    if (mrt_dtype_is_int(t)) v = (float)v; /* the peak is 1, and must not be cut off to 0 */
+    mrt_elem_set_f64(t, y->data, k, v);
   }
   return NULL;
 }

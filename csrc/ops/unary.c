@@ -1,6 +1,6 @@
 /* Element-wise functions of one floating tensor: y[i] = f(x[i]). float and double are native, the
  * other types go through float. Attributes become the parameters p[]. */
-#include "ops/common.h"
+#include "ops/work.h"
 
 /* A pair of loops for one formula in v and p; three lines, so that the table below stays a table.
  */
@@ -254,9 +254,26 @@ MRT_OP(ThresholdedRelu) = {ROW,
 
 MAP(shrink, v<-(float)p[1] ? v + (float)p[0] : v>(float) p[1] ? v - (float)p[0] : 0,
     v<-p[1] ? v + p[0] : v> p[1] ? v - p[0] : 0)
-RUN(shrink, "bias", "lambd")
+/* Integers are computed in double, of which the whole part is kept. */
+static mrt_status *shrink_run(mrt_kctx *c) {
+  const double p[2] = {mrt_node_float(c->node, "bias"), mrt_node_float(c->node, "lambd")};
+  const mrt_tensor *x = mrt_in(c, 0), *in;
+  mrt_tensor *y = mrt_out(c, 0), fx, fy, *out;
+  if (!y || !mrt_dtype_is_int((mrt_dtype)x->dtype)) return mrt_run_map(c, shrink_f32, shrink_f64, p);
+  MRT_TRY(mrt_work_in(c, x, MRT_DOUBLE, &fx, &in));
+  MRT_TRY(mrt_work_out(c, y, MRT_DOUBLE, &fy, &out));
+  shrink_f64(in->data, out->data, mrt_tensor_count(x), p);
+  mrt_work_done(out, y);
+  return NULL;
+}
 static const mrt_op_version shrink_versions[] = {{9}, {0}};
-MRT_OP(Shrink) = {ROW,
+MRT_OP(Shrink) = {.domain = "",
+                  .in = "X:T",
+                  .out = "Y:T",
+                  .types = "T=" MRT_T_NUMERIC,
+                  .flags = MRT_OP_ELEMENTWISE,
+                  .inplace = {{1, 0}},
+                  .infer = mrt_infer_same_shape,
                   .name = "Shrink",
                   .doc = "shrinkage towards 0",
                   .attrs = "bias:float=0.0 lambd:float=0.5",

@@ -63,6 +63,7 @@ static bool match(const mrt_provider *p, const mrt_node *node) {
   (void)p;
   for (int i = 0; i < node->n_in; ++i)
     if (node->in[i].var && mrt_node_in_dtype(node, i) != MRT_FLOAT) return false;
+  if (mrt_node_int(node, "stash_type") != MRT_FLOAT) return false; /* of mean and deviation */
   return node->def && node->def->run;
 }
 
