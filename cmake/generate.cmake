@@ -1,5 +1,5 @@
 # What the build writes into <build>/gen, and never into the tree:
-#   gen/op_table.def, cpu_kernels.def, passes.def, cpu_fusions.def   by tools/gen_registry.py
+#   gen/op_table.def, cpu_kernels.def, passes.def, cpu_fusions.def, environment.def   by tools/gen_registry.py
 #   gen/NAME.pb-c.c, NAME.pb-c.h                                     by protoc-c, per .proto file
 # Sets MRT_GEN_SOURCES (C to compile) and MRT_GEN_STAMPS (what must be made before any C is compiled).
 
@@ -11,7 +11,7 @@ file(MAKE_DIRECTORY "${mrt_gen}")
 # its content is the same, and by-products are looked at again, so that nothing is rebuilt then.
 file(GLOB_RECURSE mrt_scanned CONFIGURE_DEPENDS csrc/ops/*.c csrc/pass/*.c csrc/provider/*.c)
 set(mrt_registry_stamp "${mrt_gen}/registry.stamp")
-set(mrt_registry_files op_table.def cpu_kernels.def passes.def cpu_fusions.def)
+set(mrt_registry_files op_table.def cpu_kernels.def passes.def cpu_fusions.def environment.def)
 list(TRANSFORM mrt_registry_files PREPEND "${mrt_gen}/")
 # A removed source changes no file that is left: the list itself is an input.
 string(REPLACE ";" "\n" mrt_scanned_text "${mrt_scanned}")

@@ -5,36 +5,13 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING, Any
 
-from . import _core, _providers, capi
+from . import _core, _environment, _errors, _options, _providers, capi
 from ._binding import IOBinding
 from ._core import SessionIOBinding
 from ._device import OrtDevice, OrtDeviceVendorId
-from ._errors import (
-    DeviceReset,
-    EngineError,
-    EPFail,
-    Fail,
-    InvalidArgument,
-    InvalidGraph,
-    InvalidProtobuf,
-    ModelLoadCanceled,
-    ModelLoaded,
-    ModelRequiresCompilation,
-    NoModel,
-    NoSuchFile,
-    NotFound,
-    NotImplemented,  # noqa: A004
-    OutOfMemory,
-    RuntimeException,
-    missing_name,
-)
-from ._options import (
-    ExecutionMode,
-    ExecutionOrder,
-    GraphOptimizationLevel,
-    RunOptions,
-    SessionOptions,
-)
+from ._errors import *  # noqa: F403 - the exceptions, by its __all__
+from ._errors import missing_name
+from ._options import *  # noqa: F403 - options and their enums
 from ._session import InferenceSession, ModelMetadata, NodeArg
 from ._values import OrtValue, OrtValueVector
 
@@ -131,14 +108,13 @@ def disable_telemetry_events() -> None:
 
 
 __all__ = [
-    "DeviceReset", "EPFail", "EngineError", "ExecutionMode", "ExecutionOrder", "Fail",
-    "GraphOptimizationLevel", "IOBinding", "InferenceSession", "InvalidArgument", "InvalidGraph",
-    "InvalidProtobuf", "ModelLoadCanceled", "ModelLoaded", "ModelMetadata",
-    "ModelRequiresCompilation", "NoModel", "NoSuchFile", "NodeArg", "NotFound", "NotImplemented",
-    "OrtDevice", "OrtDeviceVendorId", "OrtValue", "OrtValueVector", "OutOfMemory", "RunOptions",
-    "RuntimeException", "SessionIOBinding", "SessionOptions", "capi", "disable_telemetry_events",
-    "enable_telemetry_events", "get_all_providers", "get_available_providers", "get_build_info",
-    "get_device", "get_float32_matmul_precision", "get_version_string",
-    "set_default_logger_severity", "set_default_logger_verbosity",
+    *_errors.__all__, *_options.__all__,
+    "IOBinding", "InferenceSession", "ModelMetadata", "NodeArg", "OrtDevice", "OrtDeviceVendorId",
+    "OrtValue", "OrtValueVector", "SessionIOBinding", "capi",
+    "disable_telemetry_events", "enable_telemetry_events", "get_all_providers",
+    "get_available_providers", "get_build_info", "get_device", "get_float32_matmul_precision",
+    "get_version_string", "set_default_logger_severity", "set_default_logger_verbosity",
     "set_float32_matmul_precision", "set_seed",
 ]  # fmt: skip
+
+_environment.check()

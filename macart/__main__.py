@@ -76,6 +76,17 @@ def random_feed(arg: NodeArg, sizes: dict[str, int], rng: np.random.Generator) -
     return rng.integers(0, 2, shape).astype(dtype)
 
 
+def _feeds(session: InferenceSession, args: argparse.Namespace) -> dict[str, np.ndarray]:
+    """Random data for every input. A size for a dimension that no input has is a user's error."""
+    sizes, rng = dict(args.size), np.random.default_rng(args.seed)
+    free = {str(d) for a in session.get_inputs() for d in a.shape if not isinstance(d, int) and d}
+    wrong = sorted(set(sizes) - free)
+    if wrong:
+        names = f"there are {', '.join(sorted(free))}" if free else "it has none with a name"
+        raise _Wrong(f"the model has no free dimension {', '.join(wrong)}: {names}")
+    return {a.name: random_feed(a, sizes, rng) for a in session.get_inputs()}
+
+
 def _session(args: argparse.Namespace) -> InferenceSession:
     options = SessionOptions()
     options.intra_op_num_threads = args.threads
@@ -102,8 +113,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.print_ir:
         print(session._sess.text(args.max_elems), end="")
         return 0
-    rng = np.random.default_rng(args.seed)
-    feeds = {a.name: random_feed(a, dict(args.size), rng) for a in session.get_inputs()}
+    feeds = _feeds(session, args)
     times = []
     for _ in range(args.repeat + 1):
         begin = time.perf_counter()
@@ -132,8 +142,7 @@ def _compare(args: argparse.Namespace) -> int:
         import onnxruntime  # type: ignore[import-untyped]
     except ImportError:
         raise _Wrong("compare needs onnxruntime: pip install onnxruntime") from None
-    rng = np.random.default_rng(args.seed)
-    feeds = {a.name: random_feed(a, dict(args.size), rng) for a in session.get_inputs()}
+    feeds = _feeds(session, args)
     peer = onnxruntime.InferenceSession(args.model, providers=["CPUExecutionProvider"])
     worst = 0.0
     pairs = zip(session.get_outputs(), session.run(None, feeds), peer.run(None, feeds), strict=True)

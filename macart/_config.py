@@ -2,7 +2,8 @@
 
 ``effective``: does what it says. ``hint``: accepted; the engine needs no such setting, or decides
 itself. ``refused``: any value but the default raises NotImplemented when the session is made.
-Keys that nobody knows are accepted, as in ONNX Runtime.
+Keys that nobody knows are accepted, as in ONNX Runtime, but for those that start with
+``session.macart.``: these are ours, and an unknown one is InvalidArgument.
 """
 
 from __future__ import annotations
@@ -159,9 +160,20 @@ METHODS = (
 )
 
 
+OUR_PREFIX = "session.macart."
+
+
 def check_key(keys: tuple[Key, ...], name: str, value: str) -> str | None:
     """Why this entry is refused, or None."""
     for key in keys:
         if key.name == name and key.status == REFUSED and value not in (key.default, ""):
             return f"the configuration {name} = {value}: {key.doc}"
     return None
+
+
+def unknown_key(keys: tuple[Key, ...], name: str) -> str | None:
+    """What is wrong with a key of our own that does not exist, or None."""
+    ours = [key.name for key in keys if key.name.startswith(OUR_PREFIX)]
+    if not name.startswith(OUR_PREFIX) or name in ours:
+        return None
+    return f"there is no configuration {name}; there are {', '.join(ours) or 'none of ours here'}"

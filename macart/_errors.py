@@ -71,14 +71,13 @@ class MissingName(NotImplemented, AttributeError):
     """A name of ONNX Runtime that is not there; hasattr answers False."""
 
 
-_CLASSES = {
-    c.__name__: c
-    for c in (
-        Fail, InvalidArgument, NoSuchFile, NoModel, EngineError, RuntimeException, InvalidProtobuf,
-        ModelLoaded, NotImplemented, InvalidGraph, EPFail, ModelLoadCanceled,
-        ModelRequiresCompilation, NotFound, DeviceReset, OutOfMemory,
-    )
-}
+# What `from ._errors import *` gives to the package and to capi: the exceptions.
+__all__ = [
+    "DeviceReset", "EPFail", "EngineError", "Fail", "InvalidArgument", "InvalidGraph",
+    "InvalidProtobuf", "ModelLoadCanceled", "ModelLoaded", "ModelRequiresCompilation", "NoModel",
+    "NoSuchFile", "NotFound", "NotImplemented", "OutOfMemory", "RuntimeException",
+]  # fmt: skip
+_CLASSES: dict[str, type[Exception]] = {name: globals()[name] for name in __all__}
 
 
 def classes() -> tuple[type[Exception], ...]:

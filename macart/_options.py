@@ -8,10 +8,14 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from . import _core
-from ._config import EFFECTIVE, HINT, RUN_KEYS, SESSION_KEYS, Option, check_key
+from ._config import EFFECTIVE, HINT, RUN_KEYS, SESSION_KEYS, Option, check_key, unknown_key
 from ._errors import make
 from ._values import OrtValue
 
+# What `from ._options import *` gives to the package and to capi.
+__all__ = [
+    "ExecutionMode", "ExecutionOrder", "GraphOptimizationLevel", "RunOptions", "SessionOptions",
+]  # fmt: skip
 MAX_CONFIG_KEY = 1024
 
 
@@ -170,8 +174,12 @@ class SessionOptions:
         raise not_implemented("set_provider_selection_policy_delegate")
 
     def _check(self) -> None:
-        """NotImplemented when an entry asks for what is refused."""
+        """NotImplemented when an entry asks for what is refused; InvalidArgument for a key with our
+        prefix that does not exist."""
         for key, value in self._config.items():
+            wrong = unknown_key(SESSION_KEYS, key)
+            if wrong:
+                raise make(2, "INVALID_ARGUMENT", "InvalidArgument", wrong)
             reason = check_key(SESSION_KEYS, key, value)
             if reason:
                 raise not_implemented(reason)
@@ -211,6 +219,9 @@ class RunOptions:
 
     def add_run_config_entry(self, key: str, value: str) -> None:
         """Sets a configuration entry."""
+        wrong = unknown_key(RUN_KEYS, key) if isinstance(key, str) else None
+        if wrong:
+            raise make(2, "INVALID_ARGUMENT", "InvalidArgument", wrong)
         _entry(self._config, key, value, "add_run_config_entry")
         reason = check_key(RUN_KEYS, key, value)
         if reason:

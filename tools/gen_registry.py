@@ -8,8 +8,10 @@ A line that starts with a registration macro is the registration; there is no li
     csrc/provider/**/*.c    MRT_CPU_KERNEL(id      -> cpu_kernels.def  MRT_CPU_KERNEL_ENTRY(id)
     csrc/provider/cpu/**    MRT_FUSION(id          -> cpu_fusions.def  MRT_FUSION_ENTRY(id)
     csrc/pass/*.c           MRT_PASS(id            -> passes.def       MRT_PASS_ENTRY(id)
+    csrc/**/*.c             MRT_ENV("NAME"         -> environment.def  MRT_ENV_ENTRY(NAME)
 
-Lists are sorted; the same id twice is an error that names both places. Files whose name starts
+Lists are sorted; the same id twice is an error that names both places (but for environment
+variables, which several files may read). Files whose name starts
 with an underscore (templates to copy) are left out. An output is written only when it changes.
 
 Usage: gen_registry.py CSRC OUT
@@ -33,6 +35,7 @@ class Kind(NamedTuple):
     glob: str
     pattern: re.Pattern[str]
     entry: str
+    repeats: bool = False
 
 
 KINDS = (
@@ -64,6 +67,14 @@ KINDS = (
         re.compile(rf"^MRT_PASS\({_ID}[,)]", re.MULTILINE),
         "MRT_PASS_ENTRY",
     ),
+    Kind(
+        "environment.def",
+        "",
+        "**/*.c",
+        re.compile(r'\bMRT_ENV\(\s*"(\w+)"'),
+        "MRT_ENV_ENTRY",
+        repeats=True,
+    ),
 )
 
 
@@ -78,7 +89,7 @@ def collect(csrc: Path, kind: Kind) -> tuple[list[str], list[str]]:
         for match in kind.pattern.finditer(text):
             name = "_".join(part for part in match.groups() if part)
             place = f"{path.relative_to(csrc)}:{text.count(chr(10), 0, match.start()) + 1}"
-            if name in seen:
+            if name in seen and not kind.repeats:
                 errors.append(f"{place}: {name} is already registered at {seen[name]}")
             seen.setdefault(name, place)
     return sorted(seen), errors

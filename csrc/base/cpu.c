@@ -2,6 +2,7 @@
  * registers (and, for AMX, has granted permission to use them). */
 #include "base/cpu.h"
 
+#include <stdbool.h>
 #include <pthread.h>
 #include <string.h>
 #include <unistd.h>
@@ -73,13 +74,17 @@ const char *mrt_isa_name(uint32_t isa_bit) {
 static mrt_cpu cpu;
 static void init(void) {
   cpu.detected = cpu.isa = detect(cpu.name);
-  const char *cap = MRT_ENV("MRT_CPU_ISA", "", "highest instruction set that kernels may use");
+  const char *cap = MRT_ENV("MRT_CPU_ISA", "",
+                            "highest instruction set that kernels may use: scalar, avx2, avx512, "
+                            "avx512vnni, avx512bf16 or amx");
   if (*cap) {
+    bool known = strcmp(cap, "scalar") == 0;
     uint32_t keep = 0;
-    for (size_t i = 0; i < N_NAMES && strcmp(cap, "scalar") != 0; ++i) {
+    for (size_t i = 0; i < N_NAMES && !known; ++i) {
       keep |= names[i].bit;
-      if (strcmp(names[i].name, cap) == 0) break;
+      known = strcmp(names[i].name, cap) == 0;
     }
+    if (!known) cpu.wrong_cap = cap;
     cpu.isa &= keep;
   }
   long v = sysconf(_SC_LEVEL1_DCACHE_SIZE);

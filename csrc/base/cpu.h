@@ -17,6 +17,7 @@ typedef struct mrt_cpu {
   uint32_t isa;             /* MRT_ISA_ bits usable now: detected and not capped */
   uint32_t detected;        /* what the machine has */
   char name[64];            /* brand string */
+  const char *wrong_cap;    /* a value of MRT_CPU_ISA that is no set; else NULL */
   size_t l1d, l2, l3, page; /* bytes, per core for l1d and l2 */
 } mrt_cpu;
 

@@ -82,7 +82,7 @@ static void wire(mrt_frame *f) {
   for (int i = 0; i < p->n_slots; ++i)
     if (p->slots[i].kind == MRT_SLOT_CONST) f->slots[i].value = &p->slots[i].var->constant->base;
   for (int i = 0; i < p->n_steps; ++i) {
-    const mrt_step *s = &p->steps[i];
+    mrt_step *s = &p->steps[i];
     f->steps[i].frame = f;
     f->steps[i].step = s;
     f->steps[i].c = (mrt_kctx){.node = s->node,
@@ -91,6 +91,7 @@ static void wire(mrt_frame *f) {
                                .n_in = s->n_in,
                                .n_out = s->n_out,
                                .alloc = p->alloc,
+                               .draws = &s->draws,
                                .v = &mrt_frame_vtbl,
                                .frame = f};
   }

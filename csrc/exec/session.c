@@ -1,4 +1,5 @@
 /* Making a session: load, passes, partition, fusion, plan. */
+#include "base/cpu.h"
 #include "exec/session.h"
 
 #include <errno.h>
@@ -185,6 +186,34 @@ static mrt_status *make_providers(mrt_session *s, const mrt_session_options *o) 
   return NULL;
 }
 
+/* Switches with words that mean nothing are an error: a silent one would measure something else.
+ * Words of MRT_PASSES are names of passes or of fusions, each with a minus in front. */
+static mrt_status *check_environment(const mrt_session *s) {
+  if (mrt_cpu_get()->wrong_cap)
+    return MRT_ERR(MRT_INVALID_ARGUMENT, "MRT_CPU_ISA: there is no instruction set '%.40s'",
+                   mrt_cpu_get()->wrong_cap);
+  for (const char *at = s->env.disabled; *at;) {
+    char name[64];
+    const size_t n = strcspn(at, ",");
+    const char *word = at + (*at == '-');
+    const size_t len = n - (size_t)(word - at);
+    bool known = *at == '-' && len < sizeof name;
+    if (n && known) {
+      memcpy(name, word, len);
+      name[len] = 0;
+      known = mrt_pass_find(name) != NULL;
+      for (int i = 0; i < s->n_providers && !known; ++i)
+        known =
+            s->providers[i]->v->has_fusion && s->providers[i]->v->has_fusion(s->providers[i], name);
+    }
+    if (n && !known)
+      return MRT_ERR(MRT_INVALID_ARGUMENT,
+                     "MRT_PASSES: '%.*s' is not a pass or fusion with '-' in front", (int)n, at);
+    at += n + (at[n] == ',');
+  }
+  return NULL;
+}
+
 /* One message a line: a logger cuts long ones. */
 static void log_lines(const mrt_logger *log, const char *text) {
   for (const char *end; *text; text = end + (*end == '\n')) {
@@ -364,6 +393,7 @@ static mrt_status *create(mrt_session *s, const mrt_session_options *o, const mr
   MRT_TRY(override_dims(s, o));
   MRT_TRY(describe(s));
   MRT_TRY(make_providers(s, o));
+  MRT_TRY(check_environment(s));
   begin = mrt_now_ns();
   const char *where = source->path ? source->path : "model from memory";
   MRT_TRY_CTX(optimize(s, o->optimized_path), "%s", where);

@@ -11,6 +11,8 @@
 #ifndef MRT_IR_OP_H
 #define MRT_IR_OP_H
 
+#include <stdatomic.h>
+
 #include "base/threads.h"
 #include "ir/ir.h"
 
@@ -103,6 +105,9 @@ struct mrt_kctx {
   mrt_par par;
   const mrt_alloc *alloc; /* for values that outlive the call */
   void *stream;           /* the provider's queue; NULL on the CPU */
+  /* Runs of this node in its session so far, counted by operators with MRT_OP_RANDOM; NULL: each
+   * run is the first. */
+  atomic_ullong *draws;
   const mrt_kctx_vtbl *v;
   void *frame;
 };

@@ -34,7 +34,7 @@ static mrt_status *run(mrt_kctx *c) {
   if (training && !(j.ratio >= 0 && j.ratio < 1))
     return MRT_ERR(MRT_INVALID_ARGUMENT, "ratio must be in the range [0, 1)");
   if (training && j.ratio > 0) {
-    j.key = mrt_random_key(c->node);
+    j.key = mrt_random_key(c);
     mrt_par_range(&c->par, mrt_tensor_count(j.x), 8, part, &j);
     return NULL;
   }

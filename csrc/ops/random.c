@@ -11,12 +11,14 @@ void mrt_random_seed(int64_t seed) {
   atomic_store(&runs, mrt_random_bits(0x5eedf00d, (uint64_t)seed) | 1);
 }
 
-uint64_t mrt_random_key(const mrt_node *node) {
-  const mrt_attr *a = mrt_node_attr(node, "seed");
+uint64_t mrt_random_key(mrt_kctx *c) {
+  const mrt_attr *a = mrt_node_attr(c->node, "seed");
   if (a) {
     uint32_t bits = (uint32_t)a->i;
     if (a->kind == MRT_ATTR_FLOAT) memcpy(&bits, &a->f, sizeof bits);
-    return mrt_random_bits(0x5eed, bits);
+    const uint64_t run = c->draws ? atomic_fetch_add(c->draws, 1) : 0;
+    const uint64_t key = mrt_random_bits(0x5eed, bits);
+    return run ? mrt_random_bits(key, run) : key;
   }
   if (!atomic_load(&runs)) {
     struct timespec t;
@@ -60,7 +62,7 @@ static void fill_part(void *arg, int64_t begin, int64_t end) {
 static mrt_status *fill(mrt_kctx *c, bool normal, const mrt_tensor *p) {
   fill_job j = {.y = mrt_out(c, 0), .p = p, .normal = normal};
   if (!j.y) return NULL;
-  j.key = mrt_random_key(c->node);
+  j.key = mrt_random_key(c);
   j.a = mrt_node_float(c->node, normal ? "mean" : "low");
   j.b = mrt_node_float(c->node, normal ? "scale" : "high");
   mrt_par_range(&c->par, mrt_tensor_count(j.y), normal ? 30 : 4, fill_part, &j);
@@ -121,7 +123,7 @@ static mrt_status *multinomial_run(mrt_kctx *c) {
   if (x->rank != 2 || x->dims[1] < 1)
     return MRT_ERR(MRT_INVALID_ARGUMENT, "Empty tensor not supported");
   int64_t classes = x->dims[1], n = y->dims[1];
-  uint64_t key = mrt_random_key(c->node);
+  uint64_t key = mrt_random_key(c);
   MRT_TRY(mrt_scratch(c, (size_t)classes * sizeof *sum, (void **)&sum));
   for (int64_t b = 0; b < x->dims[0]; ++b) {
     double top = -INFINITY, total = 0;

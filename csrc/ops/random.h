@@ -5,9 +5,10 @@
 
 #include "ops/common.h"
 
-/* The stream of a node's run: of its `seed` attribute (each run the same numbers), or, without
- * one, of a process-wide counter that starts at a random place. */
-uint64_t mrt_random_key(const mrt_node *node);
+/* The stream of a node's run: of its `seed` attribute and the number of the run in its session (so
+ * that a new session repeats what an earlier one drew), or, without a seed, of a process-wide
+ * counter that starts at a random place. */
+uint64_t mrt_random_key(mrt_kctx *c);
 /* Sets that counter: runs from now on repeat those after an earlier call with the same seed. */
 void mrt_random_seed(int64_t seed);
 

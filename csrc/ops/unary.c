@@ -259,7 +259,8 @@ static mrt_status *shrink_run(mrt_kctx *c) {
   const double p[2] = {mrt_node_float(c->node, "bias"), mrt_node_float(c->node, "lambd")};
   const mrt_tensor *x = mrt_in(c, 0), *in;
   mrt_tensor *y = mrt_out(c, 0), fx, fy, *out;
-  if (!y || !mrt_dtype_is_int((mrt_dtype)x->dtype)) return mrt_run_map(c, shrink_f32, shrink_f64, p);
+  if (!y || !mrt_dtype_is_int((mrt_dtype)x->dtype))
+    return mrt_run_map(c, shrink_f32, shrink_f64, p);
   MRT_TRY(mrt_work_in(c, x, MRT_DOUBLE, &fx, &in));
   MRT_TRY(mrt_work_out(c, y, MRT_DOUBLE, &fy, &out));
   shrink_f64(in->data, out->data, mrt_tensor_count(x), p);

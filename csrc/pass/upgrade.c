@@ -49,8 +49,21 @@ typedef struct missing {
   mrt_pass_ctx *ctx;
   mrt_str text;
   int n;
-  mrt_code code;
+  bool invalid, unregistered; /* names that nobody knows: of a standard domain, of another one */
 } missing;
+
+/* Operators of ONNX and of ONNX Runtime that have no row yet: a model with one is no invalid one.
+ */
+static bool known_elsewhere(const mrt_node *n) {
+  static const char *const names[][2] = {
+#define MRT_ELSEWHERE(domain, name) {domain, #name},
+#include "pass/elsewhere.def"
+#undef MRT_ELSEWHERE
+  };
+  for (size_t i = 0; i < sizeof names / sizeof *names; ++i)
+    if (strcmp(names[i][0], n->domain) == 0 && strcmp(names[i][1], n->op_type) == 0) return true;
+  return false;
+}
 
 /* ("x": tensor(float),) as ONNX Runtime prints a node's values. */
 static void add_values(mrt_str *out, int n, const mrt_node *node, bool inputs) {
@@ -71,12 +84,18 @@ static void add_missing(missing *m, const mrt_node *n) {
   bool imported = !*n->domain || mrt_model_opset(m->ctx->model, n->domain);
   if (++m->n > MAX_LISTED) return;
   if (m->n > 1) mrt_str_add(&m->text, "; ");
+  if (imported && known_elsewhere(n)) {
+    mrt_str_addf(&m->text, "Could not find an implementation for %s%s%s(%d) node with name '%s'",
+                 n->domain, *n->domain ? "." : "", n->op_type, n->version, n->name);
+    return;
+  }
   if (imported && !standard_domain(n->domain)) {
-    m->code = MRT_FAIL;
+    m->unregistered = true;
     mrt_str_addf(&m->text, "Fatal error: %s:%s(-1) is not a registered function/op", n->domain,
                  n->op_type);
     return;
   }
+  m->invalid = true;
   mrt_str_addf(&m->text, "In Node, (\"%s\", %s, \"%s\", -1) : ", n->name, n->op_type, n->domain);
   add_values(&m->text, n->n_in < 16 ? n->n_in : 16, n, true);
   mrt_str_add(&m->text, " -> ");
@@ -100,11 +119,13 @@ static mrt_status *find_missing(missing *m, const mrt_graph *g, int depth) {
 }
 
 static mrt_status *check_known(mrt_pass_ctx *ctx, const mrt_graph *g) {
-  missing m = {.ctx = ctx, .code = MRT_INVALID_GRAPH};
+  missing m = {.ctx = ctx};
   mrt_str_init(&m.text, ctx->model->alloc);
   mrt_status *st = find_missing(&m, g, 0);
   if (!st) st = mrt_str_check(&m.text);
-  if (!st && m.n) st = MRT_ERR(m.code, "This is an invalid model. %s", mrt_str_cstr(&m.text));
+  mrt_code code = m.unregistered ? MRT_FAIL : m.invalid ? MRT_INVALID_GRAPH : MRT_NOT_IMPLEMENTED;
+  const char *what = code == MRT_NOT_IMPLEMENTED ? "" : "This is an invalid model. ";
+  if (!st && m.n) st = MRT_ERR(code, "%s%s", what, mrt_str_cstr(&m.text));
   mrt_str_deinit(&m.text);
   return st;
 }

@@ -54,6 +54,7 @@ typedef struct mrt_step {
   bool check;             /* outputs made at run time: compare with their types, bind symbols */
   mrt_plan **children;    /* plans of the node's subgraphs */
   int n_children;
+  atomic_ullong draws; /* see mrt_kctx */
 } mrt_step;
 
 typedef struct mrt_segment {

@@ -44,6 +44,7 @@ typedef struct mrt_provider_vtbl {
   bool (*claims)(const mrt_provider *p, const mrt_node *node, mrt_str *why);
   /* Rewrites nodes whose provider field is `index`; NULL: nothing to fuse. */
   mrt_status *(*fuse)(const mrt_provider *p, mrt_model *model, int index, int *fired);
+  bool (*has_fusion)(const mrt_provider *p, const char *name); /* a name of MRT_PASSES; NULL: no */
   mrt_status *(*kernel_create)(const mrt_provider *p, const mrt_node *node, mrt_kernel **out);
   /* Bit i: kernel_create takes the constant of input i as it lies in its file, also misaligned, and
    * run does not read it. NULL: none. Others are copied to aligned memory while it runs. */

@@ -112,6 +112,24 @@ static PyObject *has_provider(PyObject *m, PyObject *name) {
   return text ? PyBool_FromLong(mrt_provider_find(text) != NULL) : NULL;
 }
 
+/* Names of the environment variables that the engine reads (MRT_ENV lines). */
+static PyObject *environment(PyObject *m, PyObject *unused) {
+  static const char *const names[] = {
+#define MRT_ENV_ENTRY(name) #name,
+#include "gen/environment.def"
+#undef MRT_ENV_ENTRY
+  };
+  (void)m;
+  (void)unused;
+  PyObject *list = PyList_New(0);
+  for (size_t i = 0; list && i < sizeof names / sizeof *names; ++i) {
+    PyObject *name = PyUnicode_FromString(names[i]);
+    if (!name || PyList_Append(list, name) < 0) Py_CLEAR(list);
+    Py_XDECREF(name);
+  }
+  return list;
+}
+
 static PyMethodDef methods[] = {
     {"make_flag", mrt_py_flag_new, METH_NOARGS, "a new stop flag"},
     {"set_flag", mrt_py_flag_set, METH_VARARGS, "set_flag(flag, on)"},
@@ -125,6 +143,7 @@ static PyMethodDef methods[] = {
     {"providers", provider_names, METH_NOARGS, "names of the providers in this build"},
     {"run_passes", mrt_py_run_passes, METH_VARARGS,
      "run_passes(text, passes, max_elems) -> (text, how often they fired)"},
+    {"environment", environment, METH_NOARGS, "names of the environment variables that are read"},
     {"passes", mrt_py_passes, METH_NOARGS, "names of the passes"},
     {"has_provider", has_provider, METH_O, "whether this build has the provider"},
     {NULL, NULL, 0, NULL}};

@@ -4,32 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .. import _errors, _options
 from .._core import OrtValue, SessionIOBinding
 from .._device import OrtDevice
-from .._errors import (
-    DeviceReset,
-    EngineError,
-    EPFail,
-    Fail,
-    InvalidArgument,
-    InvalidGraph,
-    InvalidProtobuf,
-    ModelLoadCanceled,
-    ModelLoaded,
-    ModelRequiresCompilation,
-    NoModel,
-    NoSuchFile,
-    NotFound,
-    NotImplemented,  # noqa: A004
-    RuntimeException,
-)
-from .._options import (
-    ExecutionMode,
-    ExecutionOrder,
-    GraphOptimizationLevel,
-    RunOptions,
-    SessionOptions,
-)
+from .._errors import *  # noqa: F403 - the exceptions, by its __all__
+from .._options import *  # noqa: F403 - options and their enums
 from .._session import ModelMetadata, NodeArg
 from .._values import OrtValueVector
 
@@ -45,9 +24,6 @@ if not TYPE_CHECKING:  # checkers know the names themselves
 
 
 __all__ = [
-    "DeviceReset", "EPFail", "EngineError", "ExecutionMode", "ExecutionOrder", "Fail",
-    "GraphOptimizationLevel", "InvalidArgument", "InvalidGraph", "InvalidProtobuf",
-    "ModelLoadCanceled", "ModelLoaded", "ModelMetadata", "ModelRequiresCompilation", "NoModel",
-    "NoSuchFile", "NodeArg", "NotFound", "NotImplemented", "OrtDevice", "OrtValue",
-    "OrtValueVector", "RunOptions", "RuntimeException", "SessionIOBinding", "SessionOptions",
+    *_errors.__all__, *_options.__all__, "ModelMetadata", "NodeArg", "OrtDevice", "OrtValue",
+    "OrtValueVector", "SessionIOBinding",
 ]  # fmt: skip

@@ -271,6 +271,10 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     sets = list(SETS) if "all" in (args.sets or []) else args.sets or ["node"]
     cases = select_cases(sets, args.k, args.op)
+    if not cases:
+        which = " ".join(filter(None, [args.op and f"operator {args.op}", args.k]))
+        print(f"no case of {', '.join(sets)} for {which or 'that'}", file=sys.stderr)
+        return 2
     if args.in_process:
         engine = engines.load_engine(args.module)
         results = {c.name: run_case(engine, c, not args.no_opt, args.threads) for c in cases}

@@ -62,6 +62,7 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["compare", "/no/x.onnx"], ""),
         (["run", "MODEL", "--size", "N"], "'N' is not NAME=N"),
         (["run", "MODEL", "--size", "N=two"], "'N=two' is not NAME=N"),
+        (["run", "MODEL", "--size", "M=2"], "no free dimension M: there are N"),
         (["run", "MODEL", "--repeat", "0"], "'0' is not a number above 0"),
         (["run", "MODEL", "--no-such"], "unrecognized arguments"),
         (["opt", "/no/x.ir"], "No such file"),

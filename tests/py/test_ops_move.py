@@ -581,7 +581,7 @@ def test_random_operators() -> None:
     model, feeds = build(row, [], False)
     session = engine.make_session(engine.load_engine(), model, True, 2)
     first, again = session.run(None, feeds)[0], session.run(None, feeds)[0]
-    np.testing.assert_array_equal(first, again)  # a seed names the numbers
+    assert (first != again).any()  # as onnxruntime: a seed names the numbers of a session
     np.testing.assert_array_equal(first, run(model, feeds)[0])  # for any number of threads
     assert first.dtype == np.float64 and abs(first.mean() - 2) < 0.1 and abs(first.std() - 3) < 0.1
     rows = np.corrcoef(first)

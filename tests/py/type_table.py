@@ -200,7 +200,7 @@ rows("LSTM", "3x2x4:u 1x12x4:u 1x12x3:u 1x24:u", {"hidden_size": 3}, loose=4)
 rows("Attention", "1x2x3x4:u 1x2x5x4:u 1x2x5x4 3x5", outputs=1, link={"T2": "T1"},
      loose=4, in_float=True)  # fmt: skip
 rows("RotaryEmbedding", "1x2x3x4 5x2:u 5x2:u 1x3:i5")
-rows("LinearAttention", "1x3x8:u 1x3x8:u 1x3x8:u 1x2x4x4:u 1x3x2:h",
+rows("LinearAttention", "1x3x8:u 1x3x8:u 1x3x8:u 1x2x4x4:u 1x3x8:u 1x3x2:h",
      {"q_num_heads": 2, "kv_num_heads": 2}, link={"S": "T"}, loose=4)  # fmt: skip
 rows("NegativeLogLikelihoodLoss", "3x4 3:i4 4:p", base={"Tind": "int64"}, loose=2)
 rows("SoftmaxCrossEntropyLoss", "3x4 3:i4 4:p", base={"Tind": "int64"}, loose=4)

@@ -153,6 +153,13 @@ static mrt_status *fuse(const mrt_provider *p, mrt_model *model, int index, int 
   return NULL;
 }
 
+static bool has_fusion(const mrt_provider *p, const char *name) {
+  (void)p;
+  for (int i = 0; fusions[i]; ++i)
+    if (strcmp(fusions[i]->name, name) == 0) return true;
+  return false;
+}
+
 static mrt_status *copy(const mrt_provider *p, mrt_tensor *dst, const mrt_tensor *src,
                         void *stream) {
   (void)p;
@@ -164,6 +171,7 @@ static void destroy(mrt_provider *p) { mrt_mem_free(p->alloc, p); }
 
 static const mrt_provider_vtbl vtbl = {.claims = claims,
                                        .fuse = fuse,
+                                       .has_fusion = has_fusion,
                                        .kernel_create = kernel_create,
                                        .packs_misaligned = packs_misaligned,
                                        .copy = copy,
