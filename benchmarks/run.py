@@ -10,8 +10,9 @@ calibration is more than 15 % under the best are dropped, since a neighbour had 
 
 What counts is the ratio peer's time / ours, per round: median and quartiles over the rounds; above
 1 MacaRT is faster. `limit`: the arithmetic of the network at the calibrated peak, as a share of the
-time taken. `error`: largest |difference| to onnxruntime's output over its largest
-magnitude (accuracy.py compares with float64).
+time taken. `error`: largest |difference| to onnxruntime's output over its largest magnitude
+(accuracy.py compares with float64). Quantised networks: difference to exact integers with float64
+scales, and onnxruntime's own difference to the same in brackets.
 """
 
 from __future__ import annotations
@@ -129,10 +130,41 @@ def difference(a: Path, b: Path) -> float:
     return worst
 
 
+EXACT_FORMS = ("u8s8", "s8s8", "dynamic")
+
+
 def unit_of(row: suite.Row, calibrator: Calibrator) -> str:
     """The unit whose peak bounds a row: the fastest that this CPU has for its type."""
-    eight_bits = ("amx_int8", "vnni") if row.form in ("u8s8", "s8s8", "dynamic") else ()
+    eight_bits = ("amx_int8", "vnni") if row.form in EXACT_FORMS else ()
     return next((unit for unit in eight_bits if calibrator.peak(unit, 1, 0.01)), "fma")
+
+
+def float64_outputs(row: suite.Row) -> Path:
+    """Outputs of feed set 0 in float64; quantised models with exact integers (exact.py)."""
+    import onnx
+    from exact import double, evaluator
+    from onnx.reference import ReferenceEvaluator
+
+    model = suite.model_path(row)
+    path = model.with_name(f"{model.stem}-{row.name}-float64.npz")
+    if not path.exists():
+        feeds = suite.feeds(row, 0)
+        wide = {k: v.astype(np.float64) if v.dtype == np.float32 else v for k, v in feeds.items()}
+        make = evaluator if row.form in EXACT_FORMS else ReferenceEvaluator
+        np.savez(path, *make(double(onnx.load(model))).run(None, wide))
+    return path
+
+
+def errors_of(row: suite.Row, engines: list[Engine]) -> dict[str, float]:
+    """By engine; empty without onnxruntime to compare with."""
+    engines = [e for e in engines if not e.name.startswith("torch")]
+    if row.form in EXACT_FORMS:
+        exact = float64_outputs(row)
+        return {e.name: difference(e.output, exact) for e in engines}
+    peer = next((e for e in engines if e.name == "onnxruntime"), None)
+    if not peer:
+        return {}
+    return {e.name: difference(e.output, peer.output) for e in engines if e is not peer}
 
 
 def rounds_of(
@@ -195,13 +227,7 @@ def measure(
                 name: 1e3 * work / peak / statistics.median(values)
                 for name, values in times.items()
             }
-            reference = next((e for e in alive if e.name == "onnxruntime"), None)
-            if reference:
-                result["error"] = {
-                    e.name: difference(e.output, reference.output)
-                    for e in alive
-                    if e is not reference and not e.name.startswith("torch")
-                }
+            result["error"] = errors_of(row, alive)
         finally:
             for engine in engines:
                 engine.close()
@@ -225,6 +251,7 @@ def show(result: dict[str, object]) -> None:
         text += f"  {name} {r['median']:5.2f} ({r['low']:.2f}-{r['high']:.2f})"
     if ours in errors:
         text += f"  error {errors[ours]:.1e}"
+        text += f" ({errors['onnxruntime']:.1e})" if "onnxruntime" in errors else ""
     print(text, *(f" [{k}: {v[:60]}]" for k, v in result["failed"].items()), flush=True)  # type: ignore[attr-defined]
 
 
