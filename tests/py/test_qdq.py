@@ -3,7 +3,8 @@
 What runs: the fusions (qdq_fuse, qdq, nhwc_fuse), the nodes (qconv_node, qmatmul_node,
 qbinary_node,
 quantize_node), their loops (qconv, bytes, quantize, qgemm_avx512vnni, qgemm_avx2, qgemm_scalar,
-qbytes_avx512vnni, qbytes_avx2, qbytes_scalar, qgemm_amx, qpool_node).
+qbytes_avx512vnni, qbytes_avx2, qbytes_scalar, qgemm_amx, qpool_node, qdirect, qdepth,
+qdepth_avx512vnni).
 """
 
 from __future__ import annotations

@@ -1,32 +1,47 @@
-/* The window of every output pixel becomes a row of A, gathered while the integer GEMM packs A: so
- * the matrix of all windows exists only in pieces that stay in cache. A row is [kh][kw][cin]. */
+/* Which way a convolution goes. Behind the packing GEMM the window of every output pixel becomes a
+ * row of A, gathered while A is packed: so the matrix of all windows exists only in pieces that
+ * stay in cache. A row is [kh][kw][cin]. */
 #include "provider/cpu/qgemm/qconv.h"
 
 #include <string.h>
 
 #include "base/alloc.h"
 #include "base/cpu.h"
+#include "provider/cpu/qgemm/qdepth.h"
+#include "provider/cpu/qgemm/qdirect.h"
 
 enum { PIECE = 4 << 20, MIN_ROWS = 256, DEPTH_TAPS = 128 };
 
 static inline int64_t round64(int64_t n) { return (n + 63) / 64 * 64; }
 static int64_t taps_of(const mrt_qconv *p) { return p->kh * p->kw; }
 
-void mrt_qconv_plan(mrt_qconv *p) {
+void mrt_qconv_plan(mrt_qconv *p, const int32_t *w_zero) {
   p->depthwise = p->cin == 1 && p->cout == p->groups && p->groups > 1 && taps_of(p) <= DEPTH_TAPS;
+  p->direct = !p->depthwise && p->w_signed && !w_zero;
+}
+static int64_t run_of(const mrt_qconv *p) {
+  return p->direct ? mrt_qdirect_run(p->cin, p->kw, p->dil_w) : p->cin * taps_of(p);
 }
 
 /* ---- packing ---- */
 static size_t group_size(const mrt_qconv *p) {
-  return (size_t)round64((int64_t)mrt_qgemm_packed_size(p->cout / p->groups, p->cin * taps_of(p)));
+  return (size_t)round64(
+      (int64_t)mrt_qpack_size(p->cout / p->groups, p->cin * taps_of(p), run_of(p)));
+}
+/* Weights of the depthwise loops; then a flag, 64 bytes on the weights of qdepth.h. */
+static int64_t loops_size(const mrt_qconv *p) {
+  return round64(round64(taps_of(p) * p->cout * 2) + p->cout * 4);
 }
 size_t mrt_qconv_packed_size(const mrt_qconv *p) {
-  int64_t k, all;
+  int64_t k, all; /* a run may grow to 64 */
   size_t bytes;
   if (!mrt_i64_mul(p->kh, p->kw, &k) || !mrt_i64_mul(k, p->cin, &k) ||
-      !mrt_i64_mul(k, p->cout + 32 * p->groups, &all) || all > INT64_MAX / 8)
+      !mrt_i64_mul(k, p->cout + 32 * p->groups, &all) || all > INT64_MAX / 512)
     return 0;
-  if (p->depthwise) return (size_t)(round64(taps_of(p) * p->cout * 2) + p->cout * 4);
+  if (p->depthwise) {
+    bytes = (size_t)(loops_size(p) + 64);
+    return mrt_qdepth_fits(p) ? bytes + mrt_qdepth_packed_size(p) : bytes;
+  }
   return mrt_size_mul(group_size(p), (size_t)p->groups, &bytes) ? bytes : 0;
 }
 
@@ -49,13 +64,95 @@ void mrt_qconv_pack(const mrt_par *par, const mrt_qconv *p, const uint8_t *w, co
                     uint8_t *tmp, void *dst) {
   const int64_t per = p->cout / p->groups, k = p->cin * taps_of(p);
   if (p->depthwise) {
+    uint8_t *dots = (uint8_t *)dst + loops_size(p);
     pack_depthwise(p, w, w_zero, dst);
+    *dots = mrt_qdepth_fits(p) && mrt_qdepth_pack(p, w, w_zero, dots + 64);
     return;
   }
   mrt_bytes_transpose(par, w, p->cout, p->cin, taps_of(p), tmp); /* [cin][taps] to [taps][cin] */
   for (int64_t g = 0; g < p->groups; ++g)
-    mrt_qgemm_pack_b(par, tmp + g * per * k, p->w_signed, k, true, k, per,
-                     (uint8_t *)dst + (size_t)g * group_size(p));
+    mrt_qpack(par, tmp + g * per * k, p->w_signed, k, true, k, per, run_of(p),
+              (uint8_t *)dst + (size_t)g * group_size(p));
+}
+
+/* ---- what is known before a run ---- */
+static size_t out_size(mrt_q_out out) { return out == MRT_Q_S32 || out == MRT_Q_F32 ? 4 : 1; }
+
+/* The epilogue of group g. */
+static mrt_qgemm_epilogue epilogue_of(const mrt_qconv *p, const mrt_qconv_args *a, int64_t g) {
+  const int64_t first = g * (p->cout / p->groups);
+  mrt_qgemm_epilogue e = *a->epi;
+  if (e.scale && e.scale_per_col) e.scale += first;
+  if (e.bias_s32) e.bias_s32 += first;
+  if (e.add) e.add += first;
+  return e;
+}
+static const uint8_t *weights_of(const mrt_qconv *p, const mrt_qconv_args *a, int64_t g) {
+  return (const uint8_t *)a->packed + (size_t)g * group_size(p);
+}
+static bool dots_of(const mrt_qconv *p, const mrt_qconv_args *a) {
+  return p->depthwise && ((const uint8_t *)a->packed)[loops_size(p)] &&
+         out_size(a->epi->out) == 1 && !a->epi->add;
+}
+/* The depthwise weights of qdepth.h as its calls want them. */
+static mrt_qconv_args dots_args(const mrt_qconv *p, const mrt_qconv_args *a) {
+  mrt_qconv_args d = *a;
+  d.packed = (const uint8_t *)a->packed + loops_size(p) + 64;
+  return d;
+}
+
+/* A flag and qdepth.h's tables; or the tables of all groups behind their heads. */
+size_t mrt_qconv_prepared_size(const mrt_qconv *p) {
+  if (p->depthwise) return mrt_qdepth_fits(p) ? 64 + mrt_qdepth_tables_size(p) : 64;
+  if (!p->direct) return 0;
+  return (size_t)(round64(p->groups * (int64_t)sizeof(mrt_qtables)) +
+                  p->groups * (int64_t)mrt_qtables_size(p->cout / p->groups));
+}
+bool mrt_qconv_prepare(const mrt_qconv *p, const mrt_qconv_args *a, void *at) {
+  const int64_t per = p->cout / p->groups;
+  if (p->depthwise) {
+    const mrt_qconv_args d = dots_args(p, a);
+    const bool dots = dots_of(p, a) && mrt_qdepth_tables(p, &d, (uint8_t *)at + 64);
+    *(uint8_t *)at = dots;
+    return dots;
+  }
+  if (!p->direct) return false;
+  mrt_qtables *heads = at;
+  uint8_t *to = (uint8_t *)at + round64(p->groups * (int64_t)sizeof *heads);
+  for (int64_t g = 0; g < p->groups; ++g, to += mrt_qtables_size(per)) {
+    const mrt_qgemm_epilogue e = epilogue_of(p, a, g);
+    const mrt_qgemm m = {.n = per,
+                         .k = p->cin * taps_of(p),
+                         .a_signed = a->x_signed,
+                         .a_zero = a->x_zero,
+                         .b = weights_of(p, a, g),
+                         .epi = &e};
+    mrt_qtables_fill(&m, true, run_of(p), mrt_qdirect_flips(), to, &heads[g]);
+  }
+  return true;
+}
+
+static mrt_qdirect direct_of(const mrt_qconv *p, const mrt_qconv_args *a) {
+  return (mrt_qdirect){.n = a->n,
+                       .h = a->h,
+                       .w = a->w,
+                       .c = p->cin,
+                       .pitch = p->cin * p->groups,
+                       .oh = a->oh,
+                       .ow = a->ow,
+                       .kh = p->kh,
+                       .kw = p->kw,
+                       .stride_h = p->stride_h,
+                       .stride_w = p->stride_w,
+                       .dil_h = p->dil_h,
+                       .dil_w = p->dil_w,
+                       .pad_top = p->pad_top,
+                       .pad_left = p->pad_left,
+                       .x_end = a->x_end,
+                       .x_signed = a->x_signed,
+                       .x_zero = a->x_zero,
+                       .cout = p->cout / p->groups,
+                       .ldy = p->cout};
 }
 
 /* ---- scratch ---- */
@@ -64,16 +161,25 @@ static int64_t piece_rows(const mrt_qconv *p) {
   return rows > MIN_ROWS ? rows : MIN_ROWS;
 }
 
-bool mrt_qconv_scratch_size(const mrt_par *par, const mrt_qconv *p, int64_t n, int64_t oh,
-                            int64_t ow, size_t *out) {
-  int64_t rows;
-  if (!mrt_i64_mul(n, oh, &rows) || !mrt_i64_mul(rows, ow, &rows)) return false;
+bool mrt_qconv_scratch_size(const mrt_par *par, const mrt_qconv *p, const mrt_qconv_args *a,
+                            size_t *out) {
+  int64_t rows, most;
+  if (!mrt_i64_mul(a->n, a->oh, &rows) || !mrt_i64_mul(rows, a->ow, &rows) ||
+      !mrt_i64_mul(rows, p->cout, &most))
+    return false;
+  size_t bytes = (size_t)round64((int64_t)mrt_qconv_prepared_size(p));
   if (p->depthwise) { /* col, scale, a row of zeros */
-    *out = (size_t)(round64(p->cout * 4) * 2 + round64(p->cout));
-    return true;
+    const size_t loops = (size_t)(round64(p->cout * 4) * 2 + round64(p->cout));
+    const size_t dots = mrt_qdepth_fits(p) ? mrt_qdepth_scratch(par, p, a->ow) : 0;
+    bytes += loops > dots ? loops : dots;
+  } else if (p->direct) {
+    const mrt_qdirect d = direct_of(p, a);
+    bytes += mrt_qdirect_scratch(par, &d);
+  } else {
+    if (rows > piece_rows(p)) rows = piece_rows(p);
+    bytes += mrt_qgemm_scratch_size(par, rows, p->cout / p->groups, p->cin * taps_of(p));
   }
-  if (rows > piece_rows(p)) rows = piece_rows(p);
-  *out = mrt_qgemm_scratch_size(par, rows, p->cout / p->groups, p->cin * taps_of(p));
+  *out = bytes;
   return true;
 }
 
@@ -120,16 +226,12 @@ static void gather(const void *ctx, int64_t row, uint8_t *dst) {
   }
 }
 
-static size_t out_size(mrt_q_out out) { return out == MRT_Q_S32 || out == MRT_Q_F32 ? 4 : 1; }
-
 static void run_group(const mrt_par *par, const mrt_qconv *p, const mrt_qconv_args *a, int64_t g,
                       void *scratch) {
   const int64_t per = p->cout / p->groups, rows = a->n * a->oh * a->ow, step = piece_rows(p);
   const bool direct = taps_of(p) == 1 && p->groups == 1 && p->stride_h == 1 && p->stride_w == 1 &&
                       p->pad_top == 0 && p->pad_left == 0 && a->oh == a->h && a->ow == a->w;
-  mrt_qgemm_epilogue e = *a->epi;
-  if (e.scale && e.scale_per_col) e.scale += g * per;
-  if (e.bias_s32) e.bias_s32 += g * per;
+  mrt_qgemm_epilogue e = epilogue_of(p, a, g);
   rows_ctx r = {.p = p,
                 .a = a,
                 .channels = p->cin * p->groups,
@@ -140,7 +242,7 @@ static void run_group(const mrt_par *par, const mrt_qconv *p, const mrt_qconv_ar
                  .lda = p->cin,
                  .a_signed = a->x_signed,
                  .a_zero = a->x_zero,
-                 .b = (const uint8_t *)a->packed + (size_t)g * group_size(p),
+                 .b = weights_of(p, a, g),
                  .b_zero = a->w_zero ? a->w_zero + g * per : NULL,
                  .b_zero_per_col = true,
                  .ldc = p->cout,
@@ -241,11 +343,38 @@ static void run_depthwise(const mrt_par *par, const mrt_qconv *p, const mrt_qcon
   mrt_par_run(par, j.chunks, depth_chunk, &j);
 }
 
+static void run_direct(const mrt_par *par, const mrt_qconv *p, const mrt_qconv_args *a,
+                       const mrt_qtables *tables, void *scratch) {
+  const int64_t per = p->cout / p->groups;
+  mrt_qdirect d = direct_of(p, a);
+  for (int64_t g = 0; g < p->groups; ++g) {
+    const mrt_qgemm_epilogue e = epilogue_of(p, a, g);
+    d.x = a->x + g * p->cin;
+    d.packed = weights_of(p, a, g);
+    d.tables = &tables[g];
+    d.y = (uint8_t *)a->y + (size_t)(g * per) * out_size(e.out);
+    d.epi = &e;
+    mrt_qdirect_go(par, &d, scratch);
+  }
+}
+
 void mrt_qconv_run(const mrt_par *par, const mrt_qconv *p, const mrt_qconv_args *a, void *scratch) {
   if (a->n * a->oh * a->ow <= 0) return;
-  if (p->depthwise) {
-    run_depthwise(par, p, a, scratch);
-    return;
+  const void *prepared = a->prepared;
+  uint8_t *rest = scratch;
+  if (!prepared && mrt_qconv_prepared_size(p)) {
+    mrt_qconv_prepare(p, a, scratch);
+    prepared = scratch;
+    rest += round64((int64_t)mrt_qconv_prepared_size(p));
   }
-  for (int64_t g = 0; g < p->groups; ++g) run_group(par, p, a, g, scratch);
+  if (p->direct) {
+    run_direct(par, p, a, prepared, rest);
+  } else if (p->depthwise && *(const uint8_t *)prepared) {
+    const mrt_qconv_args d = dots_args(p, a);
+    mrt_qdepth_run(par, p, &d, d.packed, (const uint8_t *)prepared + 64, rest);
+  } else if (p->depthwise) {
+    run_depthwise(par, p, a, rest);
+  } else {
+    for (int64_t g = 0; g < p->groups; ++g) run_group(par, p, a, g, rest);
+  }
 }

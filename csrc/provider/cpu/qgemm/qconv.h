@@ -1,5 +1,6 @@
-/* Convolution of 8-bit images in NHWC: rows of the window go through the integer GEMM, depthwise
- * windows through a loop of their own. All padding reads x_zero.
+/* Convolution of 8-bit images in NHWC: on qdirect.h where weights have no zero points, else rows of
+ * the window go through the packing GEMM; depthwise windows on qdepth.h, or on loops of qbytes.h.
+ * All padding reads x_zero.
  *
  *   x [n][h][w][group * cin], w [cout][cin][kh][kw], y [n][oh][ow][cout] */
 #ifndef MRT_PROVIDER_CPU_QCONV_H
@@ -11,7 +12,7 @@ typedef struct mrt_qconv {
   int64_t groups, cin, cout; /* cin: of one group; cout: of all */
   int64_t kh, kw, stride_h, stride_w, dil_h, dil_w, pad_top, pad_left;
   bool w_signed;
-  bool depthwise; /* set by mrt_qconv_plan */
+  bool depthwise, direct; /* set by mrt_qconv_plan */
 } mrt_qconv;
 
 typedef struct mrt_qconv_args {
@@ -19,20 +20,26 @@ typedef struct mrt_qconv_args {
   const uint8_t *x;
   bool x_signed;
   int32_t x_zero;
+  const uint8_t *x_end;  /* end of what may be read */
   const void *packed;    /* mrt_qconv_pack */
+  const void *prepared;  /* mrt_qconv_prepare, or NULL: made at each run */
   const int32_t *w_zero; /* [cout], or NULL: 0 */
   void *y;
   const mrt_qgemm_epilogue *epi; /* tables over cout; CLIP or nothing; no residual, no float bias */
 } mrt_qconv_args;
 
-void mrt_qconv_plan(mrt_qconv *p);
+void mrt_qconv_plan(mrt_qconv *p, const int32_t *w_zero);
 size_t mrt_qconv_packed_size(const mrt_qconv *p); /* 0: overflow */
 /* w: OIHW bytes. w_zero is folded into depthwise weights here (NULL: 0). tmp: cout * cin * kh * kw
  * bytes. */
 void mrt_qconv_pack(const mrt_par *par, const mrt_qconv *p, const uint8_t *w, const int32_t *w_zero,
                     uint8_t *tmp, void *dst);
-bool mrt_qconv_scratch_size(const mrt_par *par, const mrt_qconv *p, int64_t n, int64_t oh,
-                            int64_t ow, size_t *out); /* false: overflow */
+/* What a run needs per channel: epilogue, zero points, signedness of x; `at` 64-byte aligned. */
+size_t mrt_qconv_prepared_size(const mrt_qconv *p);
+/* false: the loops run, which read the epilogue itself. */
+bool mrt_qconv_prepare(const mrt_qconv *p, const mrt_qconv_args *a, void *at);
+bool mrt_qconv_scratch_size(const mrt_par *par, const mrt_qconv *p, const mrt_qconv_args *a,
+                            size_t *out); /* false: overflow */
 void mrt_qconv_run(const mrt_par *par, const mrt_qconv *p, const mrt_qconv_args *a, void *scratch);
 
 /* n matrices [rows][cols] of bytes become [cols][rows]: NCHW to NHWC with rows = channels. */

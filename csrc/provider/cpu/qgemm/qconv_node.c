@@ -8,8 +8,9 @@
 
 typedef struct qconv_kernel {
   mrt_kernel k;
-  void *packed; /* NULL: weights are not constant */
-  mrt_qconv p;  /* of what was packed */
+  void *packed;   /* NULL: weights are not constant */
+  void *prepared; /* NULL: something per channel is not constant */
+  mrt_qconv p;    /* of what was packed */
 } qconv_kernel;
 
 static bool match(const mrt_provider *p, const mrt_node *node) {
@@ -21,6 +22,7 @@ static bool match(const mrt_provider *p, const mrt_node *node) {
 
 static void destroy(mrt_kernel *k) {
   mrt_mem_free(k->alloc, ((qconv_kernel *)k)->packed);
+  mrt_mem_free(k->alloc, ((qconv_kernel *)k)->prepared);
   mrt_kernel_free(k);
 }
 
@@ -62,19 +64,19 @@ static mrt_status *pack_constant(const mrt_provider *p, const mrt_node *node, qc
   q->p = (mrt_qconv){
       .groups = group, .cin = w->dims[1], .cout = w->dims[0], .w_signed = w->dtype == MRT_INT8};
   set_geometry(&win, &q->p);
-  mrt_qconv_plan(&q->p);
-  const size_t bytes = mrt_qconv_packed_size(&q->p);
-  if (!bytes) return MRT_ERR(MRT_INVALID_ARGUMENT, "weights are too large");
   uint8_t *tmp = NULL;
   int32_t *zeros = NULL;
-  const int32_t *use;
+  const int32_t *use = NULL;
   const mrt_alloc *alloc = p->env->alloc;
-  mrt_status *st = mrt_mem_new(alloc, w->bytes + 1, (void **)&tmp);
-  if (!st) st = mrt_mem_new(alloc, (size_t)q->p.cout * 4, (void **)&zeros);
+  mrt_status *st = mrt_mem_new(alloc, (size_t)q->p.cout * 4, (void **)&zeros);
+  if (!st) read_zeros(z, q->p.cout, zeros, &use);
+  mrt_qconv_plan(&q->p, use);
+  const size_t bytes = st ? 0 : mrt_qconv_packed_size(&q->p);
+  if (!st && !bytes) st = MRT_ERR(MRT_INVALID_ARGUMENT, "weights are too large");
+  if (!st) st = mrt_mem_new(alloc, w->bytes + 1, (void **)&tmp);
   if (!st) st = mrt_mem_new_aligned(alloc, bytes, MRT_ALIGN, &q->packed);
   if (!st) {
     const mrt_par alone = {.threads = 1};
-    read_zeros(z, q->p.cout, zeros, &use);
     mrt_qconv_pack(&alone, &q->p, w->data, use, tmp, q->packed);
   }
   mrt_mem_free(alloc, tmp);
@@ -82,8 +84,54 @@ static mrt_status *pack_constant(const mrt_provider *p, const mrt_node *node, qc
   return st;
 }
 
+/* Input i as a constant, or absent. */
+static bool fixed(const mrt_node *node, int i, const mrt_tensor **out) {
+  *out = mrt_node_in_const(node, i);
+  return *out ? !(*out)->strided : i >= node->n_in || !node->in[i].var;
+}
+
+/* Tables per channel, where scales, zero points and bias are constants of the right size. */
+static mrt_status *prepare_constant(const mrt_provider *p, const mrt_node *node, qconv_kernel *q) {
+  const mrt_tensor *in[9];
+  const mrt_alloc *alloc = p->env->alloc;
+  if (!q->packed || mrt_iconv_weights(node->op_type) != 3) return NULL;
+  for (int i = 1; i < 9; ++i)
+    if (!fixed(node, i, &in[i])) return NULL;
+  if (!in[1] || !in[4] || !in[6] || mrt_tensor_count(in[1]) != 1 || mrt_tensor_count(in[6]) != 1 ||
+      (mrt_tensor_count(in[4]) != 1 && mrt_tensor_count(in[4]) != q->p.cout) ||
+      (in[2] && mrt_tensor_count(in[2]) != 1) || (in[7] && mrt_tensor_count(in[7]) != 1) ||
+      (in[8] && mrt_tensor_count(in[8]) != q->p.cout))
+    return NULL;
+  float *scale;
+  const mrt_iconv c = {.x_scale = in[1], .w_scale = in[4], .y_scale = in[6]};
+  const size_t bytes = mrt_qconv_prepared_size(&q->p);
+  if (!bytes) return NULL;
+  MRT_TRY(mrt_mem_new(alloc, (size_t)q->p.cout * 4, (void **)&scale));
+  for (int64_t m = 0; m < q->p.cout; ++m) scale[m] = mrt_iconv_scale(&c, m);
+  const mrt_qgemm_epilogue e = {
+      .out = mrt_node_out_dtype(node, 0) == MRT_UINT8 ? MRT_Q_U8 : MRT_Q_S8,
+      .out_scale = 1,
+      .out_zero = mrt_scalar_i32(in[7], 0),
+      .scale = scale,
+      .scale_per_col = true,
+      .act = {MRT_EW_CLIP, {0, 0}}, /* bounds are no part of the tables */
+      .bias_s32 = in[8] ? in[8]->data : NULL};
+  const mrt_qconv_args a = {.x_signed = mrt_node_in_dtype(node, 0) == MRT_INT8,
+                            .x_zero = mrt_scalar_i32(in[2], 0),
+                            .packed = q->packed,
+                            .epi = &e};
+  mrt_status *st = mrt_mem_new_aligned(alloc, bytes, MRT_ALIGN, &q->prepared);
+  if (!st && !mrt_qconv_prepare(&q->p, &a, q->prepared)) {
+    mrt_mem_free(alloc, q->prepared);
+    q->prepared = NULL;
+  }
+  mrt_mem_free(alloc, scale);
+  return st;
+}
+
 /* ---- a run ---- */
-static mrt_status *fill_epilogue(mrt_kctx *c, const mrt_iconv *p, mrt_qgemm_epilogue *e) {
+static mrt_status *fill_epilogue(mrt_kctx *c, const mrt_iconv *p, bool prepared,
+                                 mrt_qgemm_epilogue *e) {
   *e = (mrt_qgemm_epilogue){.out = p->y->dtype == MRT_INT32   ? MRT_Q_S32
                                    : p->y->dtype == MRT_UINT8 ? MRT_Q_U8
                                                               : MRT_Q_S8,
@@ -93,6 +141,7 @@ static mrt_status *fill_epilogue(mrt_kctx *c, const mrt_iconv *p, mrt_qgemm_epil
   if (!p->y_scale) return NULL;
   e->act = (mrt_act){MRT_EW_CLIP, {(float)(p->lo - e->out_zero), (float)(p->hi - e->out_zero)}};
   float *scale;
+  if (prepared) return NULL;
   MRT_TRY(mrt_scratch(c, (size_t)p->cout * 4 + 4, (void **)&scale));
   for (int64_t m = 0; m < p->cout; ++m) scale[m] = mrt_iconv_scale(p, m);
   e->scale = scale;
@@ -106,9 +155,9 @@ static mrt_status *get_weights(mrt_kctx *c, const qconv_kernel *q, const mrt_ico
   *geo = (mrt_qconv){
       .groups = p->group, .cin = p->cin, .cout = p->cout, .w_signed = p->w->dtype == MRT_INT8};
   set_geometry(&p->win, geo);
-  mrt_qconv_plan(geo);
   MRT_TRY(mrt_scratch(c, (size_t)p->cout * 4 + 4, (void **)&zeros));
   read_zeros(p->w_zero, p->cout, zeros, &a->w_zero);
+  mrt_qconv_plan(geo, a->w_zero);
   a->packed = q->packed;
   if (q->packed) return NULL;
   const size_t bytes = mrt_qconv_packed_size(geo);
@@ -138,6 +187,7 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
                       .oh = flat ? 1 : p.out[0],
                       .ow = p.out[p.win.n - 1],
                       .x = p.x->data,
+                      .x_end = (const uint8_t *)p.x->data + p.x->bytes,
                       .x_signed = p.x->dtype == MRT_INT8,
                       .x_zero = mrt_scalar_i32(p.x_zero, 0),
                       .y = p.y->data,
@@ -146,14 +196,16 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
   void *scratch;
   size_t bytes;
   MRT_TRY(get_weights(c, q, &p, &geo, &a));
-  MRT_TRY(fill_epilogue(c, &p, &e));
-  if (!mrt_qconv_scratch_size(&c->par, &geo, a.n, a.oh, a.ow, &bytes))
+  MRT_TRY(fill_epilogue(c, &p, q->prepared, &e));
+  a.prepared = q->prepared;
+  if (!mrt_qconv_scratch_size(&c->par, &geo, &a, &bytes))
     return MRT_ERR(MRT_INVALID_ARGUMENT, "too many output pixels");
   MRT_TRY(mrt_scratch(c, bytes + 64, &scratch));
   if (!p.last) {
     MRT_TRY(mrt_scratch(c, p.x->bytes + 64, (void **)&nhwc));
     mrt_bytes_transpose(&c->par, p.x->data, p.n, channels, p.in_size, nhwc);
     a.x = nhwc;
+    a.x_end = nhwc + p.x->bytes + 64;
     MRT_TRY(mrt_scratch(c, p.y->bytes + 64, (void **)&y));
     a.y = y;
   }
@@ -176,6 +228,7 @@ static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kerne
   *out = NULL;
   MRT_TRY(mrt_kernel_new(p->env->alloc, sizeof *q, "qconv", run, destroy, &q));
   mrt_status *st = pack_constant(p, node, q);
+  if (!st) st = prepare_constant(p, node, q);
   if (st) {
     destroy(&q->k);
     return st;

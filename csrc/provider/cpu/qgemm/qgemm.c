@@ -26,33 +26,35 @@ static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
 
-/* ---- packed B: [panels][k4][32][4], then [panels * 32] sums over k -----------------------------
- */
-static int64_t panel_bytes(int64_t k) { return ceil_div(k, 4) * 4 * PANEL; }
-static const int32_t *column_sums(const void *packed, int64_t n, int64_t k) {
-  return (const int32_t *)((const int8_t *)packed + ceil_div(n, PANEL) * panel_bytes(k));
+/* ---- packed B: [panels][blocks][16][32][4], then [panels * 32] sums over k ---- */
+static int64_t blocks_of(int64_t k, int64_t run) { return run ? k / run * ceil_div(run, UNIT) : 0; }
+static int64_t panel_bytes(int64_t blocks) { return blocks * UNIT * PANEL; }
+static const int32_t *column_sums(const void *packed, int64_t n, int64_t blocks) {
+  return (const int32_t *)((const int8_t *)packed + ceil_div(n, PANEL) * panel_bytes(blocks));
 }
 
-size_t mrt_qgemm_packed_size(int64_t n, int64_t k) {
-  return (size_t)(ceil_div(n, PANEL) * (panel_bytes(k) + PANEL * 4) + SLACK);
+size_t mrt_qpack_size(int64_t n, int64_t k, int64_t run) {
+  return (size_t)(ceil_div(n, PANEL) * (panel_bytes(blocks_of(k, run)) + PANEL * 4) + SLACK);
 }
+size_t mrt_qgemm_packed_size(int64_t n, int64_t k) { return mrt_qpack_size(n, k, k); }
 
 typedef struct pack_job {
   const uint8_t *b;
   int64_t row, col; /* bytes from k to k, from column to column */
-  int64_t k, n, chunks;
+  int64_t k, n, run, blocks, chunks;
   uint8_t flip; /* u8 to s8: minus 128 */
   int8_t *dst;
 } pack_job;
 
 static void pack_panel(const pack_job *j, int64_t panel) {
   const int64_t n0 = panel * PANEL, cols = min_i64(PANEL, j->n - n0);
-  int8_t *dst = j->dst + panel * panel_bytes(j->k);
-  int32_t *sums = (int32_t *)column_sums(j->dst, j->n, j->k) + n0, sum[PANEL] = {0};
-  memset(dst, 0, (size_t)panel_bytes(j->k));
-  for (int64_t k = 0; k < j->k; ++k) {
+  int8_t *dst = j->dst + panel * panel_bytes(j->blocks);
+  int32_t *sums = (int32_t *)column_sums(j->dst, j->n, j->blocks) + n0, sum[PANEL] = {0};
+  memset(dst, 0, (size_t)panel_bytes(j->blocks));
+  for (int64_t k = 0, at = 0, in_run = 0; k < j->k; ++k, ++at) {
+    if (in_run++ == j->run) at = ceil_div(at, UNIT) * UNIT, in_run = 1;
     const uint8_t *src = j->b + k * j->row + n0 * j->col;
-    int8_t *to = dst + k / 4 * 128 + k % 4;
+    int8_t *to = dst + at / 4 * 128 + at % 4;
     for (int64_t c = 0; c < cols; ++c) {
       const int8_t v = (int8_t)(src[c * j->col] ^ j->flip);
       to[c * 4] = v;
@@ -71,10 +73,62 @@ static void pack_chunk(void *arg, int64_t chunk, int worker) {
 
 void mrt_qgemm_pack_b(const mrt_par *par, const void *b, bool b_signed, int64_t ldb, bool trans,
                       int64_t k, int64_t n, void *dst) {
-  pack_job j = {b, trans ? 1 : ldb, trans ? ldb : 1, k, n, 1, b_signed ? 0 : 0x80, dst};
+  mrt_qpack(par, b, b_signed, ldb, trans, k, n, k, dst);
+}
+void mrt_qpack(const mrt_par *par, const void *b, bool b_signed, int64_t ldb, bool trans, int64_t k,
+               int64_t n, int64_t run, void *dst) {
+  pack_job j = {.b = b,
+                .row = trans ? 1 : ldb,
+                .col = trans ? ldb : 1,
+                .k = k,
+                .n = n,
+                .run = run,
+                .blocks = blocks_of(k, run),
+                .flip = b_signed ? 0 : 0x80,
+                .dst = dst};
   if (n <= 0) return;
   j.chunks = mrt_par_chunks(ceil_div(n, PANEL), (double)n * (double)k);
   mrt_par_run(par, j.chunks, pack_chunk, &j);
+}
+
+/* ---- tables of columns ---- */
+static bool plain_act(const mrt_qgemm_epilogue *e) {
+  return e->out == MRT_Q_S32 || e->act.op == MRT_EW_COPY || e->act.op == MRT_EW_RELU ||
+         e->act.op == MRT_EW_CLIP;
+}
+size_t mrt_qtables_size(int64_t n) { return (size_t)(ceil_div(n, PANEL) * PANEL * 16); }
+
+void mrt_qtables_fill(const mrt_qgemm *g, bool b_signed, int64_t run, bool a_flips, void *at,
+                      mrt_qtables *out) {
+  const mrt_qgemm_epilogue *e = g->epi;
+  const int64_t columns = ceil_div(g->n, PANEL) * PANEL;
+  const int32_t za = g->a_zero + (g->a_signed && a_flips ? 128 : 0);
+  const int32_t *sums = column_sums(g->b, g->n, blocks_of(g->k, run));
+  const bool quantized = e->out == MRT_Q_U8 || e->out == MRT_Q_S8;
+  const float unit = quantized && plain_act(e) ? 1.0f / e->out_scale : 1.0f;
+  mrt_qtables t = {.col = at, .in_range = true};
+  t.b_zero = t.col + columns;
+  t.scale = (float *)(t.b_zero + columns);
+  t.bias = t.scale + columns;
+  for (int64_t n = 0; n < columns; ++n) {
+    const bool real = n < g->n;
+    int32_t zb = 0;
+    if (g->b_zero && real)
+      zb = g->b_zero[g->b_zero_per_col ? n : 0] - (b_signed ? 0 : 128);
+    else if (!b_signed)
+      zb = -128;
+    if (zb != 0 && real) t.has_b_zero = true;
+    t.b_zero[n] = zb;
+    uint32_t c = (uint32_t)(int32_t)g->k * (uint32_t)za * (uint32_t)zb;
+    c -= (uint32_t)za * (uint32_t)sums[n];
+    if (e->bias_s32 && real) c += (uint32_t)e->bias_s32[n];
+    t.col[n] = (int32_t)c;
+    t.scale[n] = e->out != MRT_Q_S32 && real ? e->scale[e->scale_per_col ? n : 0] * unit : 0.0f;
+    t.bias[n] = e->bias && real ? e->bias[n] * unit : 0.0f;
+    if (!(__builtin_fabsf(t.scale[n]) < 0.9f && __builtin_fabsf(t.bias[n]) < 1e6f))
+      t.in_range = false;
+  }
+  *out = t;
 }
 
 /* ---- the plan -----------------------------------------------------------------------------------
@@ -114,61 +168,32 @@ typedef struct qgemm_job {
   qgemm_plan p;
   const mrt_qgemm *g;
   const mrt_qgemm_epilogue *e;
-  int32_t *col, *b_zero; /* [panels * 32] each */
-  float *scale, *bias;
+  mrt_qtables t;
   int32_t *a_sum;
   mrt_qblock *blocks;
   uint8_t *a, *rows;
-  bool has_b_zero;
   float lo, hi;
   mrt_ew_fn act; /* when not folded into lo and hi */
   int64_t chunks, parts_m, parts_n;
 } qgemm_job;
 
-/* col: what the zero points and the integer bias add to every row of a column. */
-static void fill_tables(qgemm_job *j, bool b_signed) {
-  const mrt_qgemm *g = j->g;
-  const mrt_qgemm_epilogue *e = j->e;
-  const int32_t za = g->a_zero + (g->a_signed ? 128 : 0);
-  const int32_t *sums = column_sums(g->b, g->n, g->k);
-  const bool quantized = e->out == MRT_Q_U8 || e->out == MRT_Q_S8;
-  const float unit = quantized && !j->act ? 1.0f / e->out_scale : 1.0f;
-  for (int64_t n = 0; n < j->p.panels * PANEL; ++n) {
-    const bool real = n < g->n;
-    int32_t zb = 0;
-    if (g->b_zero && real)
-      zb = g->b_zero[g->b_zero_per_col ? n : 0] - (b_signed ? 0 : 128);
-    else if (!b_signed)
-      zb = -128;
-    if (zb != 0 && real) j->has_b_zero = true;
-    j->b_zero[n] = zb;
-    uint32_t c = (uint32_t)(int32_t)g->k * (uint32_t)za * (uint32_t)zb;
-    c -= (uint32_t)za * (uint32_t)sums[n];
-    if (e->bias_s32 && real) c += (uint32_t)e->bias_s32[n];
-    j->col[n] = (int32_t)c;
-    j->scale[n] = e->out != MRT_Q_S32 && real ? e->scale[e->scale_per_col ? n : 0] * unit : 0.0f;
-    j->bias[n] = e->bias && real ? e->bias[n] * unit : 0.0f;
-  }
-}
-
 /* Clamp bounds: the activation's, and the range of the output type, in units of its scale. */
-static void fill_bounds(qgemm_job *j) {
-  const mrt_qgemm_epilogue *e = j->e;
+void mrt_qtile_bounds(const mrt_qgemm_epilogue *e, float *out_lo, float *out_hi) {
   const float inf = __builtin_inff();
-  j->lo = -inf;
-  j->hi = inf;
+  float l = -inf, h = inf;
   if (e->act.op == MRT_EW_RELU)
-    j->lo = 0.0f;
+    l = 0.0f;
   else if (e->act.op == MRT_EW_CLIP)
-    j->lo = e->act.p[0], j->hi = e->act.p[1];
-  else if (e->act.op != MRT_EW_COPY && e->out != MRT_Q_S32)
-    j->act = mrt_ew_find(e->act.op);
-  if ((e->out != MRT_Q_U8 && e->out != MRT_Q_S8) || j->act) return;
-  const bool s = e->out == MRT_Q_S8;
-  const float lo = (float)((s ? -128 : 0) - e->out_zero),
-              hi = (float)((s ? 127 : 255) - e->out_zero);
-  j->lo = __builtin_fminf(__builtin_fmaxf(j->lo / e->out_scale, lo), hi);
-  j->hi = __builtin_fminf(__builtin_fmaxf(j->hi / e->out_scale, lo), hi);
+    l = e->act.p[0], h = e->act.p[1];
+  if ((e->out == MRT_Q_U8 || e->out == MRT_Q_S8) && plain_act(e)) {
+    const bool s = e->out == MRT_Q_S8;
+    const float lo = (float)((s ? -128 : 0) - e->out_zero),
+                hi = (float)((s ? 127 : 255) - e->out_zero);
+    l = __builtin_fminf(__builtin_fmaxf(l / e->out_scale, lo), hi);
+    h = __builtin_fminf(__builtin_fmaxf(h / e->out_scale, lo), hi);
+  }
+  *out_lo = l;
+  *out_hi = h;
 }
 
 static void pack_row(const qgemm_job *j, const uint8_t *src, uint8_t *dst, int32_t *out_sum) {
@@ -183,7 +208,7 @@ static void pack_row(const qgemm_job *j, const uint8_t *src, uint8_t *dst, int32
       memcpy(dst + q, &x, 8);
     }
   for (int64_t q = 0; q < UNIT && i < k; ++q) dst[q] = i + q < k ? src[i + q] ^ (uint8_t)flip : 0;
-  if (!j->has_b_zero) return;
+  if (!j->t.has_b_zero) return;
   int32_t sum = 0;
   for (i = 0; i < k; ++i) sum += src[i] ^ (uint8_t)flip;
   *out_sum = sum;
@@ -237,13 +262,15 @@ static void run_tiles(const qgemm_job *j, int64_t t0, int64_t t1, int64_t p0, in
   const qgemm_plan *p = &j->p;
   const mrt_qgemm *g = j->g;
   const mrt_qgemm_epilogue *e = j->e;
+  mrt_qsegment all = {0, 0, 0};
   mrt_qtile t = {.a_row = UNIT,
                  .blocks = j->blocks,
                  .n_blocks = p->units,
                  .c_row = g->ldc,
-                 .c_col16 = 16,
+                 .segments = &all,
+                 .n_segments = 1,
+                 .in_range = j->t.in_range,
                  .r_row = e->residual_ld,
-                 .r_col16 = 16,
                  .lo = j->lo,
                  .hi = j->hi,
                  .zero = e->out_zero,
@@ -251,17 +278,18 @@ static void run_tiles(const qgemm_job *j, int64_t t0, int64_t t1, int64_t p0, in
   for (int64_t n = p0 * PANEL; n < min_i64(p1 * PANEL, g->n); n += p->kern->nr) {
     t.cols = (int)min_i64(p->kern->nr, g->n - n);
     const mrt_qtile_fn *fns = t.cols <= 16 && p->kern->nr > 16 ? p->kern->narrow : p->kern->wide;
-    t.b = (const int8_t *)g->b + n / PANEL * panel_bytes(g->k) + n % PANEL * 4;
-    t.col = j->col + n;
-    t.scale = j->scale + n;
-    t.bias = j->bias + n;
+    t.b = (const int8_t *)g->b + n / PANEL * panel_bytes(p->units) + n % PANEL * 4;
+    t.col = j->t.col + n;
+    t.scale = j->t.scale + n;
+    t.bias = j->t.bias + n;
     for (int64_t i = t0; i < t1; ++i) {
       const int64_t r0 = mrt_par_begin(g->m, p->tiles, i),
                     rows = mrt_par_begin(g->m, p->tiles, i + 1) - r0;
+      all.count = (int)rows;
       t.a = j->a + i * p->tile_bytes;
       t.a_hi = t.a + p->kern->split * UNIT;
       t.c = (uint8_t *)g->c + (size_t)(r0 * g->ldc + n) * out_bytes(e->out);
-      if (j->has_b_zero) t.b_zero = j->b_zero + n, t.a_sum = j->a_sum + r0;
+      if (j->t.has_b_zero) t.b_zero = j->t.b_zero + n, t.a_sum = j->a_sum + r0;
       if (e->residual) t.residual = e->residual + r0 * e->residual_ld + n;
       if (j->act)
         run_activated(j, &t, fns[rows], rows, r0, n);
@@ -288,18 +316,14 @@ void mrt_qgemm_run(const mrt_par *par, const mrt_qgemm *g, bool b_signed, void *
   if (g->m <= 0 || g->n <= 0) return;
   qgemm_job j = {.g = g, .e = g->epi};
   plan_make(&j.p, par, g->m, g->n, g->k);
-  const int64_t columns = j.p.panels * PANEL;
   uint8_t *at = scratch;
-  j.col = (int32_t *)at;
-  j.b_zero = j.col + columns;
-  j.scale = (float *)(j.b_zero + columns);
-  j.bias = j.scale + columns;
   j.a_sum = (int32_t *)(at + j.p.sums_at);
   j.blocks = (mrt_qblock *)(at + j.p.sums_at + ceil_div(g->m * 4, 64) * 64);
   j.a = at + j.p.a_at;
   j.rows = at + j.p.rows_at;
-  fill_bounds(&j);
-  fill_tables(&j, b_signed);
+  if (!plain_act(g->epi)) j.act = mrt_ew_find(g->epi->act.op);
+  mrt_qtile_bounds(g->epi, &j.lo, &j.hi);
+  mrt_qtables_fill(g, b_signed, g->k, true, at, &j.t);
   for (int64_t u = 0; u < j.p.units; ++u) /* the last unit stops where B does */
     j.blocks[u] = (mrt_qblock){(int32_t)(u * j.p.pitch * UNIT),
                                (int32_t)ceil_div(min_i64(UNIT, g->k - u * UNIT), 4)};

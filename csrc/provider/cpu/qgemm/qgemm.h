@@ -4,9 +4,9 @@
  *   acc[m, n] = sum_k (A[m, k] - a_zero) * (B[k, n] - b_zero[n])
  *
  * exactly (all instruction sets give the same integers; overflow of s32 is the caller's: k < 2^15).
- * Packed B is [ceil(n/32)][ceil(k/4)][32][4] bytes of s8 (u8 weights are stored minus 128), then
- * per column the sum over k, so that zero points cost one multiply-add per output. s8 activations
- * are computed as u8 by +128, corrected by the same sums. */
+ * Packed B is [ceil(n/32)][blocks of 64 k][16][32][4] bytes of s8 (u8 weights are stored minus
+ * 128), then per column the sum over k, so that zero points cost one addition per output. Where the
+ * tile takes u8 only, s8 activations are computed as u8 by +128, corrected by the same sums. */
 #ifndef MRT_PROVIDER_CPU_QGEMM_H
 #define MRT_PROVIDER_CPU_QGEMM_H
 
@@ -30,7 +30,19 @@ typedef struct mrt_qgemm_epilogue {
   mrt_act act;
   float out_scale;
   int32_t out_zero;
+  /* A QLinearAdd behind (U8 and S8): the result q becomes
+   * clamp(round((q - out_zero) * ra + (add - add_zero) * rb), add_lo, add_hi) + add_out. */
+  const uint8_t *add; /* laid out as the result, same type; NULL: none */
+  float ra, rb, add_lo, add_hi;
+  int32_t add_zero, add_out;
 } mrt_qgemm_epilogue;
+
+/* What each column needs, for whole panels of 32: made once where all of it is constant. */
+typedef struct mrt_qtables {
+  int32_t *col, *b_zero; /* what zero points and the integer bias add; zero points of packed B */
+  float *scale, *bias;   /* in units of the output's scale */
+  bool has_b_zero, in_range;
+} mrt_qtables;
 
 typedef struct mrt_qgemm {
   int64_t m, n, k;
@@ -50,6 +62,15 @@ typedef struct mrt_qgemm {
 } mrt_qgemm;
 
 size_t mrt_qgemm_packed_size(int64_t n, int64_t k);
+/* k is cut into runs that start new blocks: pieces of A that are apart in memory. */
+size_t mrt_qpack_size(int64_t n, int64_t k, int64_t run);
+void mrt_qpack(const mrt_par *par, const void *b, bool b_signed, int64_t ldb, bool trans, int64_t k,
+               int64_t n, int64_t run, void *dst);
+size_t mrt_qtables_size(int64_t n);
+/* Of g: n, k, a_signed, a_zero, b, b_zero, epi. a_flips: A is computed as u8. `at`:
+ * mrt_qtables_size bytes for the tables. */
+void mrt_qtables_fill(const mrt_qgemm *g, bool b_signed, int64_t run, bool a_flips, void *at,
+                      mrt_qtables *out);
 /* b: [k, n] (ldb) or, when trans, [n, k]. b_signed false: u8 weights. dst: 64-byte aligned. */
 void mrt_qgemm_pack_b(const mrt_par *par, const void *b, bool b_signed, int64_t ldb, bool trans,
                       int64_t k, int64_t n, void *dst);

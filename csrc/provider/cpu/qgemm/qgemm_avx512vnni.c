@@ -42,49 +42,20 @@ INLINE void step(__m512i c[ROWS][2], const cursor *p, int64_t k, const int8_t *b
 
 #include "provider/cpu/qgemm/qgemm_store512.inl"
 
-INLINE void finish(const mrt_qtile *t, __m512i c[ROWS][2], const int rows, const int nv) {
-  const __mmask16 m0 = (__mmask16)(t->cols >= 16 ? 0xffff : (1u << t->cols) - 1);
-  const __mmask16 m1 = nv > 1 ? (__mmask16)((1u << (t->cols - 16)) - 1) : 0;
-#pragma GCC unroll 2
-  for (int h = 0; h < nv; ++h) {
-    const __m512i col = _mm512_loadu_si512(t->col + 16 * h);
-#pragma GCC unroll 14
-    for (int i = 0; i < rows; ++i) c[i][h] = _mm512_add_epi32(c[i][h], col);
-    if (t->b_zero) {
-      const __m512i zero = _mm512_loadu_si512(t->b_zero + 16 * h);
-#pragma GCC unroll 14
-      for (int i = 0; i < rows; ++i)
-        c[i][h] =
-            _mm512_sub_epi32(c[i][h], _mm512_mullo_epi32(zero, _mm512_set1_epi32(t->a_sum[i])));
-    }
-  }
-  /* Stored through a buffer and a plain loop: unrolled, all output kinds x 28 would be much code.
-   */
-  __m512i out[ROWS][2];
-#pragma GCC unroll 14
-  for (int i = 0; i < rows; ++i) {
-    out[i][0] = c[i][0];
-    if (nv > 1) out[i][1] = c[i][1];
-  }
-  __asm__("" : "+m"(out));
-#pragma GCC unroll 1
-  for (int i = 0; i < rows; ++i) {
-    store16(t, out[i][0], i, 0, m0);
-    if (nv > 1) store16(t, out[i][1], i, 1, m1);
-  }
-}
-
 INLINE void tile(const mrt_qtile *t, const int rows, const int nv, const int phases) {
   __m512i c[4][ROWS][2];
 #pragma GCC unroll 4
   for (int p = 0; p < phases; ++p)
 #pragma GCC unroll 14
-    for (int i = 0; i < rows; ++i) c[p][i][0] = c[p][i][1] = _mm512_setzero_si512();
+    for (int i = 0; i < rows; ++i) {
+      c[p][i][0] = p ? _mm512_setzero_si512() : _mm512_loadu_si512(t->col);
+      c[p][i][1] = p || nv < 2 ? _mm512_setzero_si512() : _mm512_loadu_si512(t->col + 16);
+    }
   cursor p = {.s = t->a_row, .s3 = 3 * t->a_row};
   __asm__("" : "+r"(p.s3));
-  const int8_t *b = t->b;
   for (int64_t kb = 0; kb < t->n_blocks; ++kb) {
     const int64_t off = t->blocks[kb].off, len = t->blocks[kb].len;
+    const int8_t *b = t->b + kb * 2048;
     p.q0 = t->a + off;
     p.q1 = p.q0 + 4 * p.s;
     p.q2 = t->a_hi + off;
@@ -110,7 +81,13 @@ INLINE void tile(const mrt_qtile *t, const int rows, const int nv, const int pha
       c[0][i][0] = _mm512_add_epi32(c[0][i][0], c[q][i][0]);
       c[0][i][1] = _mm512_add_epi32(c[0][i][1], c[q][i][1]);
     }
-  finish(t, c[0], rows, nv);
+  int32_t sums[ROWS][32] __attribute__((aligned(64)));
+#pragma GCC unroll 14
+  for (int i = 0; i < rows; ++i) {
+    _mm512_store_si512(sums[i], c[0][i][0]);
+    if (nv > 1) _mm512_store_si512(sums[i] + 16, c[0][i][1]);
+  }
+  finish512(t, sums[0]);
 }
 
 #define TILE(rows)                                      \
@@ -180,6 +157,7 @@ static void range(const float *x, int64_t n, float *io_min, float *io_max) {
         kind##_10, kind##_11, kind##_12, kind##_13, kind##_14                                    \
   }
 const mrt_qgemm_kernels mrt_qgemm_avx512vnni = {.name = "avx512vnni",
+                                                .macs_per_ns = 240,
                                                 .max_rows = ROWS,
                                                 .nr = 32,
                                                 .split = SPLIT,

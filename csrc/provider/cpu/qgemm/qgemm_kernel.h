@@ -8,13 +8,21 @@
 
 typedef struct mrt_qblock {
   int32_t off; /* bytes from a row's start */
-  int32_t len; /* units of 4 bytes */
+  int32_t len; /* units of 4 bytes, at most 16; B has 16 for each block, the rest zeros */
 } mrt_qblock;
 
+/* Rows of a tile that are stored one after another; rows in no segment are left out. */
+typedef struct mrt_qsegment {
+  int first, count;
+  int64_t at; /* elements from c (and add) to the first */
+} mrt_qsegment;
+
 /* Per column tables are padded to whole panels, so they are always read 16 at a time.
- *   x = raw + col[j] - b_zero[j] * a_sum[i]
+ *   x = raw + col[j] - b_zero[j] * a_sum[i]       (sums start at col)
  *   S32: x.   Else v = x * scale[j] + bias[j] (+ residual), clamped to [lo, hi]; F32: v.
- *   U8, S8: round(v) + zero; scale, bias, lo and hi are given in units of the output's scale. */
+ *   U8, S8: round(v) + zero; scale, bias, lo and hi are given in units of the output's scale.
+ * With `add`: z = (round(v) clamped to [lo, hi]) * ra + (add[i][j] - add_zero) * rb, clamped to
+ * [add_lo, add_hi], rounded, + add_out: a QLinearAdd behind, of the same type. */
 typedef struct mrt_qtile {
   const uint8_t *a, *a_hi;
   int64_t a_row; /* bytes */
@@ -22,12 +30,19 @@ typedef struct mrt_qtile {
   int64_t n_blocks;
   const int8_t *b;
   void *c;
-  int64_t c_row, c_col16; /* elements of the output type */
+  int64_t c_row; /* elements of the output type */
+  const mrt_qsegment *segments;
+  int n_segments;
+  bool a_signed; /* kernels with reads_s8 only */
+  bool in_range; /* |v| < 2^31 whatever the sums are */
   const int32_t *col;
   const int32_t *b_zero, *a_sum; /* both or neither */
   const float *scale, *bias;
   const float *residual;
-  int64_t r_row, r_col16;
+  int64_t r_row;
+  const uint8_t *add; /* rows as c's; U8 and S8 only */
+  float ra, rb, add_lo, add_hi;
+  int32_t add_zero, add_out;
   float lo, hi; /* NaN gives lo for U8 and S8, and stays for F32 */
   int32_t zero;
   mrt_q_out out;
@@ -38,7 +53,11 @@ typedef void (*mrt_qtile_fn)(const mrt_qtile *t);
 
 typedef struct mrt_qgemm_kernels {
   const char *name;
+  double macs_per_ns;
   int max_rows, nr, split; /* as in mrt_gemm_kernels */
+  bool reads_s8;           /* A may be signed */
+  /* Rows of A that are read for `rows` of them: AMX loads sixteen at a time; 64 bytes a block. */
+  bool by_sixteen;
   mrt_qtile_fn wide[33], narrow[33];
   void (*begin)(void), (*end)(void); /* around the tiles of a thread; may be NULL */
   /* y = clamp(round(x / scale) + zero), NaN gives the lowest; bits ^ flip (0x80 turns u8 into s8).
@@ -55,31 +74,45 @@ typedef struct mrt_qgemm_kernels {
 #undef MRT_KERNEL
 
 const mrt_qgemm_kernels *mrt_qgemm_kernels_get(void);
+/* The clamp of a tile: the activation's and the output type's. */
+void mrt_qtile_bounds(const mrt_qgemm_epilogue *e, float *out_lo, float *out_hi);
 /* For tests: these kernels from now on; NULL: by the machine. */
 void mrt_qgemm_kernels_set(const mrt_qgemm_kernels *k);
 
-/* The last step in plain C, for kernels that leave raw sums in memory: raw[i * ld + j]. */
-static inline void mrt_qtile_finish(const mrt_qtile *t, int rows, const int32_t *raw, int ld) {
-  for (int i = 0; i < rows; ++i)
-    for (int j = 0; j < t->cols; ++j) {
-      const int64_t at = i * t->c_row + j / 16 * t->c_col16 + j % 16;
-      int32_t x = (int32_t)((uint32_t)raw[i * ld + j] + (uint32_t)t->col[j]);
-      if (t->b_zero) x = (int32_t)((uint32_t)x - (uint32_t)t->b_zero[j] * (uint32_t)t->a_sum[i]);
-      if (t->out == MRT_Q_S32) {
-        ((int32_t *)t->c)[at] = x;
-        continue;
-      }
-      float v = (float)x * t->scale[j] + t->bias[j];
-      if (t->out == MRT_Q_F32) {
-        if (t->residual) v += t->residual[i * t->r_row + j / 16 * t->r_col16 + j % 16];
-        v = v < t->lo ? t->lo : v;
-        ((float *)t->c)[at] = v > t->hi ? t->hi : v;
-        continue;
-      }
-      v = v > t->lo ? v : t->lo;
-      v = v < t->hi ? v : t->hi;
-      ((uint8_t *)t->c)[at] = (uint8_t)((int32_t)__builtin_rintf(v) + t->zero);
-    }
+/* The last step in plain C, for kernels that leave their sums in memory: raw[i * ld + j]. */
+static inline void mrt_qtile_store1(const mrt_qtile *t, int i, int j, int64_t at, int32_t x) {
+  if (t->b_zero) x = (int32_t)((uint32_t)x - (uint32_t)t->b_zero[j] * (uint32_t)t->a_sum[i]);
+  if (t->out == MRT_Q_S32) {
+    ((int32_t *)t->c)[at] = x;
+    return;
+  }
+  float v = (float)x * t->scale[j] + t->bias[j];
+  if (t->out == MRT_Q_F32) {
+    if (t->residual) v += t->residual[i * t->r_row + j];
+    v = v < t->lo ? t->lo : v;
+    ((float *)t->c)[at] = v > t->hi ? t->hi : v;
+    return;
+  }
+  v = v > t->lo ? v : t->lo;
+  v = v < t->hi ? v : t->hi;
+  int32_t zero = t->zero;
+  if (t->add) {
+    const int32_t other = t->out == MRT_Q_S8 ? (int8_t)t->add[at] : t->add[at];
+    v = __builtin_rintf(v) * t->ra + (float)(other - t->add_zero) * t->rb;
+    v = v > t->add_lo ? v : t->add_lo;
+    v = v < t->add_hi ? v : t->add_hi;
+    zero = t->add_out;
+  }
+  ((uint8_t *)t->c)[at] = (uint8_t)((int32_t)__builtin_rintf(v) + zero);
+}
+static inline void mrt_qtile_finish(const mrt_qtile *t, const int32_t *raw, int ld) {
+  for (int s = 0; s < t->n_segments; ++s) {
+    const mrt_qsegment *g = &t->segments[s];
+    for (int i = 0; i < g->count; ++i)
+      for (int j = 0; j < t->cols; ++j)
+        mrt_qtile_store1(t, g->first + i, j, g->at + i * t->c_row + j,
+                         raw[(g->first + i) * ld + j]);
+  }
 }
 
 /* Plain C forms of the last three, which compilers vectorise per instruction set. */

@@ -1,7 +1,7 @@
 /* The integer tile of qgemm_amx.c on the model of the tiles: what tests run where there are none.
  * Never picked for work. */
 #define MRT_AMX_MODEL
-#define FINISH(t, rows, sums) mrt_qtile_finish(t, rows, sums, 32)
+#define FINISH(t, sums) mrt_qtile_finish(t, sums, 32)
 #include "provider/cpu/qgemm/qgemm_amx.inl"
 
 static void quantize(const float *x, int64_t n, float scale, int32_t zero, bool is_signed,
@@ -18,11 +18,14 @@ static void range(const float *x, int64_t n, float *io_min, float *io_max) {
 
 extern const mrt_qgemm_kernels mrt_qgemm_model;
 const mrt_qgemm_kernels mrt_qgemm_model = {.name = "model",
+                                           .macs_per_ns = 1,
                                            .max_rows = 32,
                                            .nr = 32,
                                            .split = 16,
-                                           .wide = {EACH(WIDE)},
-                                           .narrow = {EACH(NARROW)},
+                                           .reads_s8 = true,
+                                           .by_sixteen = true,
+                                           .wide = WIDE,
+                                           .narrow = NARROW,
                                            .begin = begin,
                                            .end = end,
                                            .quantize = quantize,

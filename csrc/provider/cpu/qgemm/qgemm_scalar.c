@@ -4,16 +4,18 @@
 enum { ROWS = 2, COLS = 16 };
 
 static inline void tile(const mrt_qtile *t, int rows) {
-  int32_t acc[ROWS][COLS] = {{0}};
-  const int8_t *b = t->b;
+  int32_t acc[ROWS][COLS];
+  for (int i = 0; i < rows; ++i)
+    for (int j = 0; j < COLS; ++j) acc[i][j] = t->col[j];
   for (int64_t kb = 0; kb < t->n_blocks; ++kb) {
+    const int8_t *b = t->b + kb * 2048;
     const uint8_t *row[ROWS] = {t->a + t->blocks[kb].off, t->a_hi + t->blocks[kb].off};
     for (int k = 0; k < t->blocks[kb].len; ++k, b += 128)
       for (int i = 0; i < rows; ++i)
         for (int j = 0; j < COLS; ++j)
           for (int q = 0; q < 4; ++q) acc[i][j] += row[i][k * 4 + q] * b[j * 4 + q];
   }
-  mrt_qtile_finish(t, rows, acc[0], COLS);
+  mrt_qtile_finish(t, acc[0], COLS);
 }
 static void tile_1(const mrt_qtile *t) { tile(t, 1); }
 static void tile_2(const mrt_qtile *t) { tile(t, 2); }
@@ -31,6 +33,7 @@ static void range(const float *x, int64_t n, float *io_min, float *io_max) {
 }
 
 const mrt_qgemm_kernels mrt_qgemm_scalar = {.name = "scalar",
+                                            .macs_per_ns = 2,
                                             .max_rows = ROWS,
                                             .nr = COLS,
                                             .split = 1,

@@ -1,8 +1,11 @@
-/* Storing results of an integer tile with AVX-512: scaled, clamped, rounded. */
+/* What becomes of the sums of an integer tile, with AVX-512: sums[rows][32] in memory. */
 
-/* One vector of 16 results; half is 0 or 1. */
-INLINE void store16(const mrt_qtile *t, __m512i x, const int i, const int half, __mmask16 m) {
-  const int64_t at = i * t->c_row + half * t->c_col16;
+/* Any output, 16 results of row i; `at` from c. */
+INLINE void store16(const mrt_qtile *t, __m512i x, int i, int64_t at, const int half,
+                    __mmask16 m) {
+  if (t->b_zero)
+    x = _mm512_sub_epi32(x, _mm512_mullo_epi32(_mm512_loadu_si512(t->b_zero + 16 * half),
+                                               _mm512_set1_epi32(t->a_sum[i])));
   if (t->out == MRT_Q_S32) {
     _mm512_mask_storeu_epi32((int32_t *)t->c + at, m, x);
     return;
@@ -11,17 +14,109 @@ INLINE void store16(const mrt_qtile *t, __m512i x, const int i, const int half, 
                              _mm512_loadu_ps(t->bias + 16 * half));
   if (t->out == MRT_Q_F32) {
     if (t->residual)
-      v = _mm512_add_ps(v,
-                        _mm512_maskz_loadu_ps(m, t->residual + i * t->r_row + half * t->r_col16));
+      v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(m, t->residual + i * t->r_row + 16 * half));
     v = _mm512_min_ps(_mm512_set1_ps(t->hi), _mm512_max_ps(_mm512_set1_ps(t->lo), v));
     _mm512_mask_storeu_ps((float *)t->c + at, m, v);
     return;
   }
   v = _mm512_min_ps(_mm512_max_ps(v, _mm512_set1_ps(t->lo)), _mm512_set1_ps(t->hi));
-  const __m512i q = _mm512_add_epi32(_mm512_cvtps_epi32(v), _mm512_set1_epi32(t->zero));
-  const __m128i bytes = _mm512_cvtepi32_epi8(q); /* in range already: truncation is exact */
-  if (m == 0xffff)
-    _mm_storeu_si128((__m128i *)((uint8_t *)t->c + at), bytes);
+  int32_t zero = t->zero;
+  if (t->add) {
+    const __m128i b = _mm_maskz_loadu_epi8(m, t->add + at);
+    const __m512i o = t->out == MRT_Q_S8 ? _mm512_cvtepi8_epi32(b) : _mm512_cvtepu8_epi32(b);
+    const __m512 z = _mm512_cvtepi32_ps(_mm512_sub_epi32(o, _mm512_set1_epi32(t->add_zero)));
+    v = _mm512_mul_ps(_mm512_roundscale_ps(v, 8), _mm512_set1_ps(t->ra));
+    v = _mm512_fmadd_ps(z, _mm512_set1_ps(t->rb), v);
+    v = _mm512_min_ps(_mm512_max_ps(v, _mm512_set1_ps(t->add_lo)), _mm512_set1_ps(t->add_hi));
+    zero = t->add_out;
+  }
+  const __m512i q = _mm512_add_epi32(_mm512_cvtps_epi32(v), _mm512_set1_epi32(zero));
+  _mm_mask_storeu_epi8((uint8_t *)t->c + at, m, _mm512_cvtepi32_epi8(q)); /* in range already */
+}
+
+static __attribute__((noinline)) void store_any(const mrt_qtile *t, const int32_t *sums) {
+  const __mmask16 m0 = (__mmask16)(t->cols >= 16 ? 0xffff : (1u << t->cols) - 1);
+  const __mmask16 m1 = (__mmask16)(t->cols > 16 ? (1u << (t->cols - 16)) - 1 : 0);
+  for (int s = 0; s < t->n_segments; ++s) {
+    const mrt_qsegment *g = &t->segments[s];
+    for (int k = 0; k < g->count; ++k) {
+      const int i = g->first + k;
+      const int64_t at = g->at + k * t->c_row;
+      store16(t, _mm512_loadu_si512(sums + 32 * i), i, at, 0, m0);
+      if (m1) store16(t, _mm512_loadu_si512(sums + 32 * i + 16), i, at + 16, 1, m1);
+    }
+  }
+}
+
+/* Bytes of 32 columns, two rows at a time: packing with saturation does the clamping, and zero
+ * points are added to 16-bit numbers. `more`: from the first row to the second, 0 for a lone one. */
+typedef struct byte_store {
+  __m512 scale[2], bias[2];
+  __m512i zero, lo, hi, order;
+  __mmask32 mask;
+  int second; /* where the upper columns stand; 0: there are none */
+} byte_store;
+
+INLINE __m512i scaled(const byte_store *b, const int32_t *sums, const int half) {
+  const __m512 x = _mm512_cvtepi32_ps(_mm512_loadu_si512(sums + (half ? b->second : 0)));
+  return _mm512_cvtps_epi32(_mm512_fmadd_ps(x, b->scale[half], b->bias[half]));
+}
+INLINE void store_two(const byte_store *b, const int32_t *sums, int more, uint8_t *y, int64_t step,
+                      const bool is_signed, const bool bounded) {
+  __m512i p = _mm512_packs_epi32(scaled(b, sums, 0), scaled(b, sums, 1));
+  __m512i q = _mm512_packs_epi32(scaled(b, sums + more, 0), scaled(b, sums + more, 1));
+  p = _mm512_adds_epi16(p, b->zero);
+  q = _mm512_adds_epi16(q, b->zero);
+  p = is_signed ? _mm512_packs_epi16(p, q) : _mm512_packus_epi16(p, q);
+  if (bounded) {
+    p = is_signed ? _mm512_max_epi8(p, b->lo) : _mm512_max_epu8(p, b->lo);
+    p = is_signed ? _mm512_min_epi8(p, b->hi) : _mm512_min_epu8(p, b->hi);
+  }
+  p = _mm512_permutexvar_epi32(b->order, p);
+  _mm256_mask_storeu_epi8(y, b->mask, _mm512_castsi512_si256(p));
+  if (more) _mm256_mask_storeu_epi8(y + step, b->mask, _mm512_extracti64x4_epi64(p, 1));
+}
+INLINE void store_segments(const mrt_qtile *t, const int32_t *sums, const bool is_signed,
+                           const bool bounded) {
+  byte_store b = {.mask = t->cols >= 32 ? 0xffffffffu : (1u << t->cols) - 1,
+                  .second = t->cols > 16 ? 16 : 0,
+                  .zero = _mm512_set1_epi16((int16_t)t->zero),
+                  .order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15)};
+  b.lo = _mm512_set1_epi8((char)((int)__builtin_rintf(t->lo) + t->zero));
+  b.hi = _mm512_set1_epi8((char)((int)__builtin_rintf(t->hi) + t->zero));
+  for (int h = 0; h < 2; ++h) {
+    b.scale[h] = _mm512_loadu_ps(t->scale + h * b.second);
+    b.bias[h] = _mm512_loadu_ps(t->bias + h * b.second);
+  }
+  for (int s = 0; s < t->n_segments; ++s) {
+    const mrt_qsegment *g = &t->segments[s];
+    const int32_t *from = sums + 32 * g->first;
+    uint8_t *y = (uint8_t *)t->c + g->at;
+    int i = 0;
+    for (; i + 2 <= g->count; i += 2, from += 64, y += 2 * t->c_row)
+      store_two(&b, from, 32, y, t->c_row, is_signed, bounded);
+    if (i < g->count) store_two(&b, from, 0, y, 0, is_signed, bounded);
+  }
+}
+static __attribute__((noinline)) void store_u8(const mrt_qtile *t, const int32_t *sums) {
+  store_segments(t, sums, false, false);
+}
+static __attribute__((noinline)) void store_s8(const mrt_qtile *t, const int32_t *sums) {
+  store_segments(t, sums, true, false);
+}
+static __attribute__((noinline)) void store_bounded_u8(const mrt_qtile *t, const int32_t *sums) {
+  store_segments(t, sums, false, true);
+}
+static __attribute__((noinline)) void store_bounded_s8(const mrt_qtile *t, const int32_t *sums) {
+  store_segments(t, sums, true, true);
+}
+
+static void finish512(const mrt_qtile *t, const int32_t *sums) {
+  const bool s8 = t->out == MRT_Q_S8;
+  if (!t->in_range || t->b_zero || t->add || (!s8 && t->out != MRT_Q_U8))
+    store_any(t, sums);
+  else if (t->lo > (float)((s8 ? -128 : 0) - t->zero) || t->hi < (float)((s8 ? 127 : 255) - t->zero))
+    s8 ? store_bounded_s8(t, sums) : store_bounded_u8(t, sums);
   else
-    _mm_mask_storeu_epi8((uint8_t *)t->c + at, m, bytes);
+    s8 ? store_s8(t, sums) : store_u8(t, sums);
 }

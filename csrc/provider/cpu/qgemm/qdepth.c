@@ -1,0 +1,219 @@
+/* See qdepth.h. */
+#include "provider/cpu/qgemm/qdepth.h"
+
+#include <string.h>
+
+#include "base/cpu.h"
+
+enum { MAX_TAPS = 128, MAX_PERIOD = 128, BLOCK = 64 };
+
+static inline int64_t round64(int64_t n) { return (n + 63) / 64 * 64; }
+
+/* Rows of the image that a pair of output rows needs. */
+static int64_t window_rows(const mrt_qconv *p) { return (p->kh - 1) * p->dil_h + 1 + p->stride_h; }
+static int64_t quads_of(const mrt_qconv *p) { return (window_rows(p) * p->kw + 3) / 4; }
+static int64_t period_of(const mrt_qconv *p) {
+  int64_t common = 64;
+  while (p->cout % common) common /= 2;
+  return p->cout / common;
+}
+/* Pixels of one phase in a copied row, and bytes of the row with what blocks read behind it. */
+static int64_t phase_pixels(const mrt_qconv *p, int64_t ow) {
+  return ow + (p->kw - 1) * p->dil_w / p->stride_w;
+}
+static int64_t row_bytes(const mrt_qconv *p, int64_t ow) {
+  return round64(p->stride_w * phase_pixels(p, ow) * p->cout) + BLOCK;
+}
+
+bool mrt_qdepth_fits(const mrt_qconv *p) {
+  bool machine = false;
+#ifdef MRT_HAVE_AVX512VNNI
+  machine = (mrt_cpu_get()->isa & MRT_ISA_AVX512VNNI) != 0;
+#endif
+  return machine && p->depthwise && window_rows(p) * p->kw <= MAX_TAPS &&
+         period_of(p) <= MAX_PERIOD;
+}
+
+/* ---- weights ---- */
+size_t mrt_qdepth_packed_size(const mrt_qconv *p) {
+  return (size_t)(period_of(p) * quads_of(p) * 2 * 4 * BLOCK + p->cout * 4);
+}
+
+/* Channel (of lcm(channels, 64)) that int32 number i of a block's 64 belongs to. */
+static int64_t channel_at(const mrt_qconv *p, int64_t block, int64_t i) {
+  const int64_t v = i / 16, lane = i % 16 / 4, in = i % 4;
+  return (block * BLOCK + lane * 16 + v * 4 + in) % p->cout;
+}
+
+bool mrt_qdepth_pack(const mrt_qconv *p, const uint8_t *w, const int32_t *w_zero, void *dst) {
+  const int64_t taps = p->kh * p->kw, quads = quads_of(p), rows = window_rows(p);
+  int8_t *to = dst;
+  int32_t *sums = (int32_t *)(to + period_of(p) * quads * 2 * 4 * BLOCK);
+  for (int64_t c = 0; c < p->cout; ++c) {
+    sums[c] = 0;
+    for (int64_t t = 0; t < taps; ++t) {
+      const uint8_t raw = w[c * taps + t];
+      const int32_t v = (p->w_signed ? (int8_t)raw : raw) - (w_zero ? w_zero[c] : 0);
+      if (v < -128 || v > 127) return false;
+      sums[c] += v;
+    }
+  }
+  for (int64_t b = 0; b < period_of(p); ++b)
+    for (int64_t q = 0; q < quads; ++q)
+      for (int64_t second = 0; second < 2; ++second)
+        for (int64_t i = 0; i < BLOCK; ++i)
+          for (int64_t k = 0; k < 4; ++k) {
+            const int64_t t = 4 * q + k, x = t / rows, y = t % rows - second * p->stride_h,
+                          c = channel_at(p, b, i);
+            const bool real = x < p->kw && y >= 0 && y % p->dil_h == 0 && y / p->dil_h < p->kh;
+            const uint8_t raw = real ? w[c * taps + y / p->dil_h * p->kw + x] : 0;
+            const int32_t v = (p->w_signed ? (int8_t)raw : raw) - (w_zero ? w_zero[c] : 0);
+            *to++ = (int8_t)(real ? v : 0);
+          }
+  return true;
+}
+
+/* ---- tables ---- */
+size_t mrt_qdepth_tables_size(const mrt_qconv *p) { return (size_t)(period_of(p) * BLOCK * 8); }
+
+bool mrt_qdepth_tables(const mrt_qconv *p, const mrt_qconv_args *a, void *at) {
+  const mrt_qgemm_epilogue *e = a->epi;
+  const int64_t blocks = period_of(p);
+  const int32_t *sums =
+      (const int32_t *)((const int8_t *)a->packed + blocks * quads_of(p) * 2 * 4 * BLOCK);
+  int32_t *col = at;
+  float *scale = (float *)(col + blocks * BLOCK);
+  const int32_t xz = a->x_zero + (a->x_signed ? 128 : 0);
+  bool fits = true;
+  for (int64_t i = 0; i < blocks * BLOCK; ++i) {
+    const int64_t c = channel_at(p, i / BLOCK, i % BLOCK);
+    const uint32_t bias = e->bias_s32 ? (uint32_t)e->bias_s32[c] : 0;
+    col[i] = (int32_t)(bias - (uint32_t)xz * (uint32_t)sums[c]);
+    scale[i] = e->scale[e->scale_per_col ? c : 0] / e->out_scale;
+    fits = fits && __builtin_fabsf(scale[i]) < 0.9f;
+  }
+  return fits;
+}
+
+/* ---- a run ---- */
+typedef struct depth_job {
+  const mrt_qconv *p;
+  const mrt_qconv_args *a;
+  mrt_qdepth_rows r;
+  int64_t rows, row_bytes, worker_bytes, pairs, chunks;
+  uint8_t *workers;
+} depth_job;
+
+static int64_t worker_bytes(const mrt_qconv *p, int64_t ow) {
+  return window_rows(p) * row_bytes(p, ow) + round64(ow * p->cout);
+}
+size_t mrt_qdepth_scratch(const mrt_par *par, const mrt_qconv *p, int64_t ow) {
+  return (size_t)(worker_bytes(p, ow) * mrt_par_workers(par) + BLOCK);
+}
+
+static void copy_bytes(uint8_t *dst, const uint8_t *src, int64_t n, uint8_t flip) {
+  if (flip)
+    for (int64_t i = 0; i < n; ++i) dst[i] = src[i] ^ flip;
+  else
+    memcpy(dst, src, (size_t)n);
+}
+
+/* Image row iy (maybe outside) as the ring holds it. */
+static void copy_row(const depth_job *j, int64_t image, int64_t iy, uint8_t *dst) {
+  const mrt_qconv *p = j->p;
+  const mrt_qconv_args *a = j->a;
+  const int64_t c = p->cout, s = p->stride_w, per = phase_pixels(p, a->ow);
+  const uint8_t flip = a->x_signed ? 0x80 : 0, pad = (uint8_t)a->x_zero ^ flip;
+  if (iy < 0 || iy >= a->h) {
+    memset(dst, pad, (size_t)(s * per * c));
+    return;
+  }
+  const uint8_t *row = a->x + (image * a->h + iy) * a->w * c;
+  for (int64_t phase = 0; phase < s; ++phase, dst += per * c) {
+    int64_t i = 0, x = phase - p->pad_left;
+    for (; i < per && x < 0; ++i, x += s) memset(dst + i * c, pad, (size_t)c);
+    if (s == 1) {
+      const int64_t n = per - i < a->w - x ? per - i : a->w - x;
+      if (n > 0) {
+        copy_bytes(dst + i * c, row + x * c, n * c, flip);
+        i += n;
+      }
+    } else {
+      for (; i < per && x < a->w; ++i, x += s) copy_bytes(dst + i * c, row + x * c, c, flip);
+    }
+    memset(dst + i * c, pad, (size_t)((per - i) * c));
+  }
+}
+
+/* Pairs of output rows [pair, end) of one image; the ring holds row iy at iy % rows. */
+static void some_pairs(const depth_job *j, int64_t image, int64_t pair, int64_t end,
+                       uint8_t *space) {
+  const mrt_qconv *p = j->p;
+  const mrt_qconv_args *a = j->a;
+  const uint8_t *tap[MAX_TAPS + 4];
+  uint8_t *sink = space + j->rows * j->row_bytes;
+  const int64_t per = phase_pixels(p, a->ow) * p->cout;
+  mrt_qdepth_rows r = j->r;
+  r.tap = tap;
+  int64_t have = INT64_MIN;
+  for (; pair < end; ++pair) {
+    const int64_t y = pair * 2, top = y * p->stride_h - p->pad_top;
+    for (int64_t iy = have > top ? have : top; iy < top + j->rows; ++iy)
+      copy_row(j, image, iy, space + (iy + p->pad_top) % j->rows * j->row_bytes);
+    have = top + j->rows;
+    for (int64_t t = 0; t < r.quads * 4; ++t) {
+      int64_t x = t / j->rows * p->dil_w;
+      const int64_t row = (top + t % j->rows + p->pad_top) % j->rows;
+      if (t / j->rows >= p->kw) x = 0; /* fills a quad, with weights of 0 */
+      tap[t] = space + row * j->row_bytes + x % p->stride_w * per + x / p->stride_w * p->cout;
+    }
+    r.y[0] = (uint8_t *)a->y + (image * a->oh + y) * r.bytes;
+    r.y[1] = y + 1 < a->oh ? r.y[0] + r.bytes : sink;
+#ifdef MRT_HAVE_AVX512VNNI
+    mrt_qdepth_rows_avx512vnni(&r);
+#endif
+  }
+}
+
+static void chunk(void *arg, int64_t index, int worker) {
+  const depth_job *j = arg;
+  const int64_t all = j->a->n * j->pairs, end = mrt_par_begin(all, j->chunks, index + 1);
+  for (int64_t u = mrt_par_begin(all, j->chunks, index); u < end;) {
+    const int64_t image = u / j->pairs, first = u % j->pairs,
+                  n = end - u < j->pairs - first ? end - u : j->pairs - first;
+    some_pairs(j, image, first, first + n, j->workers + worker * j->worker_bytes);
+    u += n;
+  }
+}
+
+void mrt_qdepth_run(const mrt_par *par, const mrt_qconv *p, const mrt_qconv_args *a,
+                    const void *packed, const void *tables, void *scratch) {
+  const mrt_qgemm_epilogue *e = a->epi;
+  const bool s8 = e->out == MRT_Q_S8;
+  depth_job j = {.p = p,
+                 .a = a,
+                 .rows = window_rows(p),
+                 .row_bytes = row_bytes(p, a->ow),
+                 .worker_bytes = worker_bytes(p, a->ow),
+                 .pairs = (a->oh + 1) / 2,
+                 .workers = scratch};
+  j.r = (mrt_qdepth_rows){.quads = quads_of(p),
+                          .period = period_of(p),
+                          .w = packed,
+                          .col = tables,
+                          .scale = (const float *)tables + period_of(p) * BLOCK,
+                          .bytes = a->ow * p->cout,
+                          .zero = e->out_zero,
+                          .lo = s8 ? -128 : 0,
+                          .hi = s8 ? 127 : 255,
+                          .is_signed = s8};
+  if (e->act.op == MRT_EW_CLIP) {
+    const int32_t lo = (int32_t)e->act.p[0] + e->out_zero, hi = (int32_t)e->act.p[1] + e->out_zero;
+    j.r.lo = lo > j.r.lo ? lo : j.r.lo;
+    j.r.hi = hi < j.r.hi ? hi : j.r.hi;
+  }
+  const int64_t units = a->n * j.pairs;
+  j.chunks =
+      mrt_par_chunks(units, (double)(units * 2 * j.r.bytes) * (0.05 + 0.02 * (double)j.r.quads));
+  mrt_par_run(par, j.chunks, chunk, &j);
+}
