@@ -41,6 +41,36 @@ static mrt_status *decompose(mrt_node *node, const mrt_op_table *ops) {
   return mrt_node_resolve(node, ops);
 }
 
+/* QLinearConvAdd: the convolution, then QLinearAdd. */
+static mrt_status *apart(mrt_node *node, const mrt_op_table *ops) {
+  mrt_graph *g = node->graph;
+  const mrt_attr *ends[2] = {mrt_node_attr(node, "add_lo"), mrt_node_attr(node, "add_hi")};
+  mrt_var *old = node->out[0], *sum;
+  mrt_var *in[8] = {NULL,
+                    node->in[6].var,
+                    node->in[7].var,
+                    node->in[9].var,
+                    node->in[10].var,
+                    node->in[11].var,
+                    node->in[12].var,
+                    node->in[13].var};
+  mrt_node *add;
+  MRT_TRY(mrt_graph_add_var(g, NULL, old->type, &in[0]));
+  MRT_TRY(mrt_node_set_output(node, 0, in[0]));
+  MRT_TRY(mrt_graph_insert(g, node->next, ops, ends[0] && ends[1] ? "macart" : "com.microsoft",
+                           "QLinearAdd", 8, in, old->type, &add, &sum));
+  if (ends[0] && ends[1]) {
+    MRT_TRY(mrt_node_set_int(add, "lo", ends[0]->i));
+    MRT_TRY(mrt_node_set_int(add, "hi", ends[1]->i));
+  }
+  MRT_TRY(mrt_var_replace(old, sum));
+  mrt_node_del_attr(node, "add_lo");
+  mrt_node_del_attr(node, "add_hi");
+  MRT_TRY(mrt_node_set_n_inputs(node, 9));
+  MRT_TRY(mrt_node_set_op(node, "macart", "QLinearConv"));
+  return mrt_node_resolve(node, ops);
+}
+
 static const mrt_op_version v1[] = {{1}, {0}};
 #define MT                                                                  \
   .domain = "macart", .versions = v1, .decompose = decompose, .out = "Y:Y", \
@@ -58,6 +88,21 @@ MRT_OP_IN(mt, QLinearConv) = {
     .attrs = ENDS WINDOW "channels_last:int=0",
     .infer = mrt_iconv_infer,
     .run = mrt_iconv_run};
+/* No reference kernel: `apart` says what it means. */
+MRT_OP_IN(mt, QLinearConvAdd) = {
+    .domain = "macart",
+    .name = "QLinearConvAdd",
+    .doc = "QLinearConv with bounds, then QLinearAdd of its result and another with bounds add_*",
+    .in =
+        "x:A, x_scale:S, x_zero_point:A, w:B, w_scale:S, w_zero_point:B, y_scale:S, "
+        "y_zero_point:Y, B:C?, other:Y, other_scale:S, other_zero_point:Y, sum_scale:S, "
+        "sum_zero_point:Y",
+    .out = "Y:Y",
+    .types = "A=int8,uint8;B=int8,uint8;Y=int8,uint8;S=float;C=int32",
+    .attrs = ENDS "add_lo:int add_hi:int " WINDOW "channels_last:int=0",
+    .versions = v1,
+    .infer = mrt_iconv_infer,
+    .decompose = apart};
 MRT_OP_IN(mt, QLinearMatMul) = {
     MT,
     .name = "QLinearMatMul",

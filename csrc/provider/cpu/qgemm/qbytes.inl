@@ -70,17 +70,40 @@ static void multiply(const mrt_qbinary *p) {
     binary(p, true, false);
 }
 
-INLINE void max_block(uint8_t *y, const uint8_t *x, const int n, const uint8_t flip) {
-  for (int i = 0; i < n; ++i) {
-    const uint8_t a = x[i] ^ flip, b = y[i] ^ flip;
-    y[i] = (uint8_t)((a > b ? a : b) ^ flip);
+/* Vectors of the compiler's own: it cuts them into what the instruction set has. */
+typedef uint8_t bytes __attribute__((vector_size(BLOCK), aligned(1), may_alias));
+typedef int8_t mask __attribute__((vector_size(BLOCK), aligned(1), may_alias));
+INLINE void max_block(const uint8_t *const *tap, int64_t taps, int64_t at, uint8_t flip,
+                      uint8_t *y) {
+  bytes best = *(const bytes *)(tap[0] + at) ^ flip;
+  for (int64_t t = 1; t < taps; ++t) {
+    const bytes x = *(const bytes *)(tap[t] + at) ^ flip;
+    const bytes more = (bytes)(mask)(x > best);
+    best = (x & more) | (best & ~more);
+  }
+  *(bytes *)y = best ^ flip;
+}
+static void largest(const uint8_t *const *tap, int64_t taps, int64_t n, uint8_t flip, uint8_t *y) {
+  int64_t i = 0;
+  for (; i + BLOCK <= n; i += BLOCK) max_block(tap, taps, i, flip, y + i);
+  for (; i < n; ++i) {
+    uint8_t best = tap[0][i] ^ flip;
+    for (int64_t t = 1; t < taps; ++t) {
+      const uint8_t x = tap[t][i] ^ flip;
+      best = x > best ? x : best;
+    }
+    y[i] = best ^ flip;
   }
 }
-static void larger(uint8_t *y, const uint8_t *x, int64_t n, uint8_t flip) {
-  int64_t i = 0;
-  for (; i + BLOCK <= n; i += BLOCK) max_block(y + i, x + i, BLOCK, flip);
-  for (; i + 16 <= n; i += 16) max_block(y + i, x + i, 16, flip);
-  if (i < n) max_block(y + i, x + i, (int)(n - i), flip);
+
+static void sums(const uint8_t *x, int64_t rows, int64_t pitch, int64_t n, uint8_t flip,
+                 int32_t *sum) {
+  for (int64_t r = 0; r < rows; ++r, x += pitch) {
+    int64_t i = 0;
+    for (; i + BLOCK <= n; i += BLOCK)
+      for (int k = 0; k < BLOCK; ++k) sum[i + k] += (int32_t)(uint8_t)(x[i + k] ^ flip);
+    for (; i < n; ++i) sum[i] += (int32_t)(uint8_t)(x[i] ^ flip);
+  }
 }
 
 static void widen(const int8_t *q, int64_t rows, const float *scale, float *out) {
@@ -89,4 +112,4 @@ static void widen(const int8_t *q, int64_t rows, const float *scale, float *out)
 }
 
 const mrt_qbytes TABLE = {
-    .depth = depth, .add = add, .mul = multiply, .max = larger, .widen = widen};
+    .depth = depth, .add = add, .mul = multiply, .max = largest, .sum = sums, .widen = widen};

@@ -149,6 +149,27 @@ static mrt_status *fill_epilogue(mrt_kctx *c, const mrt_iconv *p, bool prepared,
   return NULL;
 }
 
+/* The sum behind a convolution: inputs 9 to 13. */
+static mrt_status *fill_sum(mrt_kctx *c, mrt_qgemm_epilogue *e) {
+  const mrt_tensor *other = mrt_in(c, 9), *y = mrt_out(c, 0);
+  if (!other) return NULL;
+  int32_t lo = 0, hi = 0;
+  mrt_quant_range((mrt_dtype)y->dtype, &lo, &hi);
+  if (mrt_node_attr(c->node, "add_lo")) lo = (int32_t)mrt_node_int(c->node, "add_lo");
+  if (mrt_node_attr(c->node, "add_hi")) hi = (int32_t)mrt_node_int(c->node, "add_hi");
+  if (other->bytes != y->bytes)
+    return MRT_ERR(MRT_INVALID_ARGUMENT, "QLinearConvAdd: the operands differ in size");
+  const float sum = mrt_scalar_f32(mrt_in(c, 12), 1);
+  e->add = other->data;
+  e->ra = mrt_scalar_f32(mrt_in(c, 6), 1) / sum;
+  e->rb = mrt_scalar_f32(mrt_in(c, 10), 1) / sum;
+  e->add_zero = mrt_scalar_i32(mrt_in(c, 11), 0);
+  e->add_out = mrt_scalar_i32(mrt_in(c, 13), 0);
+  e->add_lo = (float)(lo - e->add_out);
+  e->add_hi = (float)(hi - e->add_out);
+  return NULL;
+}
+
 static mrt_status *get_weights(mrt_kctx *c, const qconv_kernel *q, const mrt_iconv *p,
                                mrt_qconv *geo, mrt_qconv_args *a) {
   int32_t *zeros;
@@ -198,6 +219,7 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
   MRT_TRY(get_weights(c, q, &p, &geo, &a));
   MRT_TRY(fill_epilogue(c, &p, q->prepared, &e));
   a.prepared = q->prepared;
+  MRT_TRY(fill_sum(c, &e));
   if (!mrt_qconv_scratch_size(&c->par, &geo, &a, &bytes))
     return MRT_ERR(MRT_INVALID_ARGUMENT, "too many output pixels");
   MRT_TRY(mrt_scratch(c, bytes + 64, &scratch));
@@ -239,4 +261,5 @@ static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kerne
 MRT_CPU_KERNEL(q_conv_integer) = {"", "ConvInteger", match, create};
 MRT_CPU_KERNEL(q_linear_conv) = {"", "QLinearConv", match, create};
 MRT_CPU_KERNEL(q_linear_conv_mt) = {"macart", "QLinearConv", match, create};
+MRT_CPU_KERNEL(q_linear_conv_add) = {"macart", "QLinearConvAdd", match, create};
 MRT_CPU_KERNEL(q_linear_conv_ms) = {"com.microsoft", "QLinearConv", match, create};

@@ -25,8 +25,8 @@ INLINE void store16(const mrt_qtile *t, __m512i x, int i, int64_t at, const int 
     const __m128i b = _mm_maskz_loadu_epi8(m, t->add + at);
     const __m512i o = t->out == MRT_Q_S8 ? _mm512_cvtepi8_epi32(b) : _mm512_cvtepu8_epi32(b);
     const __m512 z = _mm512_cvtepi32_ps(_mm512_sub_epi32(o, _mm512_set1_epi32(t->add_zero)));
-    v = _mm512_mul_ps(_mm512_roundscale_ps(v, 8), _mm512_set1_ps(t->ra));
-    v = _mm512_fmadd_ps(z, _mm512_set1_ps(t->rb), v);
+    v = _mm512_add_ps(_mm512_mul_ps(_mm512_roundscale_ps(v, 8), _mm512_set1_ps(t->ra)),
+                      _mm512_mul_ps(z, _mm512_set1_ps(t->rb)));
     v = _mm512_min_ps(_mm512_max_ps(v, _mm512_set1_ps(t->add_lo)), _mm512_set1_ps(t->add_hi));
     zero = t->add_out;
   }
@@ -55,20 +55,41 @@ typedef struct byte_store {
   __m512i zero, lo, hi, order;
   __mmask32 mask;
   int second; /* where the upper columns stand; 0: there are none */
+  /* with a sum behind */
+  __m512 low, high, ra, rb;
+  __m512i other;
 } byte_store;
+enum { PLAIN, BOUNDED, SUM };
 
-INLINE __m512i scaled(const byte_store *b, const int32_t *sums, const int half) {
+INLINE __m512 scaled(const byte_store *b, const int32_t *sums, const int half) {
   const __m512 x = _mm512_cvtepi32_ps(_mm512_loadu_si512(sums + (half ? b->second : 0)));
-  return _mm512_cvtps_epi32(_mm512_fmadd_ps(x, b->scale[half], b->bias[half]));
+  return _mm512_fmadd_ps(x, b->scale[half], b->bias[half]);
 }
-INLINE void store_two(const byte_store *b, const int32_t *sums, int more, uint8_t *y, int64_t step,
-                      const bool is_signed, const bool bounded) {
-  __m512i p = _mm512_packs_epi32(scaled(b, sums, 0), scaled(b, sums, 1));
-  __m512i q = _mm512_packs_epi32(scaled(b, sums + more, 0), scaled(b, sums + more, 1));
-  p = _mm512_adds_epi16(p, b->zero);
-  q = _mm512_adds_epi16(q, b->zero);
+/* The operations of QLinearAdd, one by one: its bits. */
+INLINE __m512i summed(const byte_store *b, __m512 v, __m128i other, const bool is_signed) {
+  const __m512i o = is_signed ? _mm512_cvtepi8_epi32(other) : _mm512_cvtepu8_epi32(other);
+  v = _mm512_roundscale_ps(_mm512_min_ps(_mm512_max_ps(v, b->low), b->high), 8);
+  const __m512 z = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(o, b->other)), b->rb);
+  return _mm512_cvtps_epi32(_mm512_add_ps(_mm512_mul_ps(v, b->ra), z));
+}
+INLINE __m512i one_row(const byte_store *b, const int32_t *sums, const uint8_t *add,
+                       const bool is_signed, const int kind) {
+  const __m512 v0 = scaled(b, sums, 0), v1 = scaled(b, sums, 1);
+  if (kind != SUM)
+    return _mm512_adds_epi16(_mm512_packs_epi32(_mm512_cvtps_epi32(v0), _mm512_cvtps_epi32(v1)),
+                             b->zero);
+  const __m256i o = _mm256_maskz_loadu_epi8(b->mask, add);
+  return _mm512_adds_epi16(
+      _mm512_packs_epi32(summed(b, v0, _mm256_castsi256_si128(o), is_signed),
+                         summed(b, v1, _mm256_extracti128_si256(o, 1), is_signed)),
+      b->zero);
+}
+INLINE void store_two(const byte_store *b, const int32_t *sums, int more, uint8_t *y,
+                      const uint8_t *add, int64_t step, const bool is_signed, const int kind) {
+  __m512i p = one_row(b, sums, add, is_signed, kind),
+          q = more ? one_row(b, sums + more, add + step, is_signed, kind) : p;
   p = is_signed ? _mm512_packs_epi16(p, q) : _mm512_packus_epi16(p, q);
-  if (bounded) {
+  if (kind != PLAIN) {
     p = is_signed ? _mm512_max_epi8(p, b->lo) : _mm512_max_epu8(p, b->lo);
     p = is_signed ? _mm512_min_epi8(p, b->hi) : _mm512_min_epu8(p, b->hi);
   }
@@ -77,45 +98,58 @@ INLINE void store_two(const byte_store *b, const int32_t *sums, int more, uint8_
   if (more) _mm256_mask_storeu_epi8(y + step, b->mask, _mm512_extracti64x4_epi64(p, 1));
 }
 INLINE void store_segments(const mrt_qtile *t, const int32_t *sums, const bool is_signed,
-                           const bool bounded) {
+                           const int kind) {
+  const float lo = kind == SUM ? t->add_lo : t->lo, hi = kind == SUM ? t->add_hi : t->hi;
+  const int32_t zero = kind == SUM ? t->add_out : t->zero;
   byte_store b = {.mask = t->cols >= 32 ? 0xffffffffu : (1u << t->cols) - 1,
                   .second = t->cols > 16 ? 16 : 0,
-                  .zero = _mm512_set1_epi16((int16_t)t->zero),
+                  .zero = _mm512_set1_epi16((int16_t)zero),
                   .order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15)};
-  b.lo = _mm512_set1_epi8((char)((int)__builtin_rintf(t->lo) + t->zero));
-  b.hi = _mm512_set1_epi8((char)((int)__builtin_rintf(t->hi) + t->zero));
+  b.lo = _mm512_set1_epi8((char)((int)__builtin_rintf(lo) + zero));
+  b.hi = _mm512_set1_epi8((char)((int)__builtin_rintf(hi) + zero));
   for (int h = 0; h < 2; ++h) {
     b.scale[h] = _mm512_loadu_ps(t->scale + h * b.second);
     b.bias[h] = _mm512_loadu_ps(t->bias + h * b.second);
+  }
+  if (kind == SUM) {
+    b.low = _mm512_set1_ps(t->lo), b.high = _mm512_set1_ps(t->hi);
+    b.ra = _mm512_set1_ps(t->ra), b.rb = _mm512_set1_ps(t->rb);
+    b.other = _mm512_set1_epi32(t->add_zero);
   }
   for (int s = 0; s < t->n_segments; ++s) {
     const mrt_qsegment *g = &t->segments[s];
     const int32_t *from = sums + 32 * g->first;
     uint8_t *y = (uint8_t *)t->c + g->at;
+    const uint8_t *add = kind == SUM ? t->add + g->at : NULL;
     int i = 0;
-    for (; i + 2 <= g->count; i += 2, from += 64, y += 2 * t->c_row)
-      store_two(&b, from, 32, y, t->c_row, is_signed, bounded);
-    if (i < g->count) store_two(&b, from, 0, y, 0, is_signed, bounded);
+    for (; i + 2 <= g->count; i += 2, from += 64, y += 2 * t->c_row) {
+      store_two(&b, from, 32, y, add, t->c_row, is_signed, kind);
+      if (kind == SUM) add += 2 * t->c_row;
+    }
+    if (i < g->count) store_two(&b, from, 0, y, add, 0, is_signed, kind);
   }
 }
-static __attribute__((noinline)) void store_u8(const mrt_qtile *t, const int32_t *sums) {
-  store_segments(t, sums, false, false);
-}
-static __attribute__((noinline)) void store_s8(const mrt_qtile *t, const int32_t *sums) {
-  store_segments(t, sums, true, false);
-}
-static __attribute__((noinline)) void store_bounded_u8(const mrt_qtile *t, const int32_t *sums) {
-  store_segments(t, sums, false, true);
-}
-static __attribute__((noinline)) void store_bounded_s8(const mrt_qtile *t, const int32_t *sums) {
-  store_segments(t, sums, true, true);
-}
+#define STORE(name, is_signed, kind)                                                    \
+  static __attribute__((noinline)) void name(const mrt_qtile *t, const int32_t *sums) { \
+    store_segments(t, sums, is_signed, kind);                                           \
+  }
+STORE(store_u8, false, PLAIN)
+STORE(store_s8, true, PLAIN)
+STORE(store_bounded_u8, false, BOUNDED)
+STORE(store_bounded_s8, true, BOUNDED)
+STORE(store_sum_u8, false, SUM)
+STORE(store_sum_s8, true, SUM)
 
 static void finish512(const mrt_qtile *t, const int32_t *sums) {
   const bool s8 = t->out == MRT_Q_S8;
-  if (!t->in_range || t->b_zero || t->add || (!s8 && t->out != MRT_Q_U8))
+  if (!t->in_range || t->b_zero || (!s8 && t->out != MRT_Q_U8))
     store_any(t, sums);
-  else if (t->lo > (float)((s8 ? -128 : 0) - t->zero) || t->hi < (float)((s8 ? 127 : 255) - t->zero))
+  else if (t->add && !(__builtin_fabsf(t->ra) < 1e6f && __builtin_fabsf(t->rb) < 1e6f))
+    store_any(t, sums);
+  else if (t->add)
+    s8 ? store_sum_s8(t, sums) : store_sum_u8(t, sums);
+  else if (t->lo > (float)((s8 ? -128 : 0) - t->zero) ||
+           t->hi < (float)((s8 ? 127 : 255) - t->zero))
     s8 ? store_bounded_s8(t, sums) : store_bounded_u8(t, sums);
   else
     s8 ? store_s8(t, sums) : store_u8(t, sums);
