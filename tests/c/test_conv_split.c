@@ -54,7 +54,7 @@ static void check_line(const mrt_conv_split_kernels *kern, int channels, int64_t
 /* A block, finishing another: every size of the edge, odd and in-between rows missing. */
 static void check_block(const mrt_conv_split_kernels *kern, int rows, int cols, int parts,
                         int variant) {
-  enum { GROUPS = 3 };
+  enum { GROUPS = 3, RAW = 2 };
   const int64_t part = 32 * 32 + 32;
   const int64_t offsets[GROUPS] = {0, part * parts, part * parts * 2 + 32};
   const int64_t na = part * parts * GROUPS + 2048, nb = GROUPS * parts * 1024;
@@ -69,11 +69,16 @@ static void check_block(const mrt_conv_split_kernels *kern, int rows, int cols, 
   for (int i = 0; i < 1024; ++i) old[i] = variant & 1 ? wide_float() : rng_float();
   for (int i = 0; i < 32; ++i) bias[i] = rng_float(), at[i] = i % 5 == 4 ? -1 : i * 16;
   float *res = guarded_floats(&gr, 1024, 0);
+  guarded gw, gs[2];
+  float *raw = guarded_floats(&gw, RAW * 1024, 0);
+  for (int i = 0; i < RAW * 1024; ++i) raw[i] = wide_float();
   uint32_t bad[2][32];
   mrt_split_out out[2];
   for (int i = 0; i < 2; ++i) {
     float *c = guarded_floats(&gc[i], 1024, 0), *y = guarded_floats(&go[i], 1024, 0);
     for (int k = 0; k < 1024; ++k) c[k] = y[k] = 3;
+    gs[i] = guarded_new(RAW * 3072 * 2, 0);
+    memset(gs[i].data, 9, RAW * 3072 * 2);
     const mrt_split_block t = {.a = a,
                                .b = b,
                                .offsets = offsets,
@@ -81,7 +86,12 @@ static void check_block(const mrt_conv_split_kernels *kern, int rows, int cols, 
                                .part = part,
                                .rows = rows,
                                .cols = cols,
+                               .load = (variant & 3) == 3,
                                .acc = c,
+                               .raw = variant & 4 ? raw : NULL,
+                               .split = (uint16_t *)gs[i].data,
+                               .pair = variant,
+                               .pair_end = variant & 4 ? RAW * 32 - variant % 5 : 0,
                                .ahead = (const char *)b,
                                .ahead_lines = variant & 2};
     out[i] = (mrt_split_out){.acc = old,
@@ -99,12 +109,15 @@ static void check_block(const mrt_conv_split_kernels *kern, int rows, int cols, 
     q->multiply(&t, parts, variant & 16 ? NULL : &out[i]);
     q->gemm->end();
     if (variant & 16) q->finish(&out[i]);
+    q->split_pairs(raw, (uint16_t *)gs[i].data, 0, 7);
   }
   CHECK(same_bits((float *)gc[0].data, (float *)gc[1].data, 1024));
   CHECK(same_bits((float *)go[0].data, (float *)go[1].data, 1024));
   CHECK(memcmp(bad[0], bad[1], sizeof bad[0]) == 0 && out[0].any == out[1].any);
-  CHECK(guarded_done(&ga) && guarded_done(&gb) && guarded_done(&gr));
-  for (int i = 0; i < 2; ++i) CHECK(guarded_done(&go[i]) && guarded_done(&gc[i]));
+  CHECK(same_halves((uint16_t *)gs[0].data, (uint16_t *)gs[1].data, RAW * 3072));
+  CHECK(guarded_done(&ga) && guarded_done(&gb) && guarded_done(&gr) && guarded_done(&gw));
+  for (int i = 0; i < 2; ++i)
+    CHECK(guarded_done(&go[i]) && guarded_done(&gc[i]) && guarded_done(&gs[i]));
 }
 
 /* ---- whole convolutions ---- */
@@ -155,7 +168,7 @@ static void sample_run(sample *s, const mrt_conv_split_kernels *kern) {
     mrt_conv_args a = {.n = s->n,
                        .h = s->h,
                        .w = s->w,
-                       .input = s->in,
+                       .input = p->input_nchw ? s->x : s->in,
                        .weights = (float *)gp.data,
                        .bias = s->kind & 1 ? s->bias : NULL,
                        .residual = s->kind & 16  ? out
@@ -259,6 +272,33 @@ static mrt_conv conv_of(int64_t cin, int64_t cout, int64_t k, int64_t stride, in
                     .pad_right = pad};
 }
 
+/* Weights as floats; plain input. */
+static void test_forms(void) {
+  for (int i = 0; i < 40; ++i) {
+    mrt_conv p = conv_of(33 + rng_below(70), 1 + rng_below(70), 1 + rng_below(3), 1, 0);
+    p.pad_top = p.pad_left = rng_below(p.kh);
+    p.stride_h = p.stride_w = 1 + rng_below(2);
+    p.parts = 3, p.raw = true;
+    check_conv(p, 1 + rng_below(2), 5 + rng_below(12), 5 + rng_below(12), (int)rng_below(32),
+               i == 0);
+    p = conv_of(1 + rng_below(3), 1 + rng_below(70), 1 + rng_below(7), 1, 0);
+    p.pad_top = rng_below(p.kh), p.pad_left = rng_below(p.kw), p.pad_right = rng_below(p.kw);
+    p.kw += rng_below(3), p.dil_h = 1 + rng_below(2);
+    p.stride_h = 1 + rng_below(3), p.stride_w = 1 + rng_below(3);
+    p.parts = 1 + i % 3, p.input_nchw = true;
+    check_conv(p, 1 + rng_below(2), 13 + rng_below(12), 10 + rng_below(12), (int)rng_below(32),
+               i == 0);
+  }
+  mrt_conv p = conv_of(520, 96, 3, 1, 1); /* several slices of k */
+  p.parts = 3, p.raw = true;
+  check_conv(p, 1, 7, 7, 7, false);
+  check_conv(p, 1, 14, 14, 2, false);
+  p = conv_of(3, 64, 7, 2, 3);
+  p.parts = 3, p.input_nchw = true;
+  check_conv(p, 1, 100, 120, 5, false);
+  CHECK(p.cin * p.kw <= 32);
+}
+
 static void test_conv(void) {
   static const int64_t sizes[] = {1, 2, 3, 7, 8, 13, 14, 17, 33};
   static const int64_t channels[] = {16, 17, 31, 32, 33, 48, 64, 70};
@@ -294,9 +334,10 @@ static void test_conv(void) {
 
 /* What float arithmetic gives for infinities, NaN, huge and tiny values; weights are normal. */
 static void test_special(const mrt_conv_split_kernels *kern) {
-  for (int parts = 1; parts <= 3; ++parts) {
+  for (int parts = 1; parts <= 4; ++parts) {
     sample s = {.p = conv_of(32, 33, 3, 1, 1), .n = 1, .h = 6, .w = 9, .kind = 1};
-    s.p.parts = parts;
+    s.p.parts = parts < 4 ? parts : 3;
+    s.p.raw = parts == 4;
     sample_make(&s, rng_float);
     const struct {
       int64_t at;
@@ -368,6 +409,7 @@ static void body(void) {
       }
   }
   test_conv();
+  test_forms();
   test_choice();
 }
 

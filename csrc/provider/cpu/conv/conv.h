@@ -36,6 +36,7 @@ typedef struct mrt_conv {
   int64_t pad_top, pad_left, pad_bottom, pad_right;
   bool input_nchw; /* the input is plain NCHW (first layers, cin <= 16, groups 1); output is c16 */
   bool winograd;   /* see mrt_conv_winograd_ok */
+  bool raw;        /* with 3 parts: weights are kept as floats and split at run */
   int parts;       /* 1 .. 3: out of products of bf16 parts on tiles (conv_split.h); 0: float32 */
   bool
       spread; /* output pixels lie apart, as mrt_conv_args.out_* says; not depthwise, no Winograd */

@@ -150,7 +150,7 @@ static mrt_status *packed_weights(const conv_kernel *q, variant *v, const mrt_te
     const pack_arg arg = {q, v};
     mrt_packer packer = {.format = "conv.f32.1",
                          .params = {p->cin, p->cout, p->groups, p->kh, p->kw, q->loop,
-                                    p->input_nchw, p->winograd ? 4 + p->parts : p->parts},
+                                    p->input_nchw, p->raw ? 8 : p->winograd ? 4 : p->parts},
                          .pack = pack,
                          .arg = &arg};
     if (!mrt_size_mul(v->piece, (size_t)q->loop, &packer.bytes)) return mrt_status_oom();

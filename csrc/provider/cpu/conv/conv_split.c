@@ -6,7 +6,11 @@
 
 #include "base/cpu.h"
 
-enum { PANEL = 32, MAX_STRIDE = 4 };
+enum {
+  PANEL = 32,
+  MAX_STRIDE = 4,
+  RAW_FROM = 300 << 10 /* weights: smaller ones may be half as large again */
+};
 
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -23,8 +27,8 @@ const mrt_conv_split_kernels *mrt_conv_split_kernels_get(void) {
 /* Parts flush below 2^-126 and overflow above bf16's largest: the largest weight of each panel
  * stays away from both. */
 bool mrt_conv_split_ok(const mrt_conv *p, const float *weights) {
-  if (p->groups != 1 || p->input_nchw || p->spread || p->stride_h > MAX_STRIDE ||
-      p->stride_w > MAX_STRIDE)
+  if (p->input_nchw && (p->cin * p->kw > 32 || p->dil_w != 1)) return false;
+  if (p->groups != 1 || p->spread || p->stride_h > MAX_STRIDE || p->stride_w > MAX_STRIDE)
     return false;
   const int64_t k = p->cin * p->kh * p->kw;
   for (int64_t o = 0; o < p->cout; o += PANEL) {
@@ -57,6 +61,7 @@ void mrt_conv_split_choose(mrt_conv *p, mrt_precision precision, int64_t h, int6
   mrt_conv best = *p, q = *p;
   q.winograd = false;
   for (q.parts = first[precision]; q.parts <= 3; ++q.parts) {
+    q.raw = q.parts == 3 && p->cin * p->cout * p->kh * p->kw > RAW_FROM;
     const double cost = mrt_conv_split_cost(&q, h, w);
     if (cost >= least) continue;
     least = cost;
@@ -66,36 +71,55 @@ void mrt_conv_split_choose(mrt_conv *p, mrt_precision precision, int64_t h, int6
 }
 
 /* ---- weights ---- */
-static int64_t panel_groups(const mrt_conv *p) { return ceil_div(p->cin, 32) * p->kh * p->kw; }
+static int64_t panel_groups(const mrt_conv *p) {
+  return p->input_nchw ? p->kh : ceil_div(p->cin, 32) * p->kh * p->kw;
+}
+static int64_t group_bytes(const mrt_conv *p) {
+  return p->raw ? 32 * PANEL * (int64_t)sizeof(float) : p->parts * MRT_SPLIT_GROUP_PART * 2;
+}
 
 size_t mrt_conv_split_packed_size(const mrt_conv *p) {
-  return (size_t)(ceil_div(p->cout, PANEL) * panel_groups(p) * p->parts * MRT_SPLIT_GROUP_PART) * 2;
+  return (size_t)(ceil_div(p->cout, PANEL) * panel_groups(p) * group_bytes(p));
 }
 
 typedef struct pack_job {
   const mrt_conv_split_kernels *kern;
   const mrt_conv *p;
   const float *weights;
-  uint16_t *dst;
+  char *dst;
   int64_t panels, chunks;
 } pack_job;
+
+/* Weight k (0 .. 31) of a group of output channel o; false: there is none. */
+static bool weight_of(const pack_job *j, int64_t o, int64_t group, int64_t k, float *out) {
+  const mrt_conv *p = j->p;
+  const int64_t taps = p->kh * p->kw, in_groups = ceil_div(p->cin, 32);
+  int64_t c = group % in_groups * 32 + k, tap = group / in_groups;
+  if (p->input_nchw) {
+    c = k % p->cin;
+    tap = group * p->kw + k / p->cin;
+    if (k >= p->cin * p->kw) return false;
+  }
+  if (c >= p->cin || o >= p->cout) return false;
+  *out = j->weights[(o * p->cin + c) * taps + tap];
+  return true;
+}
 
 /* One panel, group by group of 32 k through a block of floats. */
 static void pack_panel(const pack_job *j, int64_t panel) {
   const mrt_conv *p = j->p;
-  const int64_t taps = p->kh * p->kw, in_groups = ceil_div(p->cin, 32);
-  const int64_t o0 = panel * PANEL, cols = min_i64(PANEL, p->cout - o0);
+  const int64_t groups = panel_groups(p);
   float block[32 * PANEL] __attribute__((aligned(64)));
-  uint16_t *dst = j->dst + panel * panel_groups(p) * p->parts * MRT_SPLIT_GROUP_PART;
-  for (int64_t t = 0; t < taps; ++t)
-    for (int64_t g = 0; g < in_groups; ++g) {
-      memset(block, 0, sizeof block);
-      for (int64_t o = 0; o < cols; ++o)
-        for (int64_t c = g * 32; c < min_i64(p->cin, g * 32 + 32); ++c)
-          block[(c - g * 32) * PANEL + o] = j->weights[((o0 + o) * p->cin + c) * taps + t];
-      j->kern->gemm->split_b(block, 32, PANEL, p->parts, dst);
-      dst += p->parts * MRT_SPLIT_GROUP_PART;
-    }
+  for (int64_t g = 0; g < groups; ++g) {
+    char *dst = j->dst + (panel * groups + g) * group_bytes(p);
+    memset(block, 0, sizeof block);
+    for (int64_t o = 0; o < PANEL; ++o)
+      for (int64_t k = 0; k < 32; ++k) weight_of(j, panel * PANEL + o, g, k, block + k * PANEL + o);
+    if (p->raw)
+      memcpy(dst, block, sizeof block);
+    else
+      j->kern->gemm->split_b(block, 32, PANEL, p->parts, (uint16_t *)dst);
+  }
 }
 
 static void pack_chunk(void *arg, int64_t chunk, int worker) {

@@ -11,7 +11,12 @@
  * then numbered q = y * pitch + x, tap (ky, kx) of output q reads pixel q + a constant, and blocks
  * of 32 consecutive q run over row ends; the few q with x beyond the output are thrown away.
  *
- * Weights are split when they are packed: [panel of 32][tap][channel group][part][2 tiles]. */
+ * Plain input of few channels (input_nchw): group ky holds all (kx, channel) of the output pixel's
+ * own window row, there are no column phases.
+ *
+ * Weights are split when they are packed: [panel of 32][tap][channel group][part][2 tiles]. Three
+ * parts are half as large again as floats: large weights (mrt_conv.raw) are kept as blocks of
+ * [32 k][32] floats and split slice by slice beside the products of the slice before. */
 #ifndef MRT_PROVIDER_CPU_CONV_SPLIT_H
 #define MRT_PROVIDER_CPU_CONV_SPLIT_H
 
@@ -39,7 +44,13 @@ typedef struct mrt_split_block {
   const int64_t *offsets;
   int64_t groups, part;
   int rows, cols;
+  bool load;  /* acc is added to */
   float *acc; /* [32][32] */
+  /* Weights of a later slice that are split on the way, to three parts: rows of 32 k x 16 columns,
+   * 2 for each k and k + 16, numbers [pair, pair_end) of blocks [32][32] at raw. */
+  const float *raw;
+  uint16_t *split;
+  int64_t pair, pair_end;
   /* Weights that come next, fetched into L2 on the way: so many cache lines for each product of
    * parts. May point past the end. */
   const char *ahead;
@@ -65,6 +76,7 @@ typedef struct mrt_conv_split_kernels {
   const char *name;
   const mrt_split_kernels *gemm; /* begin, end, split_b */
   void (*split_line)(const mrt_split_line *l, int parts);
+  void (*split_pairs)(const float *raw, uint16_t *split, int64_t pair, int64_t pair_end);
   /* Computes block t and, in the shadow of the tiles, finishes another one (NULL: none). */
   void (*multiply)(const mrt_split_block *t, int parts, mrt_split_out *before);
   void (*finish)(mrt_split_out *o);

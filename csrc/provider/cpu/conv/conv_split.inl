@@ -1,5 +1,6 @@
 /* The tile loop of conv_split.h, on the macros of amx/tile.h: included by the kernels for real
- * tiles and by their model, after INLINE, FETCH(address) and finish_row(out, row). Tiles 0-3 hold
+ * tiles and by their model, after INLINE, FETCH(address), finish_row(out, row) and
+ * split_pair(raw, split, pair). Tiles 0-3 hold
  * the 32 x 32 block, 4-5 pixels, 6-7 columns of weights. */
 
 /* Products of one part of A with one part of B. Loads stand as late as possible: each hides behind
@@ -22,17 +23,38 @@
     }                                                 \
   } while (0)
 
-/* What is done beside each product of parts: some rows of the block before, some cache lines of the
- * weights to come. */
+/* What is done beside each product of parts: some rows of the block before, some weights of a slice
+ * to come. */
 typedef struct beside {
   mrt_split_out *out;
   int row, step, lines;
   const char *ahead;
+  const float *raw;
+  uint16_t *split;
+  int64_t pair, pair_end, pair_step;
 } beside;
+
+INLINE beside beside_of(const mrt_split_block *t, int products, mrt_split_out *before) {
+  const int64_t steps = t->groups * products;
+  return (beside){.out = before,
+                  .row = before ? 0 : MRT_STRIP,
+                  .step = (int)((MRT_STRIP + steps - 1) / steps),
+                  .lines = t->ahead_lines,
+                  .ahead = t->ahead,
+                  .raw = t->raw,
+                  .split = t->split,
+                  .pair = t->pair,
+                  .pair_end = t->pair_end,
+                  .pair_step = (t->pair_end - t->pair + steps - 1) / steps};
+}
 
 INLINE void work_beside(beside *w) {
   for (int i = 0; i < w->lines; ++i) FETCH(w->ahead + i * 64);
   w->ahead += w->lines * 64;
+  if (w->pair < w->pair_end) {
+    const int64_t end = w->pair + w->pair_step < w->pair_end ? w->pair + w->pair_step : w->pair_end;
+    for (; w->pair < end; ++w->pair) split_pair(w->raw, w->split, w->pair);
+  }
   if (w->row >= MRT_STRIP) return;
   const int end = w->row + w->step < MRT_STRIP ? w->row + w->step : MRT_STRIP;
   for (; w->row < end; ++w->row) finish_row(w->out, w->row);
@@ -40,14 +62,19 @@ INLINE void work_beside(beside *w) {
 
 INLINE void block(const mrt_split_block *t, const int parts, const bool two_rows,
                   const bool two_cols, mrt_split_out *before) {
-  enum { PER_GROUP = 6 };
-  const int steps = (int)t->groups * (parts == 3 ? PER_GROUP : parts == 2 ? 3 : 1);
-  beside w = {before, before ? 0 : MRT_STRIP, (MRT_STRIP + steps - 1) / steps, t->ahead_lines,
-              t->ahead};
-  MRT_AMX_ZERO(0);
-  MRT_AMX_ZERO(1);
-  MRT_AMX_ZERO(2);
-  MRT_AMX_ZERO(3);
+  beside w = beside_of(t, parts * (parts + 1) / 2, before);
+  float *acc = t->acc;
+  if (t->load) {
+    MRT_AMX_LOAD(0, acc, 128);
+    if (two_cols) MRT_AMX_LOAD(1, acc + 16, 128);
+    if (two_rows) MRT_AMX_LOAD(2, acc + 512, 128);
+    if (two_rows && two_cols) MRT_AMX_LOAD(3, acc + 528, 128);
+  } else {
+    MRT_AMX_ZERO(0);
+    MRT_AMX_ZERO(1);
+    MRT_AMX_ZERO(2);
+    MRT_AMX_ZERO(3);
+  }
   const uint16_t *b = t->b;
   const int64_t part = t->part;
   for (int64_t g = 0; g < t->groups; ++g, b += parts * 1024) {
@@ -75,7 +102,6 @@ INLINE void block(const mrt_split_block *t, const int parts, const bool two_rows
     }
     work_beside(&w);
   }
-  float *acc = t->acc;
   MRT_AMX_STORE(0, acc, 128);
   if (two_cols) MRT_AMX_STORE(1, acc + 16, 128);
   if (two_rows) MRT_AMX_STORE(2, acc + 512, 128);
@@ -103,4 +129,8 @@ static void multiply(const mrt_split_block *t, int parts, mrt_split_out *before)
 
 static void finish(mrt_split_out *o) {
   for (int r = 0; r < MRT_STRIP; ++r) finish_row(o, r);
+}
+
+static void split_pairs(const float *raw, uint16_t *dst, int64_t pair, int64_t pair_end) {
+  for (; pair < pair_end; ++pair) split_pair(raw, dst, pair);
 }

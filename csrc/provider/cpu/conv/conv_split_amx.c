@@ -37,37 +37,49 @@ INLINE void finish_row(mrt_split_out *o, int r) {
   o->any |= bad;
 }
 
+/* From [x0 | x1] to pairs. */
+static const uint16_t interleave[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
+                                        21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
+                                        11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+
+/* Two registers of floats to registers of pairs of bf16, one per part. */
+INLINE void split_two(__m512 x0, __m512 x1, const int parts, __m512i order, uint16_t *dst,
+                      int64_t part) {
+  const __m512i high = _mm512_set1_epi32((int)0xffff0000u), half = _mm512_set1_epi32(0x8000);
+#pragma GCC unroll 2
+  for (int p = 0; p + 1 < parts; ++p) {
+    const __m512i t0 = _mm512_add_epi32((__m512i)x0, half);
+    const __m512i h0 = _mm512_and_si512(t0, high);
+    const __m512i h1 = _mm512_and_si512(_mm512_add_epi32((__m512i)x1, half), high);
+    _mm512_store_si512(dst + p * part, _mm512_or_si512(_mm512_srli_epi32(t0, 16), h1));
+    x0 = _mm512_sub_ps(x0, (__m512)h0);
+    x1 = _mm512_sub_ps(x1, (__m512)h1);
+  }
+  const __m512i last = (__m512i)_mm512_cvtne2ps_pbh(x1, x0);
+  _mm512_store_si512(dst + (parts - 1) * part, _mm512_permutexvar_epi16(order, last));
+}
+
+INLINE void split_pair(const float *raw, uint16_t *dst, int64_t pair) {
+  const int64_t group = pair / 32, i = pair % 32 / 2, half = pair % 2;
+  const float *x = raw + group * 1024 + i * 32 + half * 16;
+  split_two(_mm512_loadu_ps(x), _mm512_loadu_ps(x + 512), 3, _mm512_loadu_si512(interleave),
+            dst + group * 3072 + half * 512 + i * 32, 1024);
+}
+
 #include "provider/cpu/conv/conv_split.inl"
 
 static inline __mmask16 mask_of(int n) {
   return (__mmask16)(n >= 16 ? 0xffff : n <= 0 ? 0 : (1u << n) - 1);
 }
 
-/* From [x0 | x1] to pairs. */
-static const uint16_t interleave[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
-                                        21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
-                                        11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-
 INLINE void line(const mrt_split_line *l, const int parts) {
   const __m512i order = _mm512_loadu_si512(interleave);
-  const __m512i high = _mm512_set1_epi32((int)0xffff0000u), half = _mm512_set1_epi32(0x8000);
   const __mmask16 m0 = mask_of(l->channels), m1 = mask_of(l->channels - 16);
   const float *src = l->src;
   uint16_t *dst = l->dst;
-  for (int64_t i = 0; i < l->count; ++i, src += l->step, dst += MRT_SPLIT_PIXEL) {
-    __m512 x0 = _mm512_maskz_loadu_ps(m0, src), x1 = _mm512_maskz_loadu_ps(m1, src + l->block);
-#pragma GCC unroll 2
-    for (int p = 0; p + 1 < parts; ++p) {
-      const __m512i t0 = _mm512_add_epi32((__m512i)x0, half);
-      const __m512i h0 = _mm512_and_si512(t0, high);
-      const __m512i h1 = _mm512_and_si512(_mm512_add_epi32((__m512i)x1, half), high);
-      _mm512_store_si512(dst + p * l->part, _mm512_or_si512(_mm512_srli_epi32(t0, 16), h1));
-      x0 = _mm512_sub_ps(x0, (__m512)h0);
-      x1 = _mm512_sub_ps(x1, (__m512)h1);
-    }
-    const __m512i last = (__m512i)_mm512_cvtne2ps_pbh(x1, x0);
-    _mm512_store_si512(dst + (parts - 1) * l->part, _mm512_permutexvar_epi16(order, last));
-  }
+  for (int64_t i = 0; i < l->count; ++i, src += l->step, dst += MRT_SPLIT_PIXEL)
+    split_two(_mm512_maskz_loadu_ps(m0, src), _mm512_maskz_loadu_ps(m1, src + l->block), parts,
+              order, dst, l->part);
 }
 
 static void split_line(const mrt_split_line *l, int parts) {
@@ -82,5 +94,6 @@ static void split_line(const mrt_split_line *l, int parts) {
 const mrt_conv_split_kernels mrt_conv_split_amx = {.name = "amx",
                                                    .gemm = &mrt_gemm_split_amx,
                                                    .split_line = split_line,
+                                                   .split_pairs = split_pairs,
                                                    .multiply = multiply,
                                                    .finish = finish};

@@ -31,8 +31,6 @@ static void finish_row(mrt_split_out *o, int r) {
   o->any |= o->bad[r];
 }
 
-#include "provider/cpu/conv/conv_split.inl"
-
 /* Nearest bf16: as gemm_split_model.c. */
 static uint16_t to_bf16(float x, bool last) {
   uint32_t u;
@@ -43,24 +41,37 @@ static uint16_t to_bf16(float x, bool last) {
   return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
 }
 
+static void split_one(float x, int parts, uint16_t *dst, int64_t part) {
+  for (int p = 0; p < parts; ++p) {
+    const uint16_t h = to_bf16(x, p + 1 == parts);
+    const uint32_t u = (uint32_t)h << 16;
+    float back;
+    memcpy(&back, &u, 4);
+    dst[p * part] = h;
+    x -= back;
+  }
+}
+
+static void split_pair(const float *raw, uint16_t *dst, int64_t pair) {
+  const int64_t group = pair / 32, i = pair % 32 / 2, half = pair % 2;
+  for (int c = 0; c < 32; ++c)
+    split_one(raw[group * 1024 + i * 32 + half * 16 + c % 16 + c / 16 * 512], 3,
+              dst + group * 3072 + half * 512 + i * 32 + c % 16 * 2 + c / 16, 1024);
+}
+
+#include "provider/cpu/conv/conv_split.inl"
+
 static void split_line(const mrt_split_line *l, int parts) {
   for (int64_t i = 0; i < l->count; ++i)
-    for (int c = 0; c < 32; ++c) {
-      float x = c < l->channels ? l->src[i * l->step + c / 16 * l->block + c % 16] : 0.0f;
-      for (int p = 0; p < parts; ++p) {
-        const uint16_t h = to_bf16(x, p + 1 == parts);
-        const uint32_t u = (uint32_t)h << 16;
-        float back;
-        memcpy(&back, &u, 4);
-        l->dst[p * l->part + i * MRT_SPLIT_PIXEL + c % 16 * 2 + c / 16] = h;
-        x -= back;
-      }
-    }
+    for (int c = 0; c < 32; ++c)
+      split_one(c < l->channels ? l->src[i * l->step + c / 16 * l->block + c % 16] : 0.0f, parts,
+                l->dst + i * MRT_SPLIT_PIXEL + c % 16 * 2 + c / 16, l->part);
 }
 
 /* begin and end of gemm's model work on its own tiles: ours are set and cleared by each block. */
 const mrt_conv_split_kernels mrt_conv_split_model = {.name = "model",
                                                      .gemm = &mrt_gemm_split_model,
                                                      .split_line = split_line,
+                                                     .split_pairs = split_pairs,
                                                      .multiply = multiply,
                                                      .finish = finish};

@@ -1,7 +1,8 @@
 /* Runs split convolutions (conv_split.h). Loops, outermost first:
  *   band of output rows, whose split input fits L2
  *   panel of 32 output channels
- *   block of 32 output pixels: the whole k on the tiles; the block before is finished meanwhile
+ *   slice of k: all of it, unless weights are split at run, beside the products of the slice before
+ *   block of 32 output pixels: the products; the block before is finished meanwhile
  * Work is shared out by bands if there are enough of them, else also by panels: each worker splits
  * the band for itself then, since that takes less time than reading what another core has just
  * written. Only many workers split one band together. */
@@ -14,6 +15,7 @@ enum {
   LEAST_BLOCKS = 10,      /* of a band, if it can be helped: weights are read for each */
   EVEN_BANDS = 4,
   FEW_WORKERS = 4,
+  SLICE = 32, /* groups of k: 192 KB of split weights */
   PANEL = 32,
   MAX_STRIDE = 4
 };
@@ -39,10 +41,11 @@ typedef struct job {
   int parts;
   int64_t h, w, oh, ow, in_blocks, out_blocks;
   phases y, x;
-  int64_t in_groups, groups; /* of 32 channels; of k */
-  int64_t panels, panel_halves;
-  int64_t pitch, rows, plane; /* pixels of a row; output rows of a band; pixels of a phase */
-  int64_t part, group;        /* halves */
+  int64_t in_groups, groups;   /* of 32 channels; of k */
+  int64_t slice, slices;       /* groups of a slice; of a panel */
+  int64_t panels, group_bytes; /* of weights */
+  int64_t pitch, rows, plane;  /* pixels of a row; output rows of a band; pixels of a phase */
+  int64_t part, group;         /* halves */
   int64_t bands, blocks;
   size_t band_bytes;
   /* a run */
@@ -93,6 +96,18 @@ static void band_make(job *j, int64_t rows) {
   j->band_bytes = (size_t)(j->in_groups * j->group) * 2;
 }
 
+static void set_columns(job *j) {
+  const mrt_conv *p = j->p;
+  phases_make(&j->x, p->kw, p->stride_w, p->dil_w, p->pad_left);
+  j->pitch = j->ow;
+  for (int i = 0; i < j->x.n; ++i) {
+    int64_t x0;
+    const int64_t n = row_values(j, i, &x0);
+    j->pitch = max_i64(j->pitch, j->x.left[i] + n);
+    j->pitch = max_i64(j->pitch, j->ow + j->x.far - j->x.left[i]);
+  }
+}
+
 static void geometry(job *j, const mrt_conv *p, int64_t h, int64_t w) {
   *j = (job){.p = p, .parts = p->parts, .h = h, .w = w};
   j->oh = mrt_conv_out(h, p->kh, p->stride_h, p->dil_h, p->pad_top, p->pad_bottom);
@@ -101,17 +116,18 @@ static void geometry(job *j, const mrt_conv *p, int64_t h, int64_t w) {
   j->in_blocks = mrt_c16_blocks(p->cin);
   j->out_blocks = mrt_c16_blocks(p->cout);
   j->in_groups = ceil_div(p->cin, 32);
-  j->groups = j->in_groups * p->kh * p->kw;
+  j->groups = p->input_nchw ? p->kh : j->in_groups * p->kh * p->kw;
   j->panels = ceil_div(p->cout, PANEL);
-  j->panel_halves = j->groups * j->parts * MRT_SPLIT_GROUP_PART;
+  j->group_bytes = p->raw ? 32 * PANEL * 4 : p->parts * MRT_SPLIT_GROUP_PART * 2;
+  j->slices = p->raw ? ceil_div(j->groups, SLICE) : 1;
+  j->slice = ceil_div(j->groups, j->slices);
+  j->slices = ceil_div(j->groups, j->slice);
   phases_make(&j->y, p->kh, p->stride_h, p->dil_h, p->pad_top);
-  phases_make(&j->x, p->kw, p->stride_w, p->dil_w, p->pad_left);
-  j->pitch = j->ow;
-  for (int i = 0; i < j->x.n; ++i) {
-    int64_t x0;
-    const int64_t n = row_values(j, i, &x0);
-    j->pitch = max_i64(j->pitch, j->x.left[i] + n);
-    j->pitch = max_i64(j->pitch, j->ow + j->x.far - j->x.left[i]);
+  if (p->input_nchw) { /* columns are gathered */
+    j->x = (phases){.n = 1};
+    j->pitch = j->ow;
+  } else {
+    set_columns(j);
   }
   int64_t fit = 1;
   while (fit < j->oh) {
@@ -128,10 +144,21 @@ static void geometry(job *j, const mrt_conv *p, int64_t h, int64_t w) {
     band_make(j, ceil_div(j->oh, even));
 }
 
-/* Of a worker: two blocks of sums, the output rows of a band, the split input of a band. */
+/* Memory of a worker, a multiple of 64 bytes: sums (of all blocks, if k is cut), output rows of a
+ * band, lines of plain input, two slices of split weights, the split input of a band. */
+static size_t acc_bytes(const job *j) {
+  return (size_t)(j->slices > 1 ? j->blocks : 2) * MRT_STRIP * MRT_STRIP * sizeof(float);
+}
 static size_t rows_bytes(const job *j) { return (size_t)(j->blocks * MRT_STRIP) * 8; }
+static int64_t line_pixels(const job *j) { return (j->ow - 1) * j->p->stride_w + j->p->kw; }
+static size_t lines_bytes(const job *j) {
+  return j->p->input_nchw ? (size_t)align16(j->p->cin * line_pixels(j)) * 4 : 0;
+}
+static size_t slices_bytes(const job *j) {
+  return j->p->raw ? (size_t)(2 * j->slice * 3 * MRT_SPLIT_GROUP_PART) * 2 : 0;
+}
 static size_t worker_bytes(const job *j) {
-  return 2 * MRT_STRIP * MRT_STRIP * sizeof(float) + rows_bytes(j) +
+  return acc_bytes(j) + rows_bytes(j) + lines_bytes(j) + slices_bytes(j) +
          ((j->band_bytes + 63) & ~(size_t)63);
 }
 
@@ -159,6 +186,34 @@ static band band_of(const job *j, int64_t image, int64_t i) {
 static void zero(const job *j, uint16_t *dst, int64_t count) {
   for (int p = 0; p < j->parts; ++p)
     memset(dst + p * j->part, 0, (size_t)(count * MRT_SPLIT_PIXEL) * 2);
+}
+
+/* Row r of plain input: its channels side by side in a line with zeros around, where a window row
+ * is kw * cin neighbours. */
+static void window_row(const job *j, const band *b, int64_t r, float *line, uint16_t *a) {
+  const mrt_conv *p = j->p;
+  const int64_t left = min_i64(p->pad_left, line_pixels(j));
+  const int64_t body = min_i64(j->w, line_pixels(j) - left), area = j->h * j->w;
+  for (int fy = 0; fy < j->y.n; ++fy) {
+    const int64_t y = (b->y0 + r) * p->stride_h + j->y.rest[fy] - p->pad_top;
+    uint16_t *dst = a + (fy * j->plane + r * j->pitch) * MRT_SPLIT_PIXEL;
+    if (y < 0 || y >= j->h) {
+      zero(j, dst, j->pitch);
+      continue;
+    }
+    const float *in = j->a->input + b->image * p->cin * area + y * j->w;
+    memset(line, 0, (size_t)(line_pixels(j) * p->cin) * 4);
+    for (int64_t c = 0; c < p->cin; ++c)
+      for (int64_t x = 0; x < body; ++x) line[(left + x) * p->cin + c] = in[c * area + x];
+    const mrt_split_line l = {.src = line,
+                              .step = p->stride_w * p->cin,
+                              .block = 16,
+                              .channels = (int)(p->cin * p->kw),
+                              .count = j->ow,
+                              .dst = dst,
+                              .part = j->part};
+    j->kern->split_line(&l, j->parts);
+  }
 }
 
 /* Row r (of the band's phase planes) of one channel group. */
@@ -189,12 +244,20 @@ static void split_row(const job *j, const band *b, int64_t group, int64_t r, uin
     }
 }
 
+static void input_row(const job *j, const band *b, int64_t group, int64_t r, float *lines,
+                      uint16_t *a) {
+  if (j->p->input_nchw)
+    window_row(j, b, r, lines, a);
+  else
+    split_row(j, b, group, r, a);
+}
+
 /* Where tap and channel group of each group of k lie. */
 static void fill_offsets(const job *j) {
   const mrt_conv *p = j->p;
   int64_t *o = j->offsets;
   for (int64_t ky = 0; ky < p->kh; ++ky)
-    for (int64_t kx = 0; kx < p->kw; ++kx) {
+    for (int64_t kx = 0; kx < (p->input_nchw ? 1 : p->kw); ++kx) {
       const int64_t y = ky * p->dil_h, x = kx * p->dil_w;
       const int64_t plane = j->y.of[y % p->stride_h] * j->x.n + j->x.of[x % p->stride_w];
       const int64_t at = plane * j->plane + y / p->stride_h * j->pitch + x / p->stride_w;
@@ -212,44 +275,58 @@ static void fill_rows(const job *j, const band *b, int64_t *rows) {
   for (q -= j->pitch - j->ow; q < b->blocks * MRT_STRIP;) rows[q++] = -1;
 }
 
-/* Sums of one pixel and a panel in float arithmetic: for what tiles cannot do. Weights are the sums
- * of their parts. */
-static void direct_pixel(const job *j, int64_t image, int64_t oy, int64_t ox, const uint16_t *b,
+/* Weights of input k of a group and a whole panel, as floats. */
+static void weights_of(const job *j, int64_t panel, int64_t group, int64_t k, float *w) {
+  const char *at = (const char *)j->a->weights + (panel * j->groups + group) * j->group_bytes;
+  if (j->p->raw) {
+    memcpy(w, at + k * PANEL * 4, PANEL * 4);
+    return;
+  }
+  const uint16_t *half = (const uint16_t *)(const void *)at + k % 16 * 32 + k / 16;
+  for (int n = 0; n < PANEL; ++n) {
+    w[n] = 0;
+    for (int part = j->parts; part-- > 0;) {
+      const uint32_t u = (uint32_t)half[part * MRT_SPLIT_GROUP_PART + n / 16 * 512 + n % 16 * 2]
+                         << 16;
+      float q;
+      memcpy(&q, &u, 4);
+      w[n] += q;
+    }
+  }
+}
+
+/* Sums of one pixel and a panel in float arithmetic: for what tiles cannot do. */
+static void direct_pixel(const job *j, int64_t image, int64_t oy, int64_t ox, int64_t panel,
                          float *sum) {
   const mrt_conv *p = j->p;
+  float w[PANEL];
   for (int n = 0; n < PANEL; ++n) sum[n] = 0;
   for (int64_t t = 0; t < p->kh * p->kw; ++t) {
     const int64_t y = oy * p->stride_h - p->pad_top + t / p->kw * p->dil_h;
     const int64_t x = ox * p->stride_w - p->pad_left + t % p->kw * p->dil_w;
     if (y < 0 || y >= j->h || x < 0 || x >= j->w) continue;
     for (int64_t c = 0; c < p->cin; ++c) {
-      const float v =
-          j->a->input[((image * j->in_blocks + c / 16) * j->h * j->w + y * j->w + x) * 16 + c % 16];
-      const uint16_t *w = b + (t * j->in_groups + c / 32) * j->parts * MRT_SPLIT_GROUP_PART +
-                          c % 16 * 32 + c / 16 % 2;
-      for (int n = 0; n < PANEL; ++n) {
-        float x_sum = 0;
-        for (int part = j->parts; part-- > 0;) {
-          const uint32_t u = (uint32_t)w[part * MRT_SPLIT_GROUP_PART + n / 16 * 512 + n % 16 * 2]
-                             << 16;
-          float q;
-          memcpy(&q, &u, 4);
-          x_sum += q;
-        }
-        sum[n] += v * x_sum;
+      float v;
+      if (p->input_nchw) {
+        v = j->a->input[((image * p->cin + c) * j->h + y) * j->w + x];
+        weights_of(j, panel, t / p->kw, t % p->kw * p->cin + c, w);
+      } else {
+        v = j->a->input[((image * j->in_blocks + c / 16) * j->h * j->w + y * j->w + x) * 16 +
+                        c % 16];
+        weights_of(j, panel, t * j->in_groups + c / 32, c % 32, w);
       }
+      for (int n = 0; n < PANEL; ++n) sum[n] += v * w[n];
     }
   }
 }
 
 /* Elements that the tiles may have got wrong. */
 static void mend(const job *j, const band *b, int64_t panel, const mrt_split_out *o) {
-  const uint16_t *w = (const uint16_t *)j->a->weights + panel * j->panel_halves;
   for (int r = 0; r < MRT_STRIP; ++r) {
     if (!o->bad[r]) continue;
     float sum[PANEL];
     const int64_t pixel = o->rows[r] / 16;
-    direct_pixel(j, b->image, b->y0 + pixel / j->ow, pixel % j->ow, w, sum);
+    direct_pixel(j, b->image, b->y0 + pixel / j->ow, pixel % j->ow, panel, sum);
     for (int c = 0; c < PANEL; ++c) {
       if (!(o->bad[r] >> c & 1)) continue;
       const int64_t at = o->rows[r] + c / 16 * o->col16 + c % 16;
@@ -279,16 +356,19 @@ static void complete(const job *j, const band *b, int64_t panel, const mrt_split
 }
 
 typedef struct worker_memory {
-  float *acc; /* two blocks */
+  float *acc;
   int64_t *rows;
-  uint16_t *a;
+  float *lines;
+  uint16_t *weights, *a;
 } worker_memory;
 
 static worker_memory memory_of(const job *j, int worker) {
   char *at = j->scratch + (size_t)worker * worker_bytes(j);
   worker_memory m = {.acc = (float *)at};
-  m.rows = (int64_t *)(at + 2 * MRT_STRIP * MRT_STRIP * sizeof(float));
-  m.a = (uint16_t *)((char *)m.rows + rows_bytes(j));
+  m.rows = (int64_t *)(at += acc_bytes(j));
+  m.lines = (float *)(at += rows_bytes(j));
+  m.weights = (uint16_t *)(at += lines_bytes(j));
+  m.a = (uint16_t *)(at + slices_bytes(j));
   return m;
 }
 
@@ -308,45 +388,80 @@ static mrt_split_out out_of(const job *j, const band *b, const int64_t *rows, in
                          .bad = bad};
 }
 
-/* Block m of panel p of a band; `share` of m_count blocks fetch the panel that follows. */
-static mrt_split_block block_of(const job *j, const band *b, const uint16_t *a, int64_t p,
-                                int64_t m, int64_t share, int64_t m_count, bool fetch) {
-  const uint16_t *weights = (const uint16_t *)j->a->weights + p * j->panel_halves;
+/* A slice of k of a panel: step `i` of a stretch of panels. */
+typedef struct slice {
+  int64_t panel, first, groups;
+} slice;
+static slice slice_of(const job *j, int64_t p0, int64_t i) {
+  const int64_t first = i % j->slices * j->slice;
+  return (slice){p0 + i / j->slices, first, min_i64(j->slice, j->groups - first)};
+}
+static const char *slice_weights(const job *j, slice s) {
+  return (const char *)j->a->weights + (s.panel * j->groups + s.first) * j->group_bytes;
+}
+static uint16_t *slice_memory(const job *j, const worker_memory *mem, int64_t i) {
+  return mem->weights + i % 2 * j->slice * 3 * MRT_SPLIT_GROUP_PART;
+}
+
+/* Block m (number `share` of `count` that use it) and slice i; more: a slice follows, which these
+ * blocks split or fetch. */
+static mrt_split_block block_of(const job *j, const band *b, const worker_memory *mem,
+                                const uint16_t *a, int64_t p0, int64_t i, int64_t m, int64_t share,
+                                int64_t count, bool more) {
+  const slice s = slice_of(j, p0, i), next = slice_of(j, p0, i + 1);
   const int64_t total = (b->rows - 1) * j->pitch + j->ow;
-  const int64_t bytes = j->panel_halves * 2 / m_count; /* to fetch */
-  const int64_t products = j->groups * (j->parts == 3 ? 6 : j->parts == 2 ? 3 : 1);
-  return (mrt_split_block){
-      .a = a + m * MRT_STRIP * MRT_SPLIT_PIXEL,
-      .b = weights,
-      .offsets = j->offsets,
-      .groups = j->groups,
-      .part = j->part,
-      .rows = (int)min_i64(MRT_STRIP, total - m * MRT_STRIP),
-      .cols = (int)min_i64(PANEL, j->out_blocks * 16 - p * PANEL),
-      .ahead = (const char *)(weights + j->panel_halves) + share * bytes,
-      .ahead_lines = fetch ? (int)ceil_div(bytes, products * 64) : 0,
-  };
+  mrt_split_block t = {.a = a + m * MRT_STRIP * MRT_SPLIT_PIXEL,
+                       .b = (const uint16_t *)(const void *)slice_weights(j, s),
+                       .offsets = j->offsets + s.first,
+                       .groups = s.groups,
+                       .part = j->part,
+                       .rows = (int)min_i64(MRT_STRIP, total - m * MRT_STRIP),
+                       .cols = (int)min_i64(PANEL, j->out_blocks * 16 - s.panel * PANEL),
+                       .load = s.first > 0,
+                       .acc = mem->acc};
+  t.acc += (j->slices > 1 ? share : (i * count + share) % 2) * MRT_STRIP * MRT_STRIP;
+  if (j->p->raw) {
+    t.b = slice_memory(j, mem, i);
+    if (!more) return t;
+    t.raw = (const float *)(const void *)slice_weights(j, next);
+    t.split = slice_memory(j, mem, i + 1);
+    t.pair = mrt_par_begin(next.groups * 32, count, share);
+    t.pair_end = mrt_par_begin(next.groups * 32, count, share + 1);
+  } else if (more) {
+    const int64_t bytes = next.groups * j->group_bytes / count;
+    const int64_t products = s.groups * j->parts * (j->parts + 1) / 2;
+    t.ahead = slice_weights(j, next) + share * bytes;
+    t.ahead_lines = (int)ceil_div(bytes, products * 64);
+  }
+  return t;
 }
 
 /* Panels [p0, p1), blocks [m0, m1) of a band whose parts are at a. */
 static void run_panels(const job *j, const band *b, const uint16_t *a, const worker_memory *mem,
                        int64_t p0, int64_t p1, int64_t m0, int64_t m1) {
-  const int64_t count = m1 - m0, n = (p1 - p0) * count;
-  uint32_t bad[2][MRT_STRIP];
-  mrt_split_out out[2];
-  if (n <= 0) return;
+  const int64_t count = m1 - m0, steps = (p1 - p0) * j->slices;
+  uint32_t bad[MRT_STRIP];
+  mrt_split_out out;
+  int64_t waits = -1; /* panel of the block in `out`, whose sums wait for their end */
+  if (count <= 0 || steps <= 0) return;
+  if (j->p->raw)
+    j->kern->split_pairs((const float *)(const void *)slice_weights(j, slice_of(j, p0, 0)),
+                         slice_memory(j, mem, 0), 0, slice_of(j, p0, 0).groups * 32);
   j->kern->gemm->begin();
-  for (int64_t i = 0; i < n; ++i) {
-    const int64_t p = p0 + i / count, m = m0 + i % count;
-    mrt_split_block t = block_of(j, b, a, p, m, i % count, count, p + 1 < p1);
-    t.acc = mem->acc + i % 2 * MRT_STRIP * MRT_STRIP;
-    j->kern->multiply(&t, j->parts, i ? &out[(i - 1) % 2] : NULL);
-    if (i) complete(j, b, p0 + (i - 1) / count, &out[(i - 1) % 2]);
-    out[i % 2] = out_of(j, b, mem->rows, p, m, t.acc, bad[i % 2]);
-  }
+  for (int64_t i = 0; i < steps; ++i)
+    for (int64_t m = m0; m < m1; ++m) {
+      const int64_t panel = p0 + i / j->slices;
+      const mrt_split_block t = block_of(j, b, mem, a, p0, i, m, m - m0, count, i + 1 < steps);
+      j->kern->multiply(&t, j->parts, waits >= 0 ? &out : NULL);
+      if (waits >= 0) complete(j, b, waits, &out);
+      waits = -1;
+      if (i % j->slices + 1 < j->slices) continue;
+      out = out_of(j, b, mem->rows, panel, m, t.acc, bad);
+      waits = panel;
+    }
   j->kern->gemm->end();
-  j->kern->finish(&out[(n - 1) % 2]);
-  complete(j, b, p1 - 1, &out[(n - 1) % 2]);
+  j->kern->finish(&out);
+  complete(j, b, waits, &out);
 }
 
 /* ---- cost: nanoseconds on one core (Sapphire Rapids); only ratios matter ---- */
@@ -362,7 +477,9 @@ static double split_ns(const job *j) {
   return 500 + (double)pixels * pixel[j->parts];
 }
 /* Weights come from memory beyond L2, once for each band. */
-static double weights_ns(const job *j) { return (double)(j->panels * j->panel_halves) * 2 / 25; }
+static double weights_ns(const job *j) {
+  return (double)(j->panels * j->groups * j->group_bytes) / 25;
+}
 
 double mrt_conv_split_cost(const mrt_conv *p, int64_t h, int64_t w) {
   job j;
@@ -389,7 +506,7 @@ static void unit_chunk(void *arg, int64_t chunk, int worker) {
   const band b = band_of(j, u / j->bands, u % j->bands);
   if (j->held[worker] != u) {
     for (int64_t g = 0; g < j->in_groups; ++g)
-      for (int64_t r = 0; r < b.rows + j->y.far; ++r) split_row(j, &b, g, r, mem.a);
+      for (int64_t r = 0; r < b.rows + j->y.far; ++r) input_row(j, &b, g, r, mem.lines, mem.a);
     fill_rows(j, &b, mem.rows);
     j->held[worker] = u;
   }
@@ -399,12 +516,11 @@ static void unit_chunk(void *arg, int64_t chunk, int worker) {
 
 /* Many workers share one band; first its input, then panels and blocks. */
 static void split_chunk(void *arg, int64_t chunk, int worker) {
-  (void)worker;
   const job *j = arg;
   const band b = band_of(j, j->image, j->band);
   const int64_t rows = b.rows + j->y.far, end = mrt_par_begin(j->units, j->chunks, chunk + 1);
   for (int64_t u = mrt_par_begin(j->units, j->chunks, chunk); u < end; ++u)
-    split_row(j, &b, u / rows, u % rows, memory_of(j, 0).a);
+    input_row(j, &b, u / rows, u % rows, memory_of(j, worker).lines, memory_of(j, 0).a);
 }
 static void panel_chunk(void *arg, int64_t chunk, int worker) {
   const job *j = arg;
