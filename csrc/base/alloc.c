@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* Blocks of two huge pages and more start on one and ask for them: weights stream faster, and a
+/* Blocks of a huge page and more start on one and ask for them: weights stream faster, and a
  * fresh block costs fewer faults. */
 enum { HUGE = 1 << 21 };
 
@@ -16,8 +16,10 @@ static atomic_llong live;
 static void *default_alloc(void *ctx, size_t size, size_t align) {
   (void)ctx;
   void *p = NULL;
-  const int large = size >= 2 * (size_t)HUGE;
+  const int large = size >= (size_t)HUGE;
   if (large && align < HUGE) align = HUGE;
+  /* To whole huge pages where that adds little: its end is read as often as its beginning. */
+  if (large && size <= PTRDIFF_MAX - HUGE && -size % HUGE <= size / 8) size += -size % HUGE;
   if (align <= 16) {
     p = malloc(size ? size : 1);
   } else if (posix_memalign(&p, align, size ? size : 1) != 0) {

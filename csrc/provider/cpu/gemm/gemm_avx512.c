@@ -109,13 +109,13 @@ INLINE void tile(const mrt_tile *t, const int rows, const int nv, const int phas
     for (; k + 4 <= len; k += 4) {
 #pragma GCC unroll 4
       for (int u = 0; u < 4; ++u) step(c[u % phases], &p, k + u, b + u * 32, rows, nv);
-      if (rows <= 4) { /* streaming B from memory: stay ahead of it */
+      if (rows <= 8) { /* streaming B from memory: stay ahead of it */
 #pragma GCC unroll 8
         for (int u = 0; u < 4 * nv; ++u)
           _mm_prefetch((const char *)(b + 512 + u * 16), _MM_HINT_T0);
       }
       b += 128;
-      if (rows > 4)
+      if (rows > 8)
         for (int64_t u = 0; u < lines; ++u, ahead += 16)
           _mm_prefetch((const char *)ahead, _MM_HINT_T1);
     }
