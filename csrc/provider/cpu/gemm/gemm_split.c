@@ -8,8 +8,10 @@
  * the range are kept meanwhile. */
 #include "provider/cpu/gemm/gemm_split.h"
 
+#include <math.h>
 #include <string.h>
 
+#include "base/alloc.h"
 #include "base/cpu.h"
 #include "provider/cpu/gemm/gemm_epilogue.h"
 
@@ -19,7 +21,8 @@ enum {
   MAX_STRIPS = 8, /* in a super-block */
   MIN_STRIPS = 4, /* shorten the k-block rather than go below: B is split for each super-block */
   L1_GROUPS = 12, /* of one part of B: 24 KB */
-  LONG = 8        /* times the usual work in a chunk */
+  LONG = 8,       /* times the usual work in a chunk */
+  NEAR = 8        /* groups of B fetched before they are split */
 };
 
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -67,6 +70,23 @@ int mrt_gemm_split_parts(mrt_precision precision, int64_t m, int64_t n, int64_t 
     }
   }
   return best;
+}
+
+/* ---- B as bf16 ---------------------------------------------------------------------------------
+ */
+size_t mrt_gemm_packed16_size(int64_t n, int64_t k) {
+  size_t tiles, bytes;
+  if (!mrt_size_mul((size_t)ceil_div(n, MRT_GEMM_PANEL), (size_t)ceil_div(k, MRT_SPLIT_GROUP),
+                    &tiles) ||
+      !mrt_size_mul(tiles, MRT_SPLIT_GROUP_PART * sizeof(uint16_t), &bytes))
+    return 0;
+  return bytes;
+}
+
+void mrt_gemm_pack_panel16(const mrt_split_kernels *kern, const float *panel, int64_t k,
+                           int64_t index, uint16_t *dst) {
+  kern->split_b(panel, k, MRT_GEMM_PANEL, 1,
+                dst + index * ceil_div(k, MRT_SPLIT_GROUP) * MRT_SPLIT_GROUP_PART);
 }
 
 /* ---- the plan ----------------------------------------------------------------------------------
@@ -202,11 +222,39 @@ static void split_strip(const split_job *j, split_worker *w, int64_t item, int64
   }
 }
 
+/* The same from bf16 tiles; slow, but hardly ever needed. */
+static void recompute16(const split_job *j, int64_t item, int64_t strip, int64_t panel, int cols,
+                        float *acc) {
+  const mrt_gemm *g = &j->g;
+  const uint16_t *b = g->b16 + panel * j->l.groups * MRT_SPLIT_GROUP_PART;
+  for (int64_t r = 0; r < strip_rows(j, strip); ++r) {
+    const int64_t row = strip * MRT_STRIP + r;
+    const float *a = g->a + item * j->batch.a + row * (g->a_trans ? 1 : g->lda);
+    for (int c = 0; c < cols; ++c) {
+      float sum = 0;
+      for (int64_t k = 0; k < g->k; ++k) {
+        const int kk = (int)(k % 32);
+        const uint32_t bits = (uint32_t)b[k / 32 * MRT_SPLIT_GROUP_PART + c / 16 * 512 +
+                                          kk % 16 * 32 + c % 16 * 2 + kk / 16]
+                              << 16;
+        float x;
+        memcpy(&x, &bits, 4);
+        sum = fmaf(a[k * (g->a_trans ? g->lda : 1)], x, sum);
+      }
+      acc[r * MRT_STRIP + c] = sum;
+    }
+  }
+}
+
 /* The block in float32 arithmetic, row by row: for what tiles cannot do. */
 static void recompute(const split_job *j, split_worker *w, int64_t item, int64_t strip,
                       int64_t panel, int cols, float *acc) {
   const mrt_gemm *g = &j->g;
   const float *a = g->a + item * j->batch.a;
+  if (g->b16) {
+    recompute16(j, item, strip, panel, cols, acc);
+    return;
+  }
   float *tmp = worker_gather(j, w);
   const mrt_kblock whole = {0, (int32_t)g->k};
   const float *b = g->b + item * j->batch.b + panel * MRT_GEMM_PANEL * g->k;
@@ -269,7 +317,12 @@ static int panel_cols(const split_job *j, int64_t p) {
   return (int)min_i64(MRT_GEMM_PANEL, j->g.n - p * MRT_GEMM_PANEL);
 }
 
+static const uint16_t *panel16_at(const split_job *j, int64_t p, int64_t kb) {
+  return j->g.b16 + (p * j->l.groups + kb * j->l.block) * MRT_SPLIT_GROUP_PART;
+}
+
 static void want_b(const split_job *j, split_worker *w, int64_t item, int64_t p, int64_t kb) {
+  if (j->g.b16) return;
   if (w->b_item == item && w->b_panel == p && w->b_block == kb) return;
   j->kern->split_b(panel_at(j, item, p, kb), block_k(j, kb), panel_cols(j, p), j->parts,
                    worker_b(j, w, w->current));
@@ -286,15 +339,26 @@ static bool step(const split_job *j, int64_t *p, int64_t *kb, int64_t p0, int64_
   return ++*kb < j->l.blocks;
 }
 
-/* Sets the splitting of (p, kb) up, to go on behind the products of `strips` strips. */
+/* Sets up what goes on behind the products of `strips` strips: splitting of (p, kb), while lines of
+ * what is split a little later are fetched; or, where B needs no splitting, only fetching it. */
 static mrt_split_ahead ahead_of(const split_job *j, split_worker *w, int64_t item, int64_t p,
-                                int64_t kb, int64_t strips) {
+                                int64_t kb, int64_t p0, int64_t p1, int64_t strips) {
   static const int steps[] = {1, 1, 3, 6};
-  return (mrt_split_ahead){.panel = panel_at(j, item, p, kb),
-                           .dst = worker_b(j, w, !w->current),
-                           .end = block_k(j, kb) / MRT_SPLIT_GROUP * 16,
-                           .burst = (int)ceil_div(16, strips * steps[j->parts]),
-                           .lines = 4};
+  mrt_split_ahead n = {.end = block_k(j, kb) / MRT_SPLIT_GROUP * 16,
+                       .burst = (int)ceil_div(16, strips * steps[j->parts])};
+  if (j->g.b16) {
+    n.lines = 2;
+    n.turn = n.end;
+    n.fetch = (const char *)panel16_at(j, p, kb);
+    return n;
+  }
+  n.lines = 4;
+  n.panel = panel_at(j, item, p, kb);
+  n.dst = worker_b(j, w, !w->current);
+  n.turn = max_i64(0, n.end - NEAR * 16);
+  n.fetch = (const char *)(n.panel + NEAR * MRT_SPLIT_GROUP * MRT_GEMM_PANEL);
+  if (step(j, &p, &kb, p0, p1)) n.then = (const char *)panel_at(j, item, p, kb) - n.turn * 256;
+  return n;
 }
 
 /* What products did not leave time for, and the last group when it is not whole. */
@@ -320,7 +384,8 @@ static void run_panel(const split_job *j, split_worker *w, int64_t item, int64_t
                       int64_t p, int64_t kb, float *acc, mrt_split_ahead *next) {
   const int64_t group_size = (int64_t)j->parts * MRT_SPLIT_GROUP_PART;
   const int64_t groups = block_groups(j, kb), area = MRT_STRIP * MRT_STRIP;
-  const uint16_t *a = worker_a(w), *b = worker_b(j, w, w->current);
+  const uint16_t *a = worker_a(w);
+  const uint16_t *b = j->g.b16 ? panel16_at(j, p, kb) : worker_b(j, w, w->current);
   const int cols = panel_cols(j, p);
   const bool last_block = kb + 1 == j->l.blocks;
   for (int64_t g0 = 0; g0 < groups; g0 += j->l.slice) {
@@ -354,10 +419,9 @@ static void run_range(const split_job *j, split_worker *w, int64_t item, int64_t
         run_panel(j, w, item, s0, s1, p, kb, acc, &none);
         continue;
       }
-      int64_t fp = np, fkb = nkb;
-      mrt_split_ahead next = ahead_of(j, w, item, np, nkb, s1 - s0);
-      if (step(j, &fp, &fkb, p0, p1)) next.fetch = (const char *)panel_at(j, item, fp, fkb);
+      mrt_split_ahead next = ahead_of(j, w, item, np, nkb, p0, p1, s1 - s0);
       run_panel(j, w, item, s0, s1, p, kb, acc, &next);
+      if (j->g.b16) continue;
       if (p + 1 == p1 && kb + 1 == j->l.blocks && next.at < next.end) continue; /* only a guess */
       ahead_rest(j, &next, np, nkb);
       w->current = !w->current;
@@ -403,6 +467,7 @@ void mrt_gemm_split_run(const mrt_split_kernels *kern, int parts, const mrt_par 
   j.tile.c_row = g->ldc;
   j.tile.c_col16 = j.tile.r_col16 = 16;
   j.tile.r_row = j.epi.residual_ld;
+  if (parts != 1 || (batch->batch > 1 && batch->b != 0)) j.g.b16 = NULL;
   layout_make(&j.l, par, parts, g->m, g->n, g->k, g->a_trans);
   for (int i = 0; i < mrt_par_workers(par); ++i)
     *worker_of(&j, i) = (split_worker){.a_item = -1, .b_item = -1};

@@ -43,8 +43,10 @@ typedef struct mrt_split_ahead {
   const float *panel; /* as split_b's; NULL: nothing to split, only to fetch */
   uint16_t *dst;
   const char *fetch; /* memory that is wanted in L2 soon, `lines` cache lines a pair; or NULL */
+  const char *then;  /* the same from pair `turn` on */
   int64_t at, end;   /* pairs done, pairs there are */
-  int burst;         /* pairs after each product of two parts */
+  int64_t turn;
+  int burst; /* pairs after each product of two parts */
   int lines;
 } mrt_split_ahead;
 
@@ -84,6 +86,12 @@ int mrt_gemm_split_parts(mrt_precision precision, int64_t m, int64_t n, int64_t 
 
 /* Bytes of scratch for one product or a batch, for the most parts that the machine would choose. */
 size_t mrt_gemm_split_scratch(const mrt_par *par, int64_t m, int64_t n, int64_t k, bool a_trans);
+
+/* B as one bf16 part (g->b16), ready for products: 2 bytes an element, [ceil(n/32)] panels as
+ * split_b makes them. Packed from what mrt_gemm_pack_b makes, one panel at a time. */
+size_t mrt_gemm_packed16_size(int64_t n, int64_t k); /* 0: too large */
+void mrt_gemm_pack_panel16(const mrt_split_kernels *kern, const float *panel, int64_t k,
+                           int64_t index, uint16_t *dst);
 
 /* mrt_gemm_run_batch with given kernels and parts (1 .. 3). */
 void mrt_gemm_split_run(const mrt_split_kernels *kern, int parts, const mrt_par *par,

@@ -47,9 +47,10 @@ INLINE void split_step(mrt_split_ahead *n, const int parts) {
       split_pair(_mm512_loadu_ps(from), _mm512_loadu_ps(from + 512), parts, order, to);
       split_pair(_mm512_loadu_ps(from + 16), _mm512_loadu_ps(from + 528), parts, order, to + 512);
     }
-    if (n->fetch)
+    const char *fetch = n->at < n->turn ? n->fetch : n->then;
+    if (fetch)
       for (int i = 0; i < n->lines; ++i)
-        _mm_prefetch(n->fetch + (n->at * n->lines + i) * 64, _MM_HINT_T1);
+        _mm_prefetch(fetch + (n->at * n->lines + i) * 64, _MM_HINT_T1);
   }
 }
 #define SPLIT_STEP(next, parts) split_step(&(next), parts)

@@ -1,17 +1,18 @@
 /* MatMul, Gemm and macart.MatMul of float32 on the packed GEMM. Constant right sides are packed
- * once, when the kernel is made; others are packed into scratch at each run. */
+ * once, in the form that the precision wants when the kernel is made, in another one when a run
+ * first wants that; others are packed into scratch at each run. */
+#include <stdatomic.h>
 #include <string.h>
 
 #include "ops/common.h"
 #include "provider/cpu/conv/conv_node.h"
+#include "provider/cpu/gemm/gemm_split.h"
+#include "provider/cpu/gemm/matmul_pack.h"
 #include "provider/cpu/gemm/precision.h"
-#include "provider/cpu/weights/packed.h"
 
 typedef struct matmul_kernel {
   mrt_kernel k;
-  mrt_packed *weights; /* NULL: B is not constant */
-  const float *packed;
-  int64_t pk, pn, batch; /* shape of what was packed */
+  mrt_matmul_pack weights; /* of a constant B */
   float alpha, beta;
   bool trans_a, trans_b, gemm, fused;
   int precision; /* mrt_precision, or -1: the process default */
@@ -35,20 +36,6 @@ static bool match_half(const mrt_provider *p, const mrt_node *node) {
          mrt_node_in_rank(node, 0) >= 2 && mrt_node_in_rank(node, 1) >= 2;
 }
 
-typedef struct widen_job {
-  const mrt_tensor *t;
-  int64_t first;
-  float *out;
-} widen_job;
-static void widen_range(void *arg, int64_t begin, int64_t end) {
-  const widen_job *j = arg;
-  mrt_convert_to_f32((mrt_dtype)j->t->dtype, j->t->data, j->first + begin, end - begin,
-                     j->out + begin);
-}
-static void widen(const mrt_par *par, const mrt_tensor *t, int64_t first, int64_t n, float *out) {
-  widen_job j = {t, first, out};
-  mrt_par_range(par, n, 1.0, widen_range, &j);
-}
 typedef struct narrow_job {
   const float *from;
   mrt_tensor *t;
@@ -59,7 +46,7 @@ static void narrow_range(void *arg, int64_t begin, int64_t end) {
 }
 
 static void destroy(mrt_kernel *k) {
-  mrt_packed_release(((matmul_kernel *)k)->weights);
+  mrt_matmul_pack_free(&((matmul_kernel *)k)->weights);
   mrt_kernel_free(k);
 }
 
@@ -140,8 +127,27 @@ static mrt_status *fused_epilogue(mrt_kctx *c, const matmul_kernel *q, const mrt
   return NULL;
 }
 
-static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
-  const matmul_kernel *q = (const matmul_kernel *)k;
+/* B for the product, from the constant (source, in its own type) or packed now. */
+static mrt_status *get_b(const matmul_kernel *q, mrt_kctx *c, const mrt_tensor *source,
+                         const mrt_tensor *b, const shapes *s, mrt_gemm *g) {
+  const size_t panel = mrt_gemm_packed_size(s->n, s->k) / sizeof(float);
+  const int64_t copies = s->sb ? s->batch : 1;
+  const mrt_matmul_pack *w = &q->weights;
+  if (w->batch == copies && w->k == s->k && w->n == s->n) {
+    const bool one_part = copies == 1 && mrt_gemm_split_parts(g->precision, s->m, s->n, s->k) == 1;
+    if (one_part) MRT_TRY(mrt_matmul_pack_bf16(w, source, &g->b16));
+    return g->b16 ? NULL : mrt_matmul_pack_f32(w, source, &g->b);
+  }
+  float *dst;
+  MRT_TRY(mrt_scratch(c, panel * (size_t)copies * sizeof(float), (void **)&dst));
+  for (int64_t i = 0; i < copies; ++i)
+    mrt_gemm_pack_b(&c->par, (const float *)b->data + i * s->sb, q->trans_b ? s->k : s->n,
+                    q->trans_b, s->k, s->n, dst + (size_t)i * panel);
+  g->b = dst;
+  return NULL;
+}
+
+static mrt_status *run_with(const matmul_kernel *q, mrt_kctx *c, const mrt_tensor *source) {
   const mrt_tensor *a = mrt_in(c, 0), *b = mrt_in(c, 1);
   mrt_tensor *y = mrt_out(c, 0);
   shapes s = {0};
@@ -154,17 +160,6 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
   mrt_gemm_epilogue e = MRT_GEMM_EPILOGUE_NONE;
   if (q->gemm) MRT_TRY(gemm_bias(c, q, y, &e));
   if (q->fused) MRT_TRY(fused_epilogue(c, q, y, &e));
-  const float *packed = q->packed;
-  size_t panel = mrt_gemm_packed_size(s.n, s.k) / sizeof(float);
-  int64_t copies = s.sb ? s.batch : 1;
-  if (!packed || q->pk != s.k || q->pn != s.n || q->batch != copies) {
-    float *dst;
-    MRT_TRY(mrt_scratch(c, panel * (size_t)copies * sizeof(float), (void **)&dst));
-    for (int64_t i = 0; i < copies; ++i)
-      mrt_gemm_pack_b(&c->par, (const float *)b->data + i * s.sb, q->trans_b ? s.k : s.n,
-                      q->trans_b, s.k, s.n, dst + (size_t)i * panel);
-    packed = dst;
-  }
   void *scratch = NULL;
   size_t bytes = mrt_gemm_scratch_size(&c->par, s.m, s.n, s.k, q->trans_a);
   if (bytes) MRT_TRY(mrt_scratch(c, bytes, &scratch));
@@ -174,14 +169,14 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
                 .a = a->data,
                 .lda = q->trans_a ? s.m : s.k,
                 .a_trans = q->trans_a,
-                .b = packed,
                 .c = y->data,
                 .ldc = s.n,
                 .epi = &e,
                 .precision = mrt_precision_now(q->precision)};
+  MRT_TRY(get_b(q, c, source, b, &s, &g));
   mrt_gemm_batch batch = {.batch = s.batch,
                           .a = s.sa,
-                          .b = s.sb ? (int64_t)panel : 0,
+                          .b = s.sb ? (int64_t)(mrt_gemm_packed_size(s.n, s.k) / sizeof(float)) : 0,
                           .c = s.m * s.n,
                           .residual = s.m * s.n};
   if (s.batch == 1)
@@ -189,6 +184,10 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
   else
     mrt_gemm_run_batch(&c->par, &g, &batch, scratch);
   return NULL;
+}
+
+static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
+  return run_with((const matmul_kernel *)k, c, mrt_in(c, 1));
 }
 
 /* The same on half floats: operands are widened, the result is rounded once. */
@@ -205,9 +204,8 @@ static mrt_status *run_half(const mrt_kernel *k, mrt_kctx *c) {
     *at = NULL;
     if (!t) continue;
     const int64_t n = mrt_tensor_count(t);
-    if (i != 1 || !q->packed || q->batch != 1)
-      MRT_TRY(mrt_scratch(c, (size_t)n * sizeof(float), &data));
-    if (i < 3 && data) widen(&c->par, t, 0, n, data);
+    if (i != 1 || q->weights.batch != 1) MRT_TRY(mrt_scratch(c, (size_t)n * sizeof(float), &data));
+    if (i < 3 && data) mrt_matmul_widen(&c->par, t, 0, n, data);
     mrt_tensor_init_view(&slots[i].tensor, MRT_FLOAT, t->rank, t->dims, data,
                          (size_t)n * sizeof(float), MRT_HOST);
     slots[i].value = &slots[i].tensor.base;
@@ -217,48 +215,9 @@ static mrt_status *run_half(const mrt_kernel *k, mrt_kctx *c) {
   wide.out = out;
   wide.n_in = c->n_in < 3 ? c->n_in : 3;
   wide.n_out = 1;
-  MRT_TRY(run(k, &wide));
+  MRT_TRY(run_with(q, &wide, mrt_in(c, 1)));
   narrow_job j = {slots[3].tensor.data, y};
   mrt_par_range(&c->par, mrt_tensor_count(y), 1.0, narrow_range, &j);
-  return NULL;
-}
-
-/* One matrix or several, each packed apart; half floats are widened first. */
-static mrt_status *pack_weights(const void *arg, const mrt_tensor *b, void *dst) {
-  const matmul_kernel *q = arg;
-  const mrt_par par = {0};
-  const size_t panel = mrt_gemm_packed_size(q->pn, q->pk);
-  const int64_t one = q->pk * q->pn;
-  float *wide = NULL;
-  if (b->dtype != MRT_FLOAT)
-    MRT_TRY(mrt_mem_new_aligned(mrt_alloc_default(), (size_t)one * 4, MRT_ALIGN, (void **)&wide));
-  for (int64_t i = 0; i < q->batch; ++i) {
-    const float *src = (const float *)b->data + i * one;
-    if (wide) {
-      widen(&par, b, i * one, one, wide);
-      src = wide;
-    }
-    mrt_gemm_pack_b(&par, src, q->trans_b ? q->pk : q->pn, q->trans_b, q->pk, q->pn,
-                    (float *)((char *)dst + (size_t)i * panel));
-  }
-  mrt_mem_free(mrt_alloc_default(), wide);
-  return NULL;
-}
-
-static mrt_status *get_weights(matmul_kernel *q, const mrt_tensor *b) {
-  q->pk = b->dims[b->rank - (q->trans_b ? 1 : 2)];
-  q->pn = b->dims[b->rank - (q->trans_b ? 2 : 1)];
-  const int64_t one = q->pk * q->pn;
-  q->batch = one ? mrt_tensor_count(b) / one : 0;
-  mrt_packer packer = {.format = "gemm.f32.panel32.1",
-                       .params = {q->batch, q->pk, q->pn, q->trans_b},
-                       .pack = pack_weights,
-                       .arg = q};
-  if (!q->batch ||
-      !mrt_size_mul(mrt_gemm_packed_size(q->pn, q->pk), (size_t)q->batch, &packer.bytes))
-    return NULL;
-  MRT_TRY(mrt_packed_get(b, &packer, &q->weights));
-  q->packed = mrt_packed_data(q->weights);
   return NULL;
 }
 
@@ -290,7 +249,7 @@ static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kerne
   mrt_conv_node_act(node, &q->act); /* match has seen that it is known */
   *out = &q->k;
   if (!b || b->strided) return NULL;
-  mrt_status *st = get_weights(q, b);
+  mrt_status *st = mrt_matmul_pack_init(&q->weights, b, q->trans_b, q->precision);
   if (st) {
     destroy(&q->k);
     *out = NULL;
