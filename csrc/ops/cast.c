@@ -73,8 +73,8 @@ static void convert(void *arg, int64_t begin, int64_t end) {
   }
 }
 
-/* The whole text must be one number that the type can hold. */
-static mrt_status *from_string(const mrt_string *text, mrt_dtype to, void *data, int64_t i) {
+mrt_status *mrt_elem_parse(const char *op, const mrt_string *text, mrt_dtype to, void *data,
+                           int64_t i) {
   const char *s = mrt_string_bytes(text);
   char *end = NULL;
   errno = 0;
@@ -89,9 +89,9 @@ static mrt_status *from_string(const mrt_string *text, mrt_dtype to, void *data,
     errno = 0; /* infinity and denormal numbers are values */
   }
   if (end == s || end != s + mrt_string_len(text))
-    return MRT_ERR(MRT_INVALID_ARGUMENT, "Cast: '%.40s' is not a number", s);
+    return MRT_ERR(MRT_INVALID_ARGUMENT, "%s: '%.40s' is not a number", op, s);
   if (errno == ERANGE)
-    return MRT_ERR(MRT_INVALID_ARGUMENT, "Cast: '%.40s' is out of range for %s", s,
+    return MRT_ERR(MRT_INVALID_ARGUMENT, "%s: '%.40s' is out of range for %s", op, s,
                    mrt_dtype_name(to));
   return NULL;
 }
@@ -122,7 +122,7 @@ static mrt_status *run(mrt_kctx *c) {
   if (mrt_dtype_bits(to) < 8) memset(j.y->data, 0, j.y->bytes);
   if (from == MRT_STRING) {
     for (int64_t i = 0; i < n; ++i)
-      MRT_TRY(from_string(((mrt_string **)j.x->data)[i], to, j.y->data, i));
+      MRT_TRY(mrt_elem_parse("Cast", ((mrt_string **)j.x->data)[i], to, j.y->data, i));
     return NULL;
   }
   if (mrt_dtype_bits(to) < 8) /* neighbours share bytes: one thread only */

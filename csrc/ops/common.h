@@ -30,6 +30,9 @@ typedef struct mrt_range_job {
 void mrt_par_range(const mrt_par *par, int64_t total, double ns,
                    void (*fn)(void *arg, int64_t begin, int64_t end), void *arg);
 
+/* Element i of `data` from a text, all of which must be one number that the type can hold. */
+mrt_status *mrt_elem_parse(const char *op, const mrt_string *text, mrt_dtype to, void *data,
+                           int64_t i) MRT_MUST_CHECK;
 mrt_status *mrt_no_type(const char *op, int dtype);
 
 /* Bytes of one element, for code that only moves data; types narrower than a byte are refused. */

@@ -75,3 +75,38 @@ mrt_status *mrt_ml_put_label(const mrt_ml_labels *l, int64_t k, mrt_tensor *y, i
   return mrt_string_create(NULL, l->strings->strings[k], l->strings->string_lens[k],
                            (mrt_string **)y->data + i);
 }
+
+mrt_status *mrt_ml_floats(const mrt_node *node, const char *name, int64_t n, const float **out) {
+  int have;
+  *out = mrt_node_floats(node, name, &have);
+  if (!*out) have = 0;
+  if (n >= 0 && have != n)
+    return MRT_ERR(MRT_INVALID_ARGUMENT, "%s has %d entries, not %lld", name, have, (long long)n);
+  return NULL;
+}
+int mrt_ml_count(const mrt_node *node, const char *name) {
+  int n;
+  return mrt_node_floats(node, name, &n) ? n : 0;
+}
+mrt_status *mrt_ml_shape(const mrt_tensor *x, int64_t *rows, int64_t *features) {
+  if (x->rank < 1 || x->rank > 2)
+    return MRT_ERR(MRT_INVALID_ARGUMENT, "Input shape needs to be [N, F] or [F].");
+  *rows = x->rank == 2 ? x->dims[0] : 1;
+  *features = x->dims[x->rank - 1];
+  if (*features > INT32_MAX)
+    return MRT_ERR(MRT_INVALID_ARGUMENT, "%lld features are too many", (long long)*features);
+  return NULL;
+}
+const mrt_expr *mrt_ml_rows(const mrt_infer *c) {
+  int rank = mrt_infer_rank(c, 0);
+  return rank == 2 ? mrt_infer_dim(c, 0, 0) : rank == 1 ? mrt_expr_const(c->sym, 1) : NULL;
+}
+void mrt_ml_read_row(const mrt_tensor *x, int64_t row, int64_t n, double *out) {
+  for (int64_t i = 0; i < n; ++i)
+    out[i] = mrt_elem_get_f64((mrt_dtype)x->dtype, x->data, row * n + i);
+}
+double mrt_ml_dot(const double *a, const float *b, int64_t n) {
+  double s = 0;
+  for (int64_t i = 0; i < n; ++i) s += a[i] * b[i];
+  return s;
+}

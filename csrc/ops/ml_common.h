@@ -31,6 +31,17 @@ mrt_ml_labels mrt_ml_labels_of(const mrt_node *node, const char *ints_name,
 mrt_status *mrt_ml_put_label(const mrt_ml_labels *l, int64_t k, mrt_tensor *y,
                              int64_t i) MRT_MUST_CHECK;
 
+/* A list attribute of n floats (n < 0: any number); NULL when it is absent or empty. Another length
+ * is an error. */
+mrt_status *mrt_ml_floats(const mrt_node *node, const char *name, int64_t n,
+                          const float **out) MRT_MUST_CHECK;
+int mrt_ml_count(const mrt_node *node, const char *name); /* of a list of floats; absent: 0 */
+/* [rows, features] of the input; a vector is one row. */
+mrt_status *mrt_ml_shape(const mrt_tensor *x, int64_t *rows, int64_t *features) MRT_MUST_CHECK;
+const mrt_expr *mrt_ml_rows(const mrt_infer *c); /* the same rows as a symbol; NULL: unknown */
+void mrt_ml_read_row(const mrt_tensor *x, int64_t row, int64_t n, double *out);
+double mrt_ml_dot(const double *a, const float *b, int64_t n);
+
 #define MRT_T_ML "float,double,int64,int32"
 
 #endif

@@ -46,8 +46,9 @@ def run(
 
 
 def same(
-    op: str, *feeds: np.ndarray, outputs: int = 1, version: int = 3, **attributes: Any
-) -> None:
+    op: str, *feeds: np.ndarray, outputs: int = 1, version: int = 3, bound: float = 2e-5,
+    **attributes: Any,
+) -> None:  # fmt: skip
     """Ours and onnxruntime's outputs agree."""
     got = run(op, list(feeds), outputs, None, version, **attributes)
     try:
@@ -56,7 +57,7 @@ def same(
         if "NOT_IMPLEMENTED" in str(error):
             return  # this element type: ours runs, there is nothing to compare with
         raise
-    problem = difference(got, want, 2e-5, 2e-6)
+    problem = difference(got, want, bound, bound / 10)
     assert problem is None, f"{attributes.get('post_transform')}: {problem}"
 
 
