@@ -109,6 +109,8 @@ static mrt_status *copy_node(mrt_clone *c, const mrt_graph *from, mrt_graph *int
   copy->orig_op = n->orig_op;
   copy->overload = n->overload;
   copy->doc = n->doc;
+  copy->metadata = n->metadata;
+  copy->n_metadata = n->n_metadata;
   for (int i = 0; i < n->n_attrs; ++i)
     MRT_TRY_CTX(copy_attr(c, &n->attrs[i], copy, depth), "node '%s' (%s): attribute '%s'", n->name,
                 n->op_type, n->attrs[i].name);
@@ -132,6 +134,8 @@ static mrt_status *copy_graph(mrt_clone *c, const mrt_graph *from, mrt_node *own
   MRT_TRY(mrt_graph_create(owner->graph->model, owner->graph, from->name, out));
   (*out)->owner = owner;
   (*out)->doc = from->doc;
+  (*out)->metadata = from->metadata;
+  (*out)->n_metadata = from->n_metadata;
   for (int i = 0; i < from->n_inputs; ++i) {
     MRT_TRY(copy_var(c, *out, from->inputs[i], &v));
     MRT_TRY(mrt_graph_add_input(*out, v));

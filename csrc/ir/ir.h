@@ -103,6 +103,10 @@ struct mrt_var {
   const char *doc;
 };
 
+typedef struct mrt_metadata { /* a line of metadata_props: kept for whoever wrote it */
+  const char *key, *value;
+} mrt_metadata;
+
 /* --- nodes --- */
 typedef struct mrt_operand {
   mrt_var *var; /* NULL: absent optional input */
@@ -119,6 +123,8 @@ struct mrt_node {
   const char *orig_op; /* as in the source, for messages: "Conv-11" is orig_op, orig_version */
   int orig_version;
   const char *doc;
+  const mrt_metadata *metadata;
+  int n_metadata;
   const mrt_op_def *def; /* NULL until resolved */
   mrt_operand *in;
   int n_in;
@@ -137,6 +143,8 @@ struct mrt_graph {
   mrt_graph *parent; /* enclosing graph; NULL for the main graph and functions */
   mrt_node *owner;   /* node whose attribute this is */
   const char *name, *doc;
+  const mrt_metadata *metadata;
+  int n_metadata;
   mrt_node *first, *last;
   size_t n_nodes;
   mrt_var **inputs, **outputs;
@@ -169,9 +177,7 @@ struct mrt_model {
   const char *path; /* for messages; "" from bytes */
   mrt_opset *opsets;
   int n_opsets;
-  struct mrt_metadata {
-    const char *key, *value;
-  } * metadata;
+  const mrt_metadata *metadata;
   int n_metadata;
   mrt_function *functions;
   int n_functions;

@@ -53,15 +53,17 @@ static mrt_status *read_opsets(mrt_onnx *l, const Onnx__ModelProto *p) {
   return mrt_model_opset(l->model, "") ? NULL : mrt_model_set_opset(l->model, "", 1);
 }
 
-static mrt_status *read_metadata(mrt_onnx *l, const Onnx__ModelProto *p) {
-  mrt_model *m = l->model;
-  m->metadata = mrt_arena_alloc(m->arena, (p->n_metadata_props + 1) * sizeof *m->metadata);
-  if (!m->metadata) return mrt_status_oom();
-  for (size_t i = 0; i < p->n_metadata_props; ++i) {
-    MRT_TRY(mrt_onnx_keep(l, p->metadata_props[i]->key, &m->metadata[i].key));
-    MRT_TRY(mrt_onnx_keep(l, p->metadata_props[i]->value, &m->metadata[i].value));
+mrt_status *mrt_onnx_metadata(mrt_onnx *l, size_t n, Onnx__StringStringEntryProto *const *p,
+                              const mrt_metadata **out, int *out_n) {
+  if (n == 0) return NULL;
+  mrt_metadata *all = mrt_arena_alloc(l->model->arena, n * sizeof *all);
+  if (!all) return mrt_status_oom();
+  for (size_t i = 0; i < n; ++i) {
+    MRT_TRY(mrt_onnx_keep(l, p[i]->key, &all[i].key));
+    MRT_TRY(mrt_onnx_keep(l, p[i]->value, &all[i].value));
   }
-  m->n_metadata = (int)p->n_metadata_props;
+  *out = all;
+  *out_n = (int)n;
   return NULL;
 }
 
@@ -90,7 +92,8 @@ static mrt_status *read_model(mrt_onnx *l, const Onnx__ModelProto *p) {
     return MRT_ERR(MRT_FAIL, "Unsupported model IR version: %lld, max supported IR version: %d",
                    (long long)m->ir_version, MAX_IR_VERSION);
   MRT_TRY(read_opsets(l, p));
-  MRT_TRY(read_metadata(l, p));
+  MRT_TRY(mrt_onnx_metadata(l, p->n_metadata_props, p->metadata_props, &l->model->metadata,
+                            &l->model->n_metadata));
   MRT_TRY(read_functions(l, p));
   return mrt_onnx_graph(l, p->graph, NULL, &m->graph);
 }

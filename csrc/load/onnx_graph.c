@@ -45,6 +45,8 @@ static mrt_status *make_node(mrt_onnx *l, const Onnx__NodeProto *p, mrt_graph *g
   mrt_node *n = *out;
   n->version = n->orig_version = version_of(l, n->domain, n->version);
   if (p->doc_string) MRT_TRY(mrt_onnx_keep(l, p->doc_string, &n->doc));
+  MRT_TRY(
+      mrt_onnx_metadata(l, p->n_metadata_props, p->metadata_props, &n->metadata, &n->n_metadata));
   if (p->overload) MRT_TRY(mrt_onnx_keep(l, p->overload, &n->overload));
   for (size_t i = 0; i < p->n_attribute; ++i) MRT_TRY(mrt_onnx_attr(l, p->attribute[i], n));
   return NULL;
@@ -158,6 +160,8 @@ mrt_status *mrt_onnx_graph(mrt_onnx *l, const Onnx__GraphProto *p, mrt_graph *pa
                            mrt_graph **out) {
   MRT_TRY(mrt_graph_create(l->model, parent, mrt_onnx_str(p->name), out));
   if (p->doc_string) MRT_TRY(mrt_onnx_keep(l, p->doc_string, &(*out)->doc));
+  MRT_TRY(mrt_onnx_metadata(l, p->n_metadata_props, p->metadata_props, &(*out)->metadata,
+                            &(*out)->n_metadata));
   MRT_TRY(read_inputs(l, p, *out));
   MRT_TRY(read_constants(l, p, *out));
   MRT_TRY(check_names(l, p->n_node, p->node));

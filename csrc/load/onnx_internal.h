@@ -22,6 +22,9 @@ typedef struct mrt_onnx {
 static inline const char *mrt_onnx_str(const char *s) { return s ? s : ""; }
 /* A copy in the model's arena. */
 mrt_status *mrt_onnx_keep(mrt_onnx *l, const char *s, const char **out) MRT_MUST_CHECK;
+/* metadata_props in the model's arena; none: *out stays as it is. */
+mrt_status *mrt_onnx_metadata(mrt_onnx *l, size_t n, Onnx__StringStringEntryProto *const *p,
+                              const mrt_metadata **out, int *out_n) MRT_MUST_CHECK;
 
 /* onnx_type.c: NULL when the message names no type. */
 mrt_status *mrt_onnx_type(mrt_onnx *l, const Onnx__TypeProto *p,

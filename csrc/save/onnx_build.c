@@ -109,6 +109,19 @@ static mrt_status *build_attr(mrt_onnx_saver *s, const mrt_attr *a, int depth,
   }
 }
 
+mrt_status *mrt_onnx_build_metadata(mrt_onnx_saver *s, const mrt_metadata *from, int n,
+                                    Onnx__StringStringEntryProto ***out, size_t *out_n) {
+  if (n == 0) return NULL;
+  MRT_TRY(new_array(s, (size_t)n, sizeof **out, out));
+  for (int i = 0; i < n; ++i) {
+    NEW(s, &(*out)[i], Onnx__StringStringEntryProto, onnx__string_string_entry_proto__init);
+    (*out)[i]->key = (char *)from[i].key;
+    (*out)[i]->value = (char *)from[i].value;
+  }
+  *out_n = (size_t)n;
+  return NULL;
+}
+
 static mrt_status *build_node(mrt_onnx_saver *s, const mrt_node *n, int depth,
                               Onnx__NodeProto **out) {
   NEW(s, out, Onnx__NodeProto, onnx__node_proto__init);
@@ -117,6 +130,8 @@ static mrt_status *build_node(mrt_onnx_saver *s, const mrt_node *n, int depth,
   p->op_type = (char *)n->op_type;
   if (*n->domain) p->domain = (char *)n->domain;
   if (*n->doc) p->doc_string = (char *)n->doc;
+  MRT_TRY(mrt_onnx_build_metadata(s, n->metadata, n->n_metadata, &p->metadata_props,
+                                  &p->n_metadata_props));
   MRT_TRY(new_array(s, (size_t)n->n_in, sizeof *p->input, &p->input));
   MRT_TRY(new_array(s, (size_t)n->n_out, sizeof *p->output, &p->output));
   MRT_TRY(new_array(s, (size_t)n->n_attrs, sizeof *p->attribute, &p->attribute));
@@ -195,6 +210,8 @@ static mrt_status *build_graph(mrt_onnx_saver *s, const mrt_graph *g, int depth,
   Onnx__GraphProto *p = *out;
   p->name = (char *)g->name;
   if (*g->doc) p->doc_string = (char *)g->doc;
+  MRT_TRY(mrt_onnx_build_metadata(s, g->metadata, g->n_metadata, &p->metadata_props,
+                                  &p->n_metadata_props));
   MRT_TRY(build_interface(s, g, p));
   MRT_TRY(build_initializers(s, g, p));
   MRT_TRY(new_array(s, g->n_nodes, sizeof *p->node, &p->node));

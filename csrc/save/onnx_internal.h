@@ -29,6 +29,10 @@ typedef struct mrt_onnx_saver {
 } mrt_onnx_saver;
 
 /* onnx_build.c: the main graph. */
+/* Lines of metadata_props; none: *out stays NULL. */
+mrt_status *mrt_onnx_build_metadata(mrt_onnx_saver *s, const mrt_metadata *from, int n,
+                                    Onnx__StringStringEntryProto ***out,
+                                    size_t *out_n) MRT_MUST_CHECK;
 mrt_status *mrt_onnx_build_graph(mrt_onnx_saver *s, const mrt_graph *g,
                                  Onnx__GraphProto **out) MRT_MUST_CHECK;
 /* onnx_build_value.c */

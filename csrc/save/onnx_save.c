@@ -34,22 +34,6 @@ static mrt_status *build_opsets(mrt_onnx_saver *s, Onnx__ModelProto *p) {
   return NULL;
 }
 
-static mrt_status *build_metadata(mrt_onnx_saver *s, Onnx__ModelProto *p) {
-  const mrt_model *m = s->model;
-  size_t n = (size_t)m->n_metadata;
-  Onnx__StringStringEntryProto *all = mrt_arena_alloc(s->arena, (n + 1) * sizeof *all);
-  p->metadata_props = mrt_arena_alloc(s->arena, (n + 1) * sizeof *p->metadata_props);
-  if (!all || !p->metadata_props) return mrt_status_oom();
-  p->n_metadata_props = n;
-  for (size_t i = 0; i < n; ++i) {
-    onnx__string_string_entry_proto__init(&all[i]);
-    all[i].key = (char *)m->metadata[i].key;
-    all[i].value = (char *)m->metadata[i].value;
-    p->metadata_props[i] = &all[i];
-  }
-  return NULL;
-}
-
 /* The interface of the main graph keeps its names: they are taken first, before those of weights.
  */
 static mrt_status *build_model(mrt_onnx_saver *s, Onnx__ModelProto *p) {
@@ -65,7 +49,8 @@ static mrt_status *build_model(mrt_onnx_saver *s, Onnx__ModelProto *p) {
   p->model_version = m->model_version;
   MRT_TRY(mrt_onnx_build_graph(s, m->graph, &p->graph));
   MRT_TRY(build_opsets(s, p));
-  return build_metadata(s, p);
+  return mrt_onnx_build_metadata(s, m->metadata, m->n_metadata, &p->metadata_props,
+                                 &p->n_metadata_props);
 }
 
 static mrt_status *open_external(mrt_onnx_saver *s, const char *path) {

@@ -61,6 +61,9 @@ def rich() -> onnx.ModelProto:
          numpy_helper.from_array(np.array([1, 0, 1, 0]), "pads")],
         doc_string="of the graph")  # fmt: skip
     graph.input[1].doc_string = "rows"
+    for k, part in enumerate([graph, *graph.node]):
+        part.metadata_props.add(key="origin", value=f"part {k}")
+        part.metadata_props.add(key="empty", value="")
     m = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
     m.producer_name, m.producer_version, m.domain, m.doc_string = (
         "me",
@@ -79,6 +82,11 @@ def rich_feeds() -> list[dict[str, np.ndarray]]:
     return [{"c": np.array(c), "x": x} for c in (True, False)]
 
 
+def props(part: onnx.GraphProto | onnx.NodeProto) -> dict[str, str]:
+    """metadata_props of a graph or a node."""
+    return {p.key: p.value for p in part.metadata_props}
+
+
 @pytest.mark.quick
 @pytest.mark.parametrize("level", [0, 1, 99])
 def test_everything_stays(tmp_path: Path, level: int) -> None:
@@ -93,6 +101,10 @@ def test_everything_stays(tmp_path: Path, level: int) -> None:
     assert (saved.graph.name, saved.graph.doc_string) == ("rich graph", "of the graph")
     assert [i.name for i in saved.graph.input] == ["c", "x", "w"]
     assert saved.graph.input[1].doc_string == "rows"
+    assert props(saved.graph) == props(m.graph) == {"origin": "part 0", "empty": ""}
+    written = {n.name: props(n) for n in m.graph.node if n.name}
+    assert all(props(n) == written[n.name] for n in saved.graph.node if n.name)
+    assert props(next(n for n in saved.graph.node if n.op_type == "If"))["empty"] == ""
     assert saved.graph.input[1].type.tensor_type.shape.dim[0].dim_param == "n"
     assert [o.name for o in saved.graph.output] == ["y", "t"]
     chosen = next(n for n in saved.graph.node if n.op_type == "If")
