@@ -70,6 +70,7 @@ static void from_c16(const float *src, int64_t plane, int channels, int64_t pixe
 
 const mrt_conv_kernels mrt_conv_f32_avx2 = {.name = "avx2",
                                             .depthwise = depthwise,
+                                            .depthwise_row = depthwise_row,
                                             .max = max,
                                             .mean = mean,
                                             .reduce_max = reduce_max,

@@ -154,7 +154,6 @@ static void run_row(const row_at *a, mrt_pixel_row base, const float *in, int64_
     const int64_t x0 = mid.begin * win->stride_w - win->pad_left;
     const range x = {0, win->kw};
     r.count = mid.end - mid.begin;
-    r.kw = win->dil_w == 1 ? (int)win->kw : 0;
     r.taps = whole ? a->plan->full : a->taps;
     r.n_taps = whole ? (int)(win->kh * win->kw) : list_taps(win, y, x, a->taps);
     r.in = r.n_taps ? row + x0 * 16 : in;
@@ -177,6 +176,31 @@ void mrt_conv_depthwise_pack(const mrt_conv *p, const float *weights, float *dst
       dst[((c / 16) * taps + t) * 16 + c % 16] = weights[c * taps + t];
 }
 
+/* Bounds of an activation that is a clip; false: it is another one, or none. */
+static bool act_clip(const mrt_act *act, float *lo, float *hi) {
+  if (act->op != MRT_EW_RELU && act->op != MRT_EW_CLIP) return false;
+  *lo = act->op == MRT_EW_RELU ? 0.0f : act->p[0];
+  *hi = act->op == MRT_EW_RELU ? __builtin_inff() : act->p[1];
+  return true;
+}
+
+mrt_dw_fn mrt_conv_dw_find(const mrt_conv *p, const mrt_act *act, mrt_dw_row *row) {
+  *row = (mrt_dw_row){.kw = (int)p->kw, .stride = (int)p->stride_w, .pad = (int)p->pad_left};
+  row->clip = act_clip(act, &row->lo, &row->hi);
+  if (p->dil_w != 1 || p->kh > MRT_DW_MAX_ROWS || p->pad_left > INT32_MAX) return NULL;
+  return mrt_conv_kernels_get()->depthwise_row(p->kw, p->stride_w);
+}
+
+void mrt_conv_dw_rows(const mrt_conv *p, int64_t h, const float *plane, int64_t pitch,
+                      const float *weights, int64_t oy, mrt_dw_row *row) {
+  const int64_t y0 = oy * p->stride_h - p->pad_top;
+  const range y = valid_taps(y0, p->kh, p->dil_h, h);
+  row->n_rows = (int)(y.end - y.begin);
+  row->weights = weights + y.begin * p->kw * 16;
+  for (int64_t k = y.begin; k < y.end; ++k)
+    row->rows[k - y.begin] = plane + (y0 + k * p->dil_h) * pitch;
+}
+
 typedef struct rows_job {
   window win;
   row_fn fn;
@@ -189,10 +213,35 @@ typedef struct rows_job {
   float *out;
   mrt_ew_fn act;
   mrt_act act_spec;
+  mrt_dw_fn dw; /* depthwise by whole rows; NULL: by tap lists */
+  mrt_dw_row dw_row;
+  const mrt_conv *conv;
 } rows_job;
+
+/* run_plane for dw. */
+static void run_dw_plane(const rows_job *j, int64_t plane, int64_t y0, int64_t y1) {
+  const int64_t block = plane % j->blocks, pitch = j->win.w * 16;
+  const float *in = j->in + plane * j->win.h * pitch;
+  const float *weights = j->weights + block * j->win.kh * j->win.kw * 16;
+  mrt_dw_row r = j->dw_row;
+  r.bias = j->bias ? j->bias + block * 16 : NULL;
+  r.w = j->win.w, r.ow = j->ow;
+  for (int64_t oy = y0; oy < y1; ++oy) {
+    const int64_t at = (plane * j->oh + oy) * j->ow * 16;
+    r.out = j->out + at;
+    r.residual = j->residual ? j->residual + at : NULL;
+    mrt_conv_dw_rows(j->conv, j->win.h, in, pitch, weights, oy, &r);
+    j->dw(&r);
+    if (j->act) j->act(r.out, r.out, NULL, NULL, j->act_spec.p, j->ow * 16);
+  }
+}
 
 /* One plane's output rows [y0, y1). */
 static void run_plane(const rows_job *j, int64_t plane, int64_t y0, int64_t y1, mrt_tap *taps) {
+  if (j->dw) {
+    run_dw_plane(j, plane, y0, y1);
+    return;
+  }
   const int64_t block = plane % j->blocks, area = j->win.h * j->win.w;
   const row_at a = {&j->win, j->plan, j->is_mean ? &j->mean : NULL, j->fn, taps};
   mrt_pixel_row r = j->base;
@@ -261,14 +310,11 @@ void mrt_conv_depthwise_run(const mrt_par *par, const mrt_conv *p, const mrt_con
                 .bias = a->bias,
                 .residual = a->residual,
                 .out = a->output,
-                .act_spec = a->act};
-  if (a->act.op == MRT_EW_RELU || a->act.op == MRT_EW_CLIP) {
-    j.base.clip = true;
-    j.base.lo = a->act.op == MRT_EW_RELU ? 0.0f : a->act.p[0];
-    j.base.hi = a->act.op == MRT_EW_RELU ? __builtin_inff() : a->act.p[1];
-  } else if (a->act.op != MRT_EW_COPY) {
-    j.act = mrt_ew_find(a->act.op);
-  }
+                .act_spec = a->act,
+                .conv = p};
+  j.dw = mrt_conv_dw_find(p, &a->act, &j.dw_row);
+  j.base.clip = act_clip(&a->act, &j.base.lo, &j.base.hi);
+  if (!j.base.clip && a->act.op != MRT_EW_COPY) j.act = mrt_ew_find(a->act.op);
   if (a->bias && p->cout % 16) { /* the kernels read whole blocks */
     memset(scratch, 0, (size_t)blocks * 64);
     memcpy(scratch, a->bias, (size_t)p->cout * 4);

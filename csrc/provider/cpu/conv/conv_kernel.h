@@ -5,6 +5,24 @@
 
 #include "provider/cpu/conv/conv.h"
 
+enum { MRT_DW_MAX_ROWS = 8 }; /* window rows of depthwise_row at most */
+
+/* One output row of one channel block of a depthwise convolution whose taps are neighbours in x.
+ * Input pixels left and right of the row count as zeros; window rows outside the image are left out
+ * by the caller. */
+typedef struct mrt_dw_row {
+  const float *rows[MRT_DW_MAX_ROWS]; /* pixel 0 of each input row */
+  int n_rows, kw, stride, pad;        /* pad: zeros in front */
+  int64_t w, ow;                      /* pixels of an input row, of the output row */
+  const float *weights;               /* [n_rows][kw][16] */
+  const float *bias;                  /* 16 floats or NULL */
+  const float *residual;              /* like out, or NULL */
+  float *out;
+  float lo, hi; /* if clip */
+  bool clip;
+} mrt_dw_row;
+typedef void (*mrt_dw_fn)(const mrt_dw_row *r);
+
 /* One tap of a window: where its input lies from the first tap's pixel, and which weight. */
 typedef struct mrt_tap {
   int32_t off; /* floats */
@@ -18,7 +36,6 @@ typedef struct mrt_pixel_row {
   float *out;
   const mrt_tap *taps;
   int n_taps;
-  int kw; /* taps are rows of kw neighbouring pixels and weights; 0: any taps */
   int64_t step, count;
   const float *weights;  /* depthwise: [kh * kw][16] */
   const float *bias;     /* depthwise: 16 floats or NULL */
@@ -45,6 +62,8 @@ typedef struct mrt_wino_out {
 typedef struct mrt_conv_kernels {
   const char *name;
   void (*depthwise)(const mrt_pixel_row *r);
+  /* NULL where (kw, stride) has no kernel of its own: depthwise serves all. */
+  mrt_dw_fn (*depthwise_row)(int64_t kw, int64_t stride);
   void (*max)(const mrt_pixel_row *r);
   void (*mean)(const mrt_pixel_row *r);
   /* out[16]: sum or maximum over `count` consecutive pixels. */
@@ -70,6 +89,12 @@ const mrt_conv_kernels *mrt_conv_kernels_get(void);
 static inline bool mrt_conv_is_depthwise(const mrt_conv *p) {
   return p->groups > 1 && p->groups == p->cin && p->groups == p->cout;
 }
+/* The row kernel that serves p, NULL: none. Fills in what is the same for all rows of a block. */
+mrt_dw_fn mrt_conv_dw_find(const mrt_conv *p, const mrt_act *act, mrt_dw_row *row);
+/* Sets the window rows of output row oy: plane is the block's input (rows `pitch` floats apart),
+ * weights the block's. */
+void mrt_conv_dw_rows(const mrt_conv *p, int64_t h, const float *plane, int64_t pitch,
+                      const float *weights, int64_t oy, mrt_dw_row *row);
 void mrt_conv_depthwise_pack(const mrt_conv *p, const float *weights, float *dst);
 void mrt_conv_depthwise_run(const mrt_par *par, const mrt_conv *p, const mrt_conv_args *args,
                             float *scratch);

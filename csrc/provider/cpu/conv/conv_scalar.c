@@ -29,6 +29,29 @@ static void depthwise(const mrt_pixel_row *r) {
     }
 }
 
+static void window_pixel(const mrt_dw_row *r, int64_t i, int lane) {
+  float x = r->bias ? r->bias[lane] : 0.0f;
+  for (int t = 0; t < r->n_rows; ++t)
+    for (int k = 0; k < r->kw; ++k) {
+      const int64_t at = i * r->stride - r->pad + k;
+      if (at < 0 || at >= r->w) continue;
+      x += r->rows[t][at * 16 + lane] * r->weights[(t * r->kw + k) * 16 + lane];
+    }
+  if (r->residual) x += r->residual[i * 16 + lane];
+  if (r->clip) {
+    x = x < r->lo ? r->lo : x;
+    x = x > r->hi ? r->hi : x;
+  }
+  r->out[i * 16 + lane] = x;
+}
+static void window_row(const mrt_dw_row *r) {
+  for (int64_t i = 0; i < r->ow; ++i)
+    for (int l = 0; l < 16; ++l) window_pixel(r, i, l);
+}
+static mrt_dw_fn depthwise_row(int64_t kw, int64_t stride) {
+  return kw <= 7 && stride <= 2 ? window_row : NULL;
+}
+
 static void max(const mrt_pixel_row *r) {
   for (int64_t i = 0; i < r->count; ++i)
     for (int l = 0; l < 16; ++l) {
@@ -78,6 +101,7 @@ static void from_c16(const float *src, int64_t plane, int channels, int64_t pixe
 
 const mrt_conv_kernels mrt_conv_f32_scalar = {.name = "scalar",
                                               .depthwise = depthwise,
+                                              .depthwise_row = depthwise_row,
                                               .max = max,
                                               .mean = mean,
                                               .reduce_max = reduce_max,

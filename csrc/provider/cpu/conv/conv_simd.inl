@@ -10,15 +10,14 @@ INLINE vf join(vf acc, vf x, const int is_max) {
   return acc + x;
 }
 
-/* What comes after the sums of n pixels from i on. */
-INLINE void depthwise_finish(const mrt_pixel_row *r, vf *acc, int64_t i, const int n,
-                             const int lane) {
-  float *out = r->out + i * 16 + lane;
-  if (r->residual)
+/* What comes after the sums of n pixels: residual, clip, store. */
+INLINE void depthwise_finish(vf *acc, const int n, const float *residual, bool clip, float low,
+                             float high, float *out) {
+  if (residual)
 #pragma GCC unroll 14
-    for (int k = 0; k < n; ++k) acc[k] = acc[k] + v_load(r->residual + (i + k) * 16 + lane);
-  if (r->clip) {
-    const vf lo = v_set(r->lo), hi = v_set(r->hi);
+    for (int k = 0; k < n; ++k) acc[k] = acc[k] + v_load(residual + k * 16);
+  if (clip) {
+    const vf lo = v_set(low), hi = v_set(high);
 #pragma GCC unroll 14
     for (int k = 0; k < n; ++k) acc[k] = v_min(hi, v_max(lo, acc[k]));
   }
@@ -39,45 +38,56 @@ INLINE void depthwise_block(const mrt_pixel_row *r, int64_t i, const int n, cons
 #pragma GCC unroll 14
     for (int k = 0; k < n; ++k) acc[k] = v_fma(v_load(x + k * r->step), w, acc[k]);
   }
-  depthwise_finish(r, acc, i, n, lane);
+  const int64_t at = i * 16 + lane;
+  depthwise_finish(acc, n, r->residual ? r->residual + at : NULL, r->clip, r->lo, r->hi,
+                   r->out + at);
 }
 
-/* Whole window rows of kw neighbours: each input pixel is loaded once and used by all outputs that
- * it belongs to, `s` pixels apart. */
-INLINE void depthwise_window(const mrt_pixel_row *r, int64_t i, const int n, const int lane,
-                             const int kw, const int s) {
+static void depthwise(const mrt_pixel_row *r) {
+  for (int part = 0; part < PARTS; ++part) {
+    int64_t i = 0;
+    for (; i + PIXELS <= r->count; i += PIXELS) depthwise_block(r, i, PIXELS, part * VW);
+    for (; i < r->count; ++i) depthwise_block(r, i, 1, part * VW);
+  }
+}
+
+static const float zero_pixel[16] __attribute__((aligned(64)));
+
+/* n output pixels from i on, all window rows: each input pixel is loaded once and used by all
+ * outputs that it belongs to, s pixels apart. edge: some of them lie outside and count as zero. */
+INLINE void window_block(const mrt_dw_row *r, int64_t i, const int n, const int lane, const int kw,
+                         const int s, const int edge) {
   vf acc[PIXELS];
   const vf start = r->bias ? v_load(r->bias + lane) : v_set(0.0f);
+  const int64_t x0 = i * s - r->pad;
+  const float *w = r->weights + lane;
 #pragma GCC unroll 14
   for (int k = 0; k < n; ++k) acc[k] = start;
-  for (int t = 0; t < r->n_taps; t += kw) {
-    const float *x = r->in + i * s * 16 + lane + r->taps[t].off;
-    const float *w = r->weights + r->taps[t].w * 16 + lane;
-    vf wt[5];
-#pragma GCC unroll 5
+  for (int t = 0; t < r->n_rows; ++t, w += kw * 16) {
+    const float *x = r->rows[t] + lane;
+    vf wt[7];
+#pragma GCC unroll 7
     for (int c = 0; c < kw; ++c) wt[c] = v_load(w + c * 16);
 #pragma GCC unroll 32
     for (int j = 0; j < (n - 1) * s + kw; ++j) {
-      const vf v = v_load(x + j * 16);
+      const bool inside = !edge || (uint64_t)(x0 + j) < (uint64_t)r->w;
+      const vf v = v_load(inside ? x + (x0 + j) * 16 : zero_pixel);
 #pragma GCC unroll 14
       for (int k = 0; k < n; ++k)
         if (j - k * s >= 0 && j - k * s < kw) acc[k] = v_fma(v, wt[j - k * s], acc[k]);
     }
   }
-  depthwise_finish(r, acc, i, n, lane);
+  const int64_t at = i * 16 + lane;
+  depthwise_finish(acc, n, r->residual ? r->residual + at : NULL, r->clip, r->lo, r->hi,
+                   r->out + at);
 }
 
 /* Exactly n pixels, n <= PIXELS: one body for each n, so that a row ends without single steps. */
-INLINE void depthwise_pixels(const mrt_pixel_row *r, int64_t i, int64_t n, const int lane,
-                             const int kw, const int s) {
+INLINE void window_edge(const mrt_dw_row *r, int64_t i, int64_t n, const int lane, const int kw,
+                        const int s) {
   switch (n) {
-#define CASE(k)                                                 \
-  case k:                                                       \
-    if (kw)                                                     \
-      depthwise_window(r, i, k <= PIXELS ? k : 1, lane, kw, s); \
-    else                                                        \
-      depthwise_block(r, i, k <= PIXELS ? k : 1, lane);         \
-    break;
+#define CASE(k) \
+  case k: window_block(r, i, k <= PIXELS ? k : 1, lane, kw, s, true); break;
     /* The formatter cannot agree with itself on lists of macros. */
     /* clang-format off */
     CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7)
@@ -87,35 +97,34 @@ INLINE void depthwise_pixels(const mrt_pixel_row *r, int64_t i, int64_t n, const
   }
 }
 
-INLINE void depthwise_row(const mrt_pixel_row *r, const int kw, const int s) {
+INLINE void window_row(const mrt_dw_row *r, const int kw, const int s) {
   for (int part = 0; part < PARTS; ++part) {
-    int64_t i = 0, left = r->count;
-    while (left > PIXELS) { /* the last two blocks are nearly equal */
-      const int64_t n = left >= 2 * PIXELS ? PIXELS : (left + 1) / 2;
-      depthwise_pixels(r, i, n, part * VW, kw, s);
+    int64_t i = 0, left = r->ow;
+    while (left > 0) { /* the last two blocks are nearly equal */
+      const int64_t n = left >= 2 * PIXELS || left == PIXELS ? PIXELS
+                        : left > PIXELS                      ? (left + 1) / 2
+                                                             : left;
+      const int64_t x0 = i * s - r->pad;
+      if (n == PIXELS && x0 >= 0 && x0 + (PIXELS - 1) * s + kw <= r->w)
+        window_block(r, i, PIXELS, part * VW, kw, s, false);
+      else
+        window_edge(r, i, n, part * VW, kw, s);
       i += n, left -= n;
     }
-    depthwise_pixels(r, i, left, part * VW, kw, s);
   }
 }
 
-static void depthwise_3(const mrt_pixel_row *r) { depthwise_row(r, 3, 1); }
-static void depthwise_3_2(const mrt_pixel_row *r) { depthwise_row(r, 3, 2); }
-static void depthwise_5(const mrt_pixel_row *r) { depthwise_row(r, 5, 1); }
-static void depthwise_5_2(const mrt_pixel_row *r) { depthwise_row(r, 5, 2); }
-static void depthwise_any(const mrt_pixel_row *r) { depthwise_row(r, 0, 0); }
+static void window_3_1(const mrt_dw_row *r) { window_row(r, 3, 1); }
+static void window_3_2(const mrt_dw_row *r) { window_row(r, 3, 2); }
+static void window_5_1(const mrt_dw_row *r) { window_row(r, 5, 1); }
+static void window_5_2(const mrt_dw_row *r) { window_row(r, 5, 2); }
+static void window_7_1(const mrt_dw_row *r) { window_row(r, 7, 1); }
 
-static void depthwise(const mrt_pixel_row *r) {
-  if (r->kw == 3 && r->step == 16)
-    depthwise_3(r);
-  else if (r->kw == 3 && r->step == 32)
-    depthwise_3_2(r);
-  else if (r->kw == 5 && r->step == 16)
-    depthwise_5(r);
-  else if (r->kw == 5 && r->step == 32)
-    depthwise_5_2(r);
-  else
-    depthwise_any(r);
+static mrt_dw_fn depthwise_row(int64_t kw, int64_t stride) {
+  if (stride < 1 || stride > 2) return NULL;
+  if (kw == 3) return stride == 1 ? window_3_1 : window_3_2;
+  if (kw == 5) return stride == 1 ? window_5_1 : window_5_2;
+  return kw == 7 && stride == 1 ? window_7_1 : NULL;
 }
 
 INLINE void pool_block(const mrt_pixel_row *r, int64_t i, const int n, const int part,
