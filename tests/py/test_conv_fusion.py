@@ -1,7 +1,8 @@
 """What passes and fusions make of convolutions: the graph before and after, and equal results.
 
-Covers conv_bn.c, conv_fuse.c, layout.c, c16_roles.c, c16_node.c, act_node.c, conv_node.c and the
-operators of fused_conv.c, which every check takes apart again.
+Covers conv_bn.c, conv_fuse.c, band_fuse.c, band_node.c, layout.c, c16_roles.c, c16_node.c,
+act_node.c, conv_node.c and the operators of fused_conv.c and fused_band.c, which every check takes
+apart again.
 """
 
 from __future__ import annotations
@@ -218,6 +219,58 @@ def test_squeeze_excite_stays_in_blocks(ops: Ops) -> None:
         assert found.count("macart.Reorder") == 1  # the input; the last one writes plain itself
         assert found.count("macart.Conv") == 2
         check(data, channels)
+
+
+def band_model(
+    channels: int, wide: int, first: str, pad: dict[str, object], stride: int, outputs: str = "y"
+) -> bytes:
+    """Two inverted residuals behind a convolution; the depthwise ones are 5x5."""
+    nodes = [node("Conv", "x w", "a", **PAD)]
+    weights = conv_weights(channels, channels)
+    weights |= {"zero": np.array(0, np.float32), "six": np.array(1, np.float32)}
+    for i, (value, step) in enumerate((("a", 1), ("j0", stride))):
+        c = {name: f"{name}{i}" for name in "e f g h d i o j".split()}
+        nodes += [
+            node("Conv", f"{value} u{i} b{i}", c["e"]),
+            node("Clip", f"{c['e']} zero six", c["f"]),
+            node("Conv", f"{c['f']} v{i} b{i}", c["d"], group=wide, strides=[step] * 2, **pad),
+            node(first, c["d"], c["g"]),
+            *([node("Mul", f"{c['g']} {c['d']}", c["h"])] if first == "Sigmoid" else []),
+            node("Conv", f"{c['h'] if first == 'Sigmoid' else c['g']} z{i}", c["o"]),
+            node("Add", f"{c['o']} {value}", c["j"]) if step == 1 else node("Relu", c["o"], c["j"]),
+        ]
+        weights |= conv_weights(channels, wide, f"u{i}", 1) | conv_weights(1, wide, f"v{i}", 5)
+        weights |= conv_weights(wide, channels, f"z{i}", 1) | {f"b{i}": rand(7 + i, wide)}
+    return model([*nodes, node("Conv", "j1 w", "y", **PAD)], weights, channels, outputs)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("first", ["Relu", "Sigmoid", "HardSwish"])
+def test_inverted_residuals_are_bands(ops: Ops, first: str, stride: int) -> None:
+    """Expanding, depthwise and projecting convolutions are one operator, whatever the channels."""
+    for channels, wide in ((16, 96), (24, 40)):
+        data = band_model(channels, wide, first, {"pads": [2, 2, 2, 2]}, stride)
+        assert ops(data).count("macart.ConvBand") == 2
+        assert "macart.ConvBand" not in ops(data, "-conv_band")
+        check(data, channels)
+
+
+def test_bands_need_the_padding_in_numbers(ops: Ops) -> None:
+    """auto_pad is resolved where sizes are known; else the convolutions stay apart."""
+    data = band_model(16, 96, "Relu", {"auto_pad": "SAME_UPPER", "kernel_shape": [5, 5]}, 1)
+    assert "macart.ConvBand" not in ops(data)
+    check(data, 16)
+    proto = onnx.load_from_string(data)
+    for i, size in enumerate((1, 16, 65, 70)):
+        proto.graph.input[0].type.tensor_type.shape.dim[i].dim_value = size
+    assert ops(proto.SerializeToString()).count("macart.ConvBand") == 2
+
+
+def test_bands_leave_what_others_read(ops: Ops) -> None:
+    """A wide value that is a result is made; what is behind it is still fused."""
+    data = band_model(16, 96, "Relu", {"pads": [2, 2, 2, 2]}, 1, "y f0 g1")
+    assert ops(data).count("macart.ConvBand") == 2
+    check(data, 16)
 
 
 def test_layout_of_joins_and_borders(ops: Ops) -> None:

@@ -29,6 +29,7 @@ FIRES = [
     ("dce", "vit_b16", 60),
     ("conv_epilogue", "resnet50", 49),
     ("layout", "mobilenet_v2", 50),
+    ("conv_band", "mobilenet_v2", 17),
     ("attention", "vit_b16", 12),
     ("pointwise", "gpt2", 12),
     ("hard_swish", "rapidocr detection", 24),

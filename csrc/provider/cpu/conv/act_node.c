@@ -67,12 +67,8 @@ const char *mrt_act_name(const mrt_act *act) {
   return NULL;
 }
 
-bool mrt_conv_node_act(const mrt_node *node, mrt_act *act) {
+bool mrt_act_of(const char *name, int n, const float *p, mrt_act *act) {
   *act = (mrt_act){0};
-  if (strcmp(node->domain, "macart") != 0) return true;
-  const char *name = mrt_node_str(node, "activation");
-  int n;
-  const float *p = mrt_node_floats(node, "activation_params", &n);
   if (!*name) return true;
   for (int i = 0; i < N_ROWS; ++i) {
     if (!rows[i].fusable || strcmp(rows[i].op, name) != 0) continue;
@@ -82,4 +78,12 @@ bool mrt_conv_node_act(const mrt_node *node, mrt_act *act) {
     return true;
   }
   return false;
+}
+
+bool mrt_conv_node_act(const mrt_node *node, mrt_act *act) {
+  *act = (mrt_act){0};
+  if (strcmp(node->domain, "macart") != 0) return true;
+  int n;
+  const float *p = mrt_node_floats(node, "activation_params", &n);
+  return mrt_act_of(mrt_node_str(node, "activation"), n, p, act);
 }

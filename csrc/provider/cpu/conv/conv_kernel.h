@@ -4,6 +4,7 @@
 #define MRT_PROVIDER_CPU_CONV_KERNEL_H
 
 #include "provider/cpu/conv/conv.h"
+#include "provider/cpu/gemm/gemm_kernel.h"
 
 enum { MRT_DW_MAX_ROWS = 8 }; /* window rows of depthwise_row at most */
 
@@ -77,6 +78,11 @@ typedef struct mrt_conv_kernels {
    * i. Element f of tile t goes to dst + f * f_stride + t * 16. */
   void (*wino_input)(const float *const rows[4], int64_t count, float *dst, int64_t f_stride);
   void (*wino_output)(const mrt_wino_out *o);
+  /* `pixels` pixels that are neighbours in the input and in the output: t without its a_hi, a_row,
+   * c_row and r_row (16), alpha and beta (1) and row_bias (none); cols 16 or 32; the bias counts in
+   * the first block of k (no MRT_TILE_LOAD); ahead_lines lines are fetched for each whole block of
+   * 16 k. NULL: none, use the tiles of gemm/. */
+  void (*c16_tile)(const mrt_tile *t, int64_t pixels);
 } mrt_conv_kernels;
 
 #define MRT_KERNEL(isa, symbol) extern const mrt_conv_kernels symbol;
@@ -84,6 +90,7 @@ typedef struct mrt_conv_kernels {
 #undef MRT_KERNEL
 
 const mrt_conv_kernels *mrt_conv_kernels_get(void);
+void mrt_c16_tile_avx512(const mrt_tile *t, int64_t pixels);
 
 /* conv_depthwise.c: the groups == cin == cout part of mrt_conv_run. */
 static inline bool mrt_conv_is_depthwise(const mrt_conv *p) {
