@@ -76,9 +76,11 @@ INLINE void block(const mrt_split_block *t, const int parts, const bool two_rows
     MRT_AMX_ZERO(3);
   }
   const uint16_t *b = t->b;
-  const int64_t part = t->part;
+  const int64_t part = t->part, near_end = t->groups > 2 ? t->groups - 2 : 0;
   for (int64_t g = 0; g < t->groups; ++g, b += parts * 1024) {
     const uint16_t *a = t->a + t->offsets[g];
+    if (g == near_end) /* stores of tiles to lines that L1 has lost would take long */
+      for (int i = 0; i < MRT_STRIP * MRT_STRIP; i += 16) __builtin_prefetch(acc + i, 1);
     if (parts == 1) {
       PRODUCTS(true, 0, true, 0);
     } else if (parts == 2) {

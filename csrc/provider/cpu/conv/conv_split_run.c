@@ -13,9 +13,11 @@
 enum {
   BAND_BYTES = 768 << 10, /* split input of a band */
   LEAST_BLOCKS = 10,      /* of a band, if it can be helped: weights are read for each */
+  LEAST_BLOCKS_1 = 3,     /* the same for one part and two bands */
   EVEN_BANDS = 4,
   FEW_WORKERS = 4,
-  SLICE = 32, /* groups of k: 192 KB of split weights */
+  SLICE = 32,              /* groups of k: 192 KB of split weights */
+  FIRST_BYTES = 256 << 10, /* of weights fetched while the input is split */
   PANEL = 32,
   MAX_STRIDE = 4
 };
@@ -140,7 +142,8 @@ static void geometry(job *j, const mrt_conv *p, int64_t h, int64_t w) {
   int64_t even = ceil_div(j->bands, EVEN_BANDS) * EVEN_BANDS;
   const int64_t pixels = j->oh * j->pitch;
   if (pixels < LEAST_BLOCKS * MRT_STRIP * even && j->bands <= 2) even = 2;
-  if (even <= j->oh && pixels >= LEAST_BLOCKS * MRT_STRIP * even)
+  const int64_t least = even == 2 && j->parts == 1 ? LEAST_BLOCKS_1 : LEAST_BLOCKS;
+  if (even <= j->oh && pixels >= least * MRT_STRIP * even)
     band_make(j, ceil_div(j->oh, even));
 }
 
@@ -403,37 +406,39 @@ static uint16_t *slice_memory(const job *j, const worker_memory *mem, int64_t i)
   return mem->weights + i % 2 * j->slice * 3 * MRT_SPLIT_GROUP_PART;
 }
 
-/* Block m (number `share` of `count` that use it) and slice i; more: a slice follows, which these
- * blocks split or fetch. */
-static mrt_split_block block_of(const job *j, const band *b, const worker_memory *mem,
-                                const uint16_t *a, int64_t p0, int64_t i, int64_t m, int64_t share,
-                                int64_t count, bool more) {
-  const slice s = slice_of(j, p0, i), next = slice_of(j, p0, i + 1);
-  const int64_t total = (b->rows - 1) * j->pitch + j->ow;
-  mrt_split_block t = {.a = a + m * MRT_STRIP * MRT_SPLIT_PIXEL,
-                       .b = (const uint16_t *)(const void *)slice_weights(j, s),
-                       .offsets = j->offsets + s.first,
-                       .groups = s.groups,
-                       .part = j->part,
-                       .rows = (int)min_i64(MRT_STRIP, total - m * MRT_STRIP),
-                       .cols = (int)min_i64(PANEL, j->out_blocks * 16 - s.panel * PANEL),
-                       .load = s.first > 0,
-                       .acc = mem->acc};
-  t.acc += (j->slices > 1 ? share : (i * count + share) % 2) * MRT_STRIP * MRT_STRIP;
-  if (j->p->raw) {
-    t.b = slice_memory(j, mem, i);
-    if (!more) return t;
-    t.raw = (const float *)(const void *)slice_weights(j, next);
-    t.split = slice_memory(j, mem, i + 1);
-    t.pair = mrt_par_begin(next.groups * 32, count, share);
-    t.pair_end = mrt_par_begin(next.groups * 32, count, share + 1);
-  } else if (more) {
-    const int64_t bytes = next.groups * j->group_bytes / count;
-    const int64_t products = s.groups * j->parts * (j->parts + 1) / 2;
-    t.ahead = slice_weights(j, next) + share * bytes;
-    t.ahead_lines = (int)ceil_div(bytes, products * 64);
+/* What block number `share` of `count` that use slice i does for the slices that follow, up to
+ * `steps`: fetches its share of the next, or splits that and fetches its share of the one after. */
+static void look_ahead(const job *j, const worker_memory *mem, int64_t p0, int64_t i, int64_t steps,
+                       int64_t share, int64_t count, mrt_split_block *t) {
+  const int64_t after = i + (j->p->raw ? 2 : 1);
+  if (j->p->raw && i + 1 < steps) {
+    const slice next = slice_of(j, p0, i + 1);
+    t->raw = (const float *)(const void *)slice_weights(j, next);
+    t->split = slice_memory(j, mem, i + 1);
+    t->pair = mrt_par_begin(next.groups * 32, count, share);
+    t->pair_end = mrt_par_begin(next.groups * 32, count, share + 1);
   }
-  return t;
+  if (after < steps) {
+    const slice next = slice_of(j, p0, after);
+    const int64_t bytes = next.groups * j->group_bytes / count;
+    const int64_t products = t->groups * j->parts * (j->parts + 1) / 2;
+    t->ahead = slice_weights(j, next) + share * bytes;
+    t->ahead_lines = (int)ceil_div(bytes, products * 64);
+  }
+}
+
+static mrt_split_block block_of(const job *j, const band *b, const worker_memory *mem,
+                                const uint16_t *a, slice s, int64_t i, int64_t m) {
+  const int64_t total = (b->rows - 1) * j->pitch + j->ow;
+  const char *weights = j->p->raw ? (const char *)slice_memory(j, mem, i) : slice_weights(j, s);
+  return (mrt_split_block){.a = a + m * MRT_STRIP * MRT_SPLIT_PIXEL,
+                           .b = (const uint16_t *)(const void *)weights,
+                           .offsets = j->offsets + s.first,
+                           .groups = s.groups,
+                           .part = j->part,
+                           .rows = (int)min_i64(MRT_STRIP, total - m * MRT_STRIP),
+                           .cols = (int)min_i64(PANEL, j->out_blocks * 16 - s.panel * PANEL),
+                           .load = s.first > 0};
 }
 
 /* Panels [p0, p1), blocks [m0, m1) of a band whose parts are at a. */
@@ -450,14 +455,17 @@ static void run_panels(const job *j, const band *b, const uint16_t *a, const wor
   j->kern->gemm->begin();
   for (int64_t i = 0; i < steps; ++i)
     for (int64_t m = m0; m < m1; ++m) {
-      const int64_t panel = p0 + i / j->slices;
-      const mrt_split_block t = block_of(j, b, mem, a, p0, i, m, m - m0, count, i + 1 < steps);
+      const slice s = slice_of(j, p0, i);
+      mrt_split_block t = block_of(j, b, mem, a, s, i, m);
+      const int64_t sums = j->slices > 1 ? m - m0 : (i * count + m - m0) % 2;
+      t.acc = mem->acc + sums * MRT_STRIP * MRT_STRIP;
+      look_ahead(j, mem, p0, i, steps, m - m0, count, &t);
       j->kern->multiply(&t, j->parts, waits >= 0 ? &out : NULL);
       if (waits >= 0) complete(j, b, waits, &out);
       waits = -1;
       if (i % j->slices + 1 < j->slices) continue;
-      out = out_of(j, b, mem->rows, panel, m, t.acc, bad);
-      waits = panel;
+      out = out_of(j, b, mem->rows, s.panel, m, t.acc, bad);
+      waits = s.panel;
     }
   j->kern->gemm->end();
   j->kern->finish(&out);
@@ -498,20 +506,29 @@ static int64_t unit_at(const job *j, int64_t i) {
   return i < rounds * j->stride ? i % j->stride * rounds + i / j->stride : i;
 }
 
+/* The input of a band by one worker; meanwhile the first weights are fetched. */
+static void split_band(const job *j, const band *b, int64_t panel, const worker_memory *mem) {
+  const int64_t rows = b->rows + j->y.far, n = j->in_groups * rows;
+  const char *weights = slice_weights(j, slice_of(j, panel, 0));
+  const int64_t lines = min_i64(j->slice * j->group_bytes, FIRST_BYTES) / 64;
+  for (int64_t i = 0; i < n; ++i) {
+    for (int64_t l = mrt_par_begin(lines, n, i); l < mrt_par_begin(lines, n, i + 1); ++l)
+      __builtin_prefetch(weights + l * 64, 0, 2);
+    input_row(j, b, i / rows, i % rows, mem->lines, mem->a);
+  }
+  fill_rows(j, b, mem->rows);
+}
+
 /* Chunk: a unit and a part of its panels, done from end to end by one worker. */
 static void unit_chunk(void *arg, int64_t chunk, int worker) {
   const job *j = arg;
   const worker_memory mem = memory_of(j, worker);
   const int64_t u = unit_at(j, chunk / j->parts_n), part = chunk % j->parts_n;
+  const int64_t p0 = mrt_par_begin(j->panels, j->parts_n, part);
   const band b = band_of(j, u / j->bands, u % j->bands);
-  if (j->held[worker] != u) {
-    for (int64_t g = 0; g < j->in_groups; ++g)
-      for (int64_t r = 0; r < b.rows + j->y.far; ++r) input_row(j, &b, g, r, mem.lines, mem.a);
-    fill_rows(j, &b, mem.rows);
-    j->held[worker] = u;
-  }
-  run_panels(j, &b, mem.a, &mem, mrt_par_begin(j->panels, j->parts_n, part),
-             mrt_par_begin(j->panels, j->parts_n, part + 1), 0, b.blocks);
+  if (j->held[worker] != u) split_band(j, &b, p0, &mem);
+  j->held[worker] = u;
+  run_panels(j, &b, mem.a, &mem, p0, mrt_par_begin(j->panels, j->parts_n, part + 1), 0, b.blocks);
 }
 
 /* Many workers share one band; first its input, then panels and blocks. */
@@ -551,9 +568,11 @@ static void run_shared(const mrt_par *par, job *j) {
 static void run_units(const mrt_par *par, job *j) {
   const int64_t workers = mrt_par_workers(par);
   const double cost = (product_ns(j, j->blocks) + split_ns(j)) * (double)j->units;
+  const int64_t parts_per = j->p->raw ? 1 : 2;
   j->stride = min_i64(workers, j->units);
   j->parts_n = 1;
-  if (j->units < 2 * workers && j->units % workers) j->parts_n = min_i64(j->panels, 2 * workers);
+  if (j->units < 2 * workers && j->units % workers) /* the first weights of a part come late */
+    j->parts_n = min_i64(j->panels, parts_per * workers);
   if (mrt_par_chunks(16, cost) == 1) { /* too little to share */
     for (int64_t i = 0; i < j->units * j->parts_n; ++i) unit_chunk(j, i, 0);
     return;
