@@ -26,6 +26,8 @@ SHAPES = [
     (16, 16, 3, 2, 2, 0, (5, 5)),  # too much padding for the kernel: the reference
     (16, 20, 2, 3, 0, 0, (5, 4)),  # a phase without a tap: the reference
     (64, 64, 2, 2, 0, 0, (40, 40)),
+    (128, 48, 2, 2, 0, 0, (32, 35)),  # all phases at once on tiles
+    (160, 33, 3, 3, 0, 0, (24, 20)),
 ]
 
 

@@ -40,6 +40,9 @@ typedef struct mrt_conv {
   int parts;       /* 1 .. 3: out of products of bf16 parts on tiles (conv_split.h); 0: float32 */
   bool
       spread; /* output pixels lie apart, as mrt_conv_args.out_* says; not depthwise, no Winograd */
+  /* With parts and spread: so many convolutions on one input, weights [fan_h * fan_w][cout]...,
+   * number (i, j) written to the pixels (i, j) of the gaps that out_* leaves. 0 is 1. */
+  int fan_h, fan_w;
 } mrt_conv;
 
 static inline int64_t mrt_conv_out(int64_t in, int64_t k, int64_t stride, int64_t dil,

@@ -28,8 +28,7 @@ const mrt_conv_split_kernels *mrt_conv_split_kernels_get(void) {
  * stays away from both. */
 bool mrt_conv_split_ok(const mrt_conv *p, const float *weights) {
   if (p->input_nchw && (p->cin * p->kw > 32 || p->dil_w != 1)) return false;
-  if (p->groups != 1 || p->spread || p->stride_h > MAX_STRIDE || p->stride_w > MAX_STRIDE)
-    return false;
+  if (p->groups != 1 || p->stride_h > MAX_STRIDE || p->stride_w > MAX_STRIDE) return false;
   const int64_t k = p->cin * p->kh * p->kw;
   for (int64_t o = 0; o < p->cout; o += PANEL) {
     float most = 0;
@@ -48,7 +47,8 @@ bool mrt_conv_split_ok(const mrt_conv *p, const float *weights) {
 static double float_cost(const mrt_conv *p, int64_t h, int64_t w) {
   const int64_t oh = mrt_conv_out(h, p->kh, p->stride_h, p->dil_h, p->pad_top, p->pad_bottom);
   const int64_t ow = mrt_conv_out(w, p->kw, p->stride_w, p->dil_w, p->pad_left, p->pad_right);
-  const double work = 2.0 * (double)(oh * ow * p->kh * p->kw) * (double)p->cin *
+  const double fan = p->fan_h ? p->fan_h * p->fan_w : 1;
+  const double work = 2.0 * fan * (double)(oh * ow * p->kh * p->kw) * (double)p->cin *
                       (double)(mrt_c16_blocks(p->cout) * 16);
   const double rate = !p->winograd ? 180 : p->cin < 64 ? 260 : p->cin < 128 ? 320 : 360;
   return work / rate;
@@ -78,8 +78,11 @@ static int64_t group_bytes(const mrt_conv *p) {
   return p->raw ? 32 * PANEL * (int64_t)sizeof(float) : p->parts * MRT_SPLIT_GROUP_PART * 2;
 }
 
+static int64_t fan_of(const mrt_conv *p) { return p->fan_h ? (int64_t)p->fan_h * p->fan_w : 1; }
+static int64_t panels_of(const mrt_conv *p) { return fan_of(p) * ceil_div(p->cout, PANEL); }
+
 size_t mrt_conv_split_packed_size(const mrt_conv *p) {
-  return (size_t)(ceil_div(p->cout, PANEL) * panel_groups(p) * group_bytes(p));
+  return (size_t)(panels_of(p) * panel_groups(p) * group_bytes(p));
 }
 
 typedef struct pack_job {
@@ -90,9 +93,11 @@ typedef struct pack_job {
   int64_t panels, chunks;
 } pack_job;
 
-/* Weight k (0 .. 31) of a group of output channel o; false: there is none. */
-static bool weight_of(const pack_job *j, int64_t o, int64_t group, int64_t k, float *out) {
+/* Weight k (0 .. 31) of a group of column `lane` of a panel; false: there is none. */
+static bool weight_of(const pack_job *j, int64_t panel, int64_t lane, int64_t group, int64_t k,
+                      float *out) {
   const mrt_conv *p = j->p;
+  const int64_t each = ceil_div(p->cout, PANEL), o = panel % each * PANEL + lane;
   const int64_t taps = p->kh * p->kw, in_groups = ceil_div(p->cin, 32);
   int64_t c = group % in_groups * 32 + k, tap = group / in_groups;
   if (p->input_nchw) {
@@ -101,7 +106,7 @@ static bool weight_of(const pack_job *j, int64_t o, int64_t group, int64_t k, fl
     if (k >= p->cin * p->kw) return false;
   }
   if (c >= p->cin || o >= p->cout) return false;
-  *out = j->weights[(o * p->cin + c) * taps + tap];
+  *out = j->weights[((panel / each * p->cout + o) * p->cin + c) * taps + tap];
   return true;
 }
 
@@ -114,7 +119,7 @@ static void pack_panel(const pack_job *j, int64_t panel) {
     char *dst = j->dst + (panel * groups + g) * group_bytes(p);
     memset(block, 0, sizeof block);
     for (int64_t o = 0; o < PANEL; ++o)
-      for (int64_t k = 0; k < 32; ++k) weight_of(j, panel * PANEL + o, g, k, block + k * PANEL + o);
+      for (int64_t k = 0; k < 32; ++k) weight_of(j, panel, o, g, k, block + k * PANEL + o);
     if (p->raw)
       memcpy(dst, block, sizeof block);
     else
@@ -131,7 +136,7 @@ static void pack_chunk(void *arg, int64_t chunk, int worker) {
 
 void mrt_conv_split_pack(const mrt_conv_split_kernels *kern, const mrt_par *par, const mrt_conv *p,
                          const float *weights, void *dst) {
-  pack_job j = {kern, p, weights, dst, ceil_div(p->cout, PANEL), 1};
+  pack_job j = {kern, p, weights, dst, panels_of(p), 1};
   j.chunks = mrt_par_chunks(j.panels, (double)(j.panels * panel_groups(p)) * 2000);
   mrt_par_run(par, j.chunks, pack_chunk, &j);
 }

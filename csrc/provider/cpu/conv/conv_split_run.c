@@ -43,15 +43,17 @@ typedef struct job {
   int parts;
   int64_t h, w, oh, ow, in_blocks, out_blocks;
   phases y, x;
-  int64_t in_groups, groups;   /* of 32 channels; of k */
-  int64_t slice, slices;       /* groups of a slice; of a panel */
-  int64_t panels, group_bytes; /* of weights */
-  int64_t pitch, rows, plane;  /* pixels of a row; output rows of a band; pixels of a phase */
-  int64_t part, group;         /* halves */
+  int64_t in_groups, groups;  /* of 32 channels; of k */
+  int64_t slice, slices;      /* groups of a slice; of a panel */
+  int64_t panels, each;       /* of all fans; of one */
+  int64_t group_bytes;        /* of weights */
+  int64_t pitch, rows, plane; /* pixels of a row; output rows of a band; pixels of a phase */
+  int64_t part, group;        /* halves */
   int64_t bands, blocks;
   size_t band_bytes;
   /* a run */
-  const float *bias; /* [panels][32] */
+  int64_t out_pixel, out_row, out_block, out_image; /* floats */
+  const float *bias;                                /* [each][32] */
   int64_t *offsets;
   bool clip;
   float lo, hi;
@@ -119,7 +121,8 @@ static void geometry(job *j, const mrt_conv *p, int64_t h, int64_t w) {
   j->out_blocks = mrt_c16_blocks(p->cout);
   j->in_groups = ceil_div(p->cin, 32);
   j->groups = p->input_nchw ? p->kh : j->in_groups * p->kh * p->kw;
-  j->panels = ceil_div(p->cout, PANEL);
+  j->each = ceil_div(p->cout, PANEL);
+  j->panels = j->each * (p->fan_h ? (int64_t)p->fan_h * p->fan_w : 1);
   j->group_bytes = p->raw ? 32 * PANEL * 4 : p->parts * MRT_SPLIT_GROUP_PART * 2;
   j->slices = p->raw ? ceil_div(j->groups, SLICE) : 1;
   j->slice = ceil_div(j->groups, j->slices);
@@ -143,8 +146,7 @@ static void geometry(job *j, const mrt_conv *p, int64_t h, int64_t w) {
   const int64_t pixels = j->oh * j->pitch;
   if (pixels < LEAST_BLOCKS * MRT_STRIP * even && j->bands <= 2) even = 2;
   const int64_t least = even == 2 && j->parts == 1 ? LEAST_BLOCKS_1 : LEAST_BLOCKS;
-  if (even <= j->oh && pixels >= least * MRT_STRIP * even)
-    band_make(j, ceil_div(j->oh, even));
+  if (even <= j->oh && pixels >= least * MRT_STRIP * even) band_make(j, ceil_div(j->oh, even));
 }
 
 /* Memory of a worker, a multiple of 64 bytes: sums (of all blocks, if k is cut), output rows of a
@@ -170,7 +172,7 @@ size_t mrt_conv_split_scratch_size(const mrt_par *par, const mrt_conv *p, int64_
   geometry(&j, p, h, w);
   if (j.oh <= 0 || j.ow <= 0) return 0;
   const int64_t workers = mrt_par_workers(par);
-  const int64_t fixed = j.panels * PANEL * 4 + (align16(j.groups) + align16(workers)) * 8;
+  const int64_t fixed = j.each * PANEL * 4 + (align16(j.groups) + align16(workers)) * 8;
   return (size_t)fixed + worker_bytes(&j) * (size_t)workers;
 }
 
@@ -274,7 +276,8 @@ static void fill_offsets(const job *j) {
 static void fill_rows(const job *j, const band *b, int64_t *rows) {
   int64_t q = 0;
   for (int64_t y = 0; y < b->rows; ++y)
-    for (int64_t x = 0; x < j->pitch; ++x) rows[q++] = x < j->ow ? (y * j->ow + x) * 16 : -1;
+    for (int64_t x = 0; x < j->pitch; ++x)
+      rows[q++] = x < j->ow ? y * j->out_row + x * j->out_pixel : -1;
   for (q -= j->pitch - j->ow; q < b->blocks * MRT_STRIP;) rows[q++] = -1;
 }
 
@@ -324,12 +327,13 @@ static void direct_pixel(const job *j, int64_t image, int64_t oy, int64_t ox, in
 }
 
 /* Elements that the tiles may have got wrong. */
-static void mend(const job *j, const band *b, int64_t panel, const mrt_split_out *o) {
+static void mend(const job *j, const band *b, const int64_t *rows, int64_t panel,
+                 const mrt_split_out *o) {
   for (int r = 0; r < MRT_STRIP; ++r) {
     if (!o->bad[r]) continue;
     float sum[PANEL];
-    const int64_t pixel = o->rows[r] / 16;
-    direct_pixel(j, b->image, b->y0 + pixel / j->ow, pixel % j->ow, panel, sum);
+    const int64_t q = o->rows - rows + r;
+    direct_pixel(j, b->image, b->y0 + q / j->pitch, q % j->pitch, panel, sum);
     for (int c = 0; c < PANEL; ++c) {
       if (!(o->bad[r] >> c & 1)) continue;
       const int64_t at = o->rows[r] + c / 16 * o->col16 + c % 16;
@@ -345,8 +349,9 @@ static void mend(const job *j, const band *b, int64_t panel, const mrt_split_out
 }
 
 /* What is left to do for a block whose rows have been finished. */
-static void complete(const job *j, const band *b, int64_t panel, const mrt_split_out *o) {
-  if (o->any) mend(j, b, panel, o);
+static void complete(const job *j, const band *b, const int64_t *rows, int64_t panel,
+                     const mrt_split_out *o) {
+  if (o->any) mend(j, b, rows, panel, o);
   for (int r = 0; r < MRT_STRIP && j->act;) { /* pixels that follow each other at once */
     int n = 1;
     while (r + n < MRT_STRIP && o->rows[r] >= 0 && o->rows[r + n] == o->rows[r] + n * 16) ++n;
@@ -377,14 +382,16 @@ static worker_memory memory_of(const job *j, int worker) {
 
 static mrt_split_out out_of(const job *j, const band *b, const int64_t *rows, int64_t panel,
                             int64_t block, const float *acc, uint32_t *bad) {
-  const int64_t area = j->oh * j->ow * 16;
-  const int64_t at = (b->image * j->out_blocks + panel * 2) * area + b->y0 * j->ow * 16;
+  const mrt_conv *p = j->p;
+  const int64_t fan = panel / j->each, c = panel % j->each; /* c: pair of channel blocks */
+  int64_t at = b->image * j->out_image + c * 2 * j->out_block + b->y0 * j->out_row;
+  if (p->fan_h) at += fan / p->fan_w * (j->out_row / p->fan_h) + fan % p->fan_w * 16;
   return (mrt_split_out){.acc = acc,
                          .rows = rows + block * MRT_STRIP,
                          .out = j->a->output + at,
                          .residual = j->a->residual ? j->a->residual + at : NULL,
-                         .col16 = panel * 2 + 1 < j->out_blocks ? area : 0,
-                         .bias = j->bias + panel * PANEL,
+                         .col16 = c * 2 + 1 < j->out_blocks ? j->out_block : 0,
+                         .bias = j->bias + c * PANEL,
                          .lo = j->lo,
                          .hi = j->hi,
                          .clip = j->clip,
@@ -431,14 +438,15 @@ static mrt_split_block block_of(const job *j, const band *b, const worker_memory
                                 const uint16_t *a, slice s, int64_t i, int64_t m) {
   const int64_t total = (b->rows - 1) * j->pitch + j->ow;
   const char *weights = j->p->raw ? (const char *)slice_memory(j, mem, i) : slice_weights(j, s);
-  return (mrt_split_block){.a = a + m * MRT_STRIP * MRT_SPLIT_PIXEL,
-                           .b = (const uint16_t *)(const void *)weights,
-                           .offsets = j->offsets + s.first,
-                           .groups = s.groups,
-                           .part = j->part,
-                           .rows = (int)min_i64(MRT_STRIP, total - m * MRT_STRIP),
-                           .cols = (int)min_i64(PANEL, j->out_blocks * 16 - s.panel * PANEL),
-                           .load = s.first > 0};
+  return (mrt_split_block){
+      .a = a + m * MRT_STRIP * MRT_SPLIT_PIXEL,
+      .b = (const uint16_t *)(const void *)weights,
+      .offsets = j->offsets + s.first,
+      .groups = s.groups,
+      .part = j->part,
+      .rows = (int)min_i64(MRT_STRIP, total - m * MRT_STRIP),
+      .cols = (int)min_i64(PANEL, j->out_blocks * 16 - s.panel % j->each * PANEL),
+      .load = s.first > 0};
 }
 
 /* Panels [p0, p1), blocks [m0, m1) of a band whose parts are at a. */
@@ -461,7 +469,7 @@ static void run_panels(const job *j, const band *b, const uint16_t *a, const wor
       t.acc = mem->acc + sums * MRT_STRIP * MRT_STRIP;
       look_ahead(j, mem, p0, i, steps, m - m0, count, &t);
       j->kern->multiply(&t, j->parts, waits >= 0 ? &out : NULL);
-      if (waits >= 0) complete(j, b, waits, &out);
+      if (waits >= 0) complete(j, b, mem->rows, waits, &out);
       waits = -1;
       if (i % j->slices + 1 < j->slices) continue;
       out = out_of(j, b, mem->rows, s.panel, m, t.acc, bad);
@@ -469,7 +477,7 @@ static void run_panels(const job *j, const band *b, const uint16_t *a, const wor
     }
   j->kern->gemm->end();
   j->kern->finish(&out);
-  complete(j, b, waits, &out);
+  complete(j, b, mem->rows, waits, &out);
 }
 
 /* ---- cost: nanoseconds on one core (Sapphire Rapids); only ratios matter ---- */
@@ -589,9 +597,19 @@ static void set_epilogue(job *j, float *bias) {
   } else if (act->op != MRT_EW_COPY) {
     j->act = mrt_ew_find(act->op);
   }
-  memset(bias, 0, (size_t)(j->panels * PANEL) * 4);
+  memset(bias, 0, (size_t)(j->each * PANEL) * 4);
   if (j->a->bias) memcpy(bias, j->a->bias, (size_t)j->p->cout * 4);
   j->bias = bias;
+}
+
+static void set_output(job *j) {
+  const mrt_conv_args *a = j->a;
+  const int64_t row = j->ow * 16, block = j->oh * row;
+  const bool apart = j->p->spread;
+  j->out_pixel = apart ? a->out_pixel : 16;
+  j->out_row = apart ? a->out_row : row;
+  j->out_block = apart ? a->out_block : block;
+  j->out_image = apart ? a->out_image : j->out_blocks * block;
 }
 
 void mrt_conv_split_run(const mrt_conv_split_kernels *kern, const mrt_par *par, const mrt_conv *p,
@@ -603,7 +621,8 @@ void mrt_conv_split_run(const mrt_conv_split_kernels *kern, const mrt_par *par, 
   j.kern = kern;
   j.a = args;
   set_epilogue(&j, scratch);
-  j.offsets = (int64_t *)((float *)scratch + j.panels * PANEL);
+  set_output(&j);
+  j.offsets = (int64_t *)((float *)scratch + j.each * PANEL);
   j.held = j.offsets + align16(j.groups);
   j.scratch = (char *)(j.held + align16(workers));
   for (int64_t i = 0; i < workers; ++i) j.held[i] = -1;

@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "provider/cpu/conv/conv_split.h"
+
 enum { FEW = 4 }; /* output channels that are not worth a block of their own */
 
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -74,9 +76,33 @@ static mrt_conv plain_conv(const mrt_convt *p) {
                     .dil_w = 1};
 }
 
+/* All phases as fans of a 1x1 convolution. */
+static mrt_conv fan_conv(const mrt_convt *p) {
+  mrt_conv c = plain_conv(p);
+  c.cout = p->cout;
+  c.spread = true;
+  c.fan_h = (int)p->kh, c.fan_w = (int)p->kw;
+  c.parts = p->parts;
+  return c;
+}
+
+void mrt_convt_choose(mrt_convt *p, const float *weights, int64_t h, int64_t w) {
+  mrt_conv all = plain_conv(p), c = fan_conv(p);
+  all.cout = p->cin, all.cin = p->cout * p->kh * p->kw; /* as the weights lie */
+  if (p->kh != p->stride_h || p->kw != p->stride_w || p->pad_top || p->pad_left ||
+      mrt_convt_plain(p) || !mrt_conv_split_ok(&all, weights))
+    return;
+  mrt_conv_split_choose(&c, MRT_PRECISION_HIGHEST, h, w);
+  p->parts = c.parts;
+}
+
 size_t mrt_convt_packed_size(const mrt_convt *p) {
   size_t total = 0;
   phase y, x;
+  if (p->parts) {
+    const mrt_conv c = fan_conv(p);
+    return mrt_conv_packed_size(&c);
+  }
   if (mrt_convt_plain(p)) {
     const mrt_conv c = plain_conv(p);
     return mrt_conv_packed_size(&c);
@@ -110,6 +136,13 @@ mrt_status *mrt_convt_pack(const mrt_alloc *alloc, const mrt_convt *p, const flo
     for (int64_t o = 0; o < p->cout * taps; ++o)
       for (int64_t k = 0; k < p->cin; ++k) tmp[o * p->cin + k] = weights[k * p->cout * taps + o];
     mrt_conv_pack(&par, &c, tmp, dst);
+  } else if (p->parts) {
+    const mrt_conv c = fan_conv(p);
+    for (int64_t t = 0; t < taps; ++t)
+      for (int64_t m = 0; m < p->cout; ++m)
+        for (int64_t k = 0; k < p->cin; ++k)
+          tmp[(t * p->cout + m) * p->cin + k] = weights[(k * p->cout + m) * taps + t];
+    mrt_conv_pack(&par, &c, tmp, dst);
   } else {
     for (int64_t i = 0; i < p->stride_h * p->stride_w; ++i) {
       const mrt_conv c = phase_conv(p, i, NULL, &y, &x);
@@ -130,6 +163,10 @@ size_t mrt_convt_scratch_size(const mrt_par *par, const mrt_convt *p, const mrt_
     return align64(mrt_conv_scratch_size(par, &c, a->h, a->w)) +
            (size_t)(mrt_c16_size(a->n, c.cout, a->h, a->w) + p->cout * p->kh * p->kw) *
                sizeof(float);
+  }
+  if (p->parts) {
+    const mrt_conv c = fan_conv(p);
+    return mrt_conv_scratch_size(par, &c, a->h, a->w);
   }
   for (int64_t i = 0; i < p->stride_h * p->stride_w; ++i) {
     const mrt_conv c = phase_conv(p, i, a, &y, &x);
@@ -190,6 +227,22 @@ void mrt_convt_run(const mrt_par *par, const mrt_convt *p, const mrt_convt_args 
   phase y, x;
   if (mrt_convt_plain(p)) {
     run_plain(par, p, a, scratch);
+    return;
+  }
+  if (p->parts) {
+    const mrt_conv c = fan_conv(p);
+    const mrt_conv_args v = {.n = a->n,
+                             .h = a->h,
+                             .w = a->w,
+                             .input = a->input,
+                             .weights = weights,
+                             .bias = a->bias,
+                             .output = a->output,
+                             .out_pixel = p->kw * 16,
+                             .out_row = p->kh * a->ow * 16,
+                             .out_block = a->oh * a->ow * 16,
+                             .out_image = mrt_c16_blocks(p->cout) * a->oh * a->ow * 16};
+    mrt_conv_run(par, &c, &v, scratch);
     return;
   }
   for (int64_t i = 0; i < p->stride_h * p->stride_w; ++i) {

@@ -135,6 +135,18 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
   return NULL;
 }
 
+/* Sizes that are not known count as 64. */
+static void choose(const mrt_node *node, convt_kernel *q) {
+  const mrt_type *t = node->in[0].var->type;
+  int64_t size[2] = {1, 64};
+  for (int i = 2 - q->win.n; i < 2; ++i)
+    if (!t || !t->dims[t->rank - 2 + i] || !mrt_expr_is_const(t->dims[t->rank - 2 + i], &size[i]))
+      size[i] = 64;
+  for (int i = 0; i < q->win.n; ++i)
+    if (q->extra[i] || q->win.end[i] || q->by_size) return;
+  mrt_convt_choose(&q->p, mrt_node_in_const(node, 1)->data, size[0], size[1]);
+}
+
 static void destroy(mrt_kernel *k) {
   mrt_mem_free(k->alloc, ((convt_kernel *)k)->packed);
   mrt_kernel_free(k);
@@ -147,6 +159,8 @@ static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kerne
   if (!read_node(node, q)) st = MRT_ERR(MRT_FAIL, "not a ConvTranspose of this kernel");
   q->in_c16 = mrt_is_c16(node->in[0].var);
   q->out_c16 = mrt_is_c16(node->out[0]);
+  if (!st) choose(node, q);
+  if (q->p.parts) q->k.name = "conv_transpose_split_f32";
   if (!st)
     st = mrt_mem_new_aligned(q->k.alloc, mrt_convt_packed_size(&q->p), MRT_ALIGN,
                              (void **)&q->packed);
