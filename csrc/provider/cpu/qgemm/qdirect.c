@@ -221,6 +221,8 @@ static void sweep(const direct_job *j, mrt_qtile *t, int rows, int64_t p0, int64
     t->scale = d->tables->scale + n;
     t->bias = d->tables->bias + n;
     t->c = (uint8_t *)d->y + (size_t)n * size;
+    if (d->epi->residual)
+      t->residual = d->epi->residual + t->residual_row * d->epi->residual_ld + n;
     if (d->epi->add) t->add = d->epi->add + n;
     (t->cols <= 16 && k->nr > 16 ? k->narrow : k->wide)[rows](t);
   }
@@ -251,6 +253,7 @@ static void band_tiles(const direct_job *j, const band *b, mrt_qtile *t, mrt_qse
       t->a = half_at(j, b, a + r0 * p->a_row, 0);
       t->a_hi = r1 - r0 > k->split ? half_at(j, b, a + (r0 + k->split) * p->a_row, 1) : t->a;
       t->n_segments = add_segments(b, j->d->ldy, line, r0, r1 - r0, 0, segments);
+      t->residual_row = b->out + r0; /* of matrices only */
       if (t->n_segments) sweep(j, t, (int)(r1 - r0), p0, p1);
     }
   }
@@ -278,6 +281,7 @@ static void chunk(void *arg, int64_t index, int worker) {
                  .lo = j->lo,
                  .hi = j->hi,
                  .zero = e->out_zero,
+                 .r_row = e->residual_ld,
                  .ra = e->ra,
                  .rb = e->rb,
                  .add_lo = e->add_lo,

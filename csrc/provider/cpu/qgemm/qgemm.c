@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/cpu.h"
+#include "provider/cpu/qgemm/qdirect.h"
 #include "provider/cpu/qgemm/qgemm_kernel.h"
 
 /* SLACK: whole tiles of 16 rows may be loaded beyond the last row of A and of B. */
@@ -155,11 +156,48 @@ static void plan_make(qgemm_plan *p, const mrt_par *par, int64_t m, int64_t n, i
   p->total = p->rows_at + ceil_div(k, 64) * 64 * mrt_par_workers(par) + SLACK;
 }
 
+/* The product as a convolution of one line of m pixels, where nothing needs packed rows of A. */
+static bool direct_of(const mrt_qgemm *g, bool b_signed, mrt_qdirect *out) {
+  if (!b_signed || g->gather || g->k < 1 || !plain_act(g->epi)) return false;
+  for (int64_t i = 0; g->b_zero && i < (g->b_zero_per_col ? g->n : 1); ++i)
+    if (g->b_zero[i]) return false;
+  *out = (mrt_qdirect){.n = 1,
+                       .h = 1,
+                       .w = g->m,
+                       .c = g->k,
+                       .pitch = g->lda,
+                       .oh = 1,
+                       .ow = g->m,
+                       .kh = 1,
+                       .kw = 1,
+                       .stride_h = 1,
+                       .stride_w = 1,
+                       .dil_h = 1,
+                       .dil_w = 1,
+                       .x = g->a,
+                       .x_end = (const uint8_t *)g->a + (g->m - 1) * g->lda + g->k,
+                       .x_signed = g->a_signed,
+                       .x_zero = g->a_zero,
+                       .packed = g->b,
+                       .cout = g->n,
+                       .tables = g->tables,
+                       .y = g->c,
+                       .ldy = g->ldc,
+                       .epi = g->epi};
+  return true;
+}
+
+/* lda may be more than k: then rows are copied, which needs the most. */
 size_t mrt_qgemm_scratch_size(const mrt_par *par, int64_t m, int64_t n, int64_t k) {
   qgemm_plan p;
   if (m <= 0 || n <= 0) return 0;
   plan_make(&p, par, m, n, k);
-  return (size_t)p.total;
+  const mrt_qgemm_epilogue e = {.out = MRT_Q_S32};
+  const mrt_qgemm g = {.m = m, .n = n, .k = k, .lda = k + 1, .a_signed = true, .epi = &e};
+  mrt_qdirect d;
+  const size_t tables = (mrt_qtables_size(n) + 63) / 64 * 64,
+               direct = direct_of(&g, true, &d) ? tables + mrt_qdirect_scratch(par, &d) : 0;
+  return direct > (size_t)p.total ? direct : (size_t)p.total;
 }
 
 /* ---- one run ------------------------------------------------------------------------------------
@@ -314,6 +352,17 @@ static void run_chunk(void *arg, int64_t chunk, int worker) {
 
 void mrt_qgemm_run(const mrt_par *par, const mrt_qgemm *g, bool b_signed, void *scratch) {
   if (g->m <= 0 || g->n <= 0) return;
+  mrt_qdirect d;
+  mrt_qtables made;
+  if (direct_of(g, b_signed, &d)) {
+    if (!d.tables) {
+      mrt_qtables_fill(g, true, g->k, mrt_qdirect_flips(), scratch, &made);
+      d.tables = &made;
+      scratch = (uint8_t *)scratch + (mrt_qtables_size(g->n) + 63) / 64 * 64;
+    }
+    mrt_qdirect_go(par, &d, scratch);
+    return;
+  }
   qgemm_job j = {.g = g, .e = g->epi};
   plan_make(&j.p, par, g->m, g->n, g->k);
   uint8_t *at = scratch;

@@ -59,6 +59,7 @@ typedef struct mrt_qgemm {
   /* A by rows, instead of `a`: writes the k bytes of a row. NULL: `a` is read. */
   void (*gather)(const void *ctx, int64_t row, uint8_t *dst);
   const void *gather_ctx;
+  const mrt_qtables *tables; /* made before, a_flips as mrt_qdirect_flips; NULL: at each run */
 } mrt_qgemm;
 
 size_t mrt_qgemm_packed_size(int64_t n, int64_t k);

@@ -39,7 +39,7 @@ typedef struct mrt_qtile {
   const int32_t *b_zero, *a_sum; /* both or neither */
   const float *scale, *bias;
   const float *residual;
-  int64_t r_row;
+  int64_t r_row, residual_row; /* residual_row: the tile's first, for the driver */
   const uint8_t *add; /* rows as c's; U8 and S8 only */
   float ra, rb, add_lo, add_hi;
   int32_t add_zero, add_out;

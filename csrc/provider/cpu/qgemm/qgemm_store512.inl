@@ -48,6 +48,35 @@ static __attribute__((noinline)) void store_any(const mrt_qtile *t, const int32_
   }
 }
 
+/* Floats. */
+static __attribute__((noinline)) void store_f32(const mrt_qtile *t, const int32_t *sums) {
+  const __mmask16 m0 = (__mmask16)(t->cols >= 16 ? 0xffff : (1u << t->cols) - 1);
+  const __mmask16 m1 = (__mmask16)(t->cols > 16 ? (1u << (t->cols - 16)) - 1 : 0);
+  const int second = t->cols > 16 ? 16 : 0;
+  const __m512 s0 = _mm512_loadu_ps(t->scale), s1 = _mm512_loadu_ps(t->scale + second),
+               b0 = _mm512_loadu_ps(t->bias), b1 = _mm512_loadu_ps(t->bias + second),
+               lo = _mm512_set1_ps(t->lo), hi = _mm512_set1_ps(t->hi);
+  for (int s = 0; s < t->n_segments; ++s) {
+    const mrt_qsegment *g = &t->segments[s];
+    const int32_t *from = sums + 32 * g->first;
+    float *y = (float *)t->c + g->at;
+    const float *r = t->residual ? t->residual + g->first * t->r_row : NULL;
+    for (int k = 0; k < g->count; ++k, from += 32, y += t->c_row) {
+      __m512 v0 = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_loadu_si512(from)), s0, b0);
+      __m512 v1 = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_loadu_si512(from + second)), s1, b1);
+      if (r) {
+        v0 = _mm512_add_ps(v0, _mm512_maskz_loadu_ps(m0, r));
+        v1 = _mm512_add_ps(v1, _mm512_maskz_loadu_ps(m1, r + second));
+        r += t->r_row;
+      }
+      v0 = _mm512_min_ps(hi, _mm512_max_ps(lo, v0));
+      v1 = _mm512_min_ps(hi, _mm512_max_ps(lo, v1));
+      _mm512_mask_storeu_ps(y, m0, v0);
+      _mm512_mask_storeu_ps(y + 16, m1, v1);
+    }
+  }
+}
+
 /* Bytes of 32 columns, two rows at a time: packing with saturation does the clamping, and zero
  * points are added to 16-bit numbers. `more`: from the first row to the second, 0 for a lone one. */
 typedef struct byte_store {
@@ -142,7 +171,9 @@ STORE(store_sum_s8, true, SUM)
 
 static void finish512(const mrt_qtile *t, const int32_t *sums) {
   const bool s8 = t->out == MRT_Q_S8;
-  if (!t->in_range || t->b_zero || (!s8 && t->out != MRT_Q_U8))
+  if (t->out == MRT_Q_F32 && !t->b_zero)
+    store_f32(t, sums);
+  else if (!t->in_range || t->b_zero || (!s8 && t->out != MRT_Q_U8))
     store_any(t, sums);
   else if (t->add && !(__builtin_fabsf(t->ra) < 1e6f && __builtin_fabsf(t->rb) < 1e6f))
     store_any(t, sums);
