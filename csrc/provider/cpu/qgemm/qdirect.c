@@ -75,12 +75,13 @@ static void plan_make(direct_plan *p, const mrt_qdirect *d, const mrt_par *par) 
   p->panels = ceil_div(d->cout, PANEL);
   p->units = p->flat ? ceil_div(d->n * d->oh * d->ow, p->kern->max_rows) : d->n * d->oh;
   const int64_t row = p->wide * d->c;
-  p->reach =
-      ((d->kh - 1) * d->dil_h * p->wide + (d->kw - 1) * d->dil_w) * d->c + round64(p->run) + UNIT;
+  const int64_t last_tap = p->run == d->c ? (d->kw - 1) * d->dil_w : 0;
+  p->reach = ((d->kh - 1) * d->dil_h * p->wide + last_tap) * d->c +
+             (p->kern->by_sixteen ? round64(p->run) : (p->run + 3) / 4 * 4);
   plan_shares(p, d, par);
   p->part_panels = max_i64(1, B_PART / (p->blocks * UNIT * PANEL + 1));
   const int64_t half = p->kern->by_sixteen ? 16 : p->kern->max_rows;
-  p->half_bytes = round64((half - 1) * p->a_row + p->reach);
+  p->half_bytes = (half - 1) * p->a_row + p->reach;
   if (p->flat) {
     const int64_t most = p->kern->max_rows * ceil_div(p->units, p->parts_m);
     p->band = max_i64(1, min_i64(most, BAND / (d->c + 1)));
@@ -94,7 +95,7 @@ static void plan_make(direct_plan *p, const mrt_qdirect *d, const mrt_par *par) 
   }
   if (p->copy) p->copy_bytes = round64(p->copy_bytes + 2 * half * p->a_row + p->reach);
   p->blocks_bytes = round64(p->blocks * (int64_t)sizeof(mrt_qblock));
-  p->worker_bytes = p->copy_bytes + 2 * p->half_bytes;
+  p->worker_bytes = p->copy_bytes + 2 * round64(p->half_bytes);
   p->total = p->blocks_bytes + p->worker_bytes * mrt_par_workers(par) + UNIT;
 }
 
@@ -188,7 +189,7 @@ static void band_make(const direct_job *j, int64_t n, int64_t y0, int64_t lines,
 static const uint8_t *half_at(const direct_job *j, const band *b, const uint8_t *a, int which) {
   const int64_t left = b->end - a;
   if (left >= j->p.half_bytes) return a;
-  uint8_t *to = b->halves + which * j->p.half_bytes;
+  uint8_t *to = b->halves + which * round64(j->p.half_bytes);
   memcpy(to, a, (size_t)left);
   return to;
 }

@@ -99,6 +99,28 @@ static bool plain_act(const mrt_qgemm_epilogue *e) {
 }
 size_t mrt_qtables_size(int64_t n) { return (size_t)(ceil_div(n, PANEL) * PANEL * 16); }
 
+/* Without zero points of B: plain loops, since dynamic products make their tables at each run. */
+static void fill_plain(const mrt_qgemm *g, const int32_t *sums, int32_t za, float unit,
+                       int64_t columns, mrt_qtables *t) {
+  const mrt_qgemm_epilogue *e = g->epi;
+  const int64_t n = g->n;
+  const bool scaled = e->out != MRT_Q_S32;
+  for (int64_t i = 0; i < columns; ++i)
+    t->col[i] = (int32_t)(0u - (uint32_t)za * (uint32_t)sums[i]);
+  for (int64_t i = 0; e->bias_s32 && i < n; ++i)
+    t->col[i] = (int32_t)((uint32_t)t->col[i] + (uint32_t)e->bias_s32[i]);
+  memset(t->b_zero, 0, (size_t)columns * 4);
+  memset(t->scale + n, 0, (size_t)(columns - n) * 4);
+  memset(t->bias + n, 0, (size_t)(columns - n) * 4);
+  for (int64_t i = 0; i < n; ++i)
+    t->scale[i] = scaled ? e->scale[e->scale_per_col ? i : 0] * unit : 0.0f;
+  for (int64_t i = 0; i < n; ++i) t->bias[i] = e->bias ? e->bias[i] * unit : 0.0f;
+  bool fits = true;
+  for (int64_t i = 0; i < n; ++i)
+    fits = fits && __builtin_fabsf(t->scale[i]) < 0.9f && __builtin_fabsf(t->bias[i]) < 1e6f;
+  t->in_range = fits;
+}
+
 void mrt_qtables_fill(const mrt_qgemm *g, bool b_signed, int64_t run, bool a_flips, void *at,
                       mrt_qtables *out) {
   const mrt_qgemm_epilogue *e = g->epi;
@@ -111,6 +133,11 @@ void mrt_qtables_fill(const mrt_qgemm *g, bool b_signed, int64_t run, bool a_fli
   t.b_zero = t.col + columns;
   t.scale = (float *)(t.b_zero + columns);
   t.bias = t.scale + columns;
+  if (!g->b_zero && b_signed) {
+    fill_plain(g, sums, za, unit, columns, &t);
+    *out = t;
+    return;
+  }
   for (int64_t n = 0; n < columns; ++n) {
     const bool real = n < g->n;
     int32_t zb = 0;

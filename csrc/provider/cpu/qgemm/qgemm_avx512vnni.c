@@ -118,9 +118,16 @@ static void quantize(const float *x, int64_t n, float scale, int32_t zero, bool 
   const __m512 hi = _mm512_set1_ps((float)((is_signed ? 127 : 255) - zero)),
                vs = _mm512_set1_ps(scale);
   const __m512i vz = _mm512_set1_epi32(zero);
+  /* x / scale rounded correctly: x * (1 / scale), corrected by its remainder; where that is no
+   * small number (NaN, infinities, scales out of the ordinary), division itself. */
+  const __m512 inverse = _mm512_div_ps(_mm512_set1_ps(1.0f), vs), big = _mm512_set1_ps(1e6f);
+  const bool plain = scale > 1e-30f && scale < 1e30f;
   for (int64_t i = 0; i < n; i += 16) {
     const __mmask16 m = (__mmask16)(n - i >= 16 ? 0xffff : (1u << (n - i)) - 1);
-    const __m512 v = _mm512_div_ps(_mm512_maskz_loadu_ps(m, x + i), vs);
+    const __m512 from = _mm512_maskz_loadu_ps(m, x + i), guess = _mm512_mul_ps(from, inverse);
+    const __mmask16 small = _mm512_cmp_ps_mask(_mm512_abs_ps(guess), big, _CMP_LT_OQ);
+    __m512 v = _mm512_fmadd_ps(_mm512_fnmadd_ps(guess, vs, from), inverse, guess);
+    if (__builtin_expect(!plain || small != 0xffff, 0)) v = _mm512_div_ps(from, vs);
     const __m512i q = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(v, lo), hi));
     _mm_mask_storeu_epi8(y + i, m, _mm512_cvtepi32_epi8(_mm512_add_epi32(q, vz)));
   }

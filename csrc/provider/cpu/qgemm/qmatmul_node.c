@@ -50,7 +50,12 @@ static mrt_status *column_tables(mrt_kctx *c, const mrt_iproduct *p, mrt_qgemm *
   e->scale_per_col = p->b_scale && mrt_tensor_count(p->b_scale) > 1;
   const int64_t factors = e->scale_per_col ? n : 1;
   MRT_TRY(mrt_scratch(c, (size_t)factors * 4 + 4, (void **)&scale));
-  for (int64_t i = 0; i < factors; ++i) scale[i] = mrt_iproduct_scale(p, i);
+  if (p->b_scale && p->b_scale->dtype == MRT_FLOAT && !p->y_scale) { /* as mrt_iproduct_scale */
+    const float *b = p->b_scale->data, a = mrt_scalar_f32(p->a_scale, 1) * p->alpha;
+    for (int64_t i = 0; i < factors; ++i) scale[i] = a * b[i];
+  } else {
+    for (int64_t i = 0; i < factors; ++i) scale[i] = mrt_iproduct_scale(p, i);
+  }
   e->scale = scale;
   if (!p->bias) return NULL;
   const bool one = mrt_tensor_count(p->bias) == 1;
