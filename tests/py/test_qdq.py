@@ -130,6 +130,33 @@ def test_taken_apart_again(make: Callable[[type], bytes], activations: type) -> 
     np.testing.assert_array_equal(apart, run(None, model))
 
 
+@TYPES
+def test_sums_are_the_last_step_of_convolutions(activations: type, tmp_path: Path) -> None:
+    """add_fuse: QLinearConvAdd; the numbers are those of the two operators (taken apart above)."""
+    model = qdq_models.resnet_like(activations)
+    ops = operators_of(engine.load_engine(), model, tmp_path)
+    assert ops.count("QLinearConvAdd") == 2 and "QLinearAdd" not in ops, ops
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize("group", ["dense", "depthwise"])
+@TYPES
+def test_convolutions_of_many_shapes(
+    activations: type, group: str, kernel: int, stride: int
+) -> None:
+    """Odd channels, sizes and tails of qdirect and qdepth, with Relu6, against float64."""
+    for cin, cout, size in ((3, 20, 17), (24, 70, 9), (48, 33, 30), (72, 72, 7), (130, 64, 5)):
+        b = qdq_models.Builder(activations, seed=cin)
+        x = b.quantised("x", -3, 3)
+        wide, groups = (cin, cin) if group == "depthwise" else (cout, 1)
+        y = b.conv(x, cin, wide, kernel, group=groups, stride=stride, act="Relu6")
+        model = b.model((2, cin, size, size + 4), y)
+        for ours, want in operator_by_operator(model):
+            steps = np.abs(ours.astype(np.int32) - want.astype(np.int32))
+            assert steps.max() <= 1 and np.mean(steps > 0) <= 2e-3, (cin, cout, steps.max())
+
+
 @pytest.mark.parametrize("isa", ["avx512vnni", "avx2", "scalar"])
 def test_other_instruction_sets(isa: str) -> None:
     """These tests and those of the operators, on what lesser machines have."""

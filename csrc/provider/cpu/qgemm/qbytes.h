@@ -40,8 +40,7 @@ typedef struct mrt_qbytes {
   /* y[i] = the largest of tap[..][i], compared after flipping. */
   void (*max)(const uint8_t *const *tap, int64_t taps, int64_t n, uint8_t flip, uint8_t *y);
   /* sum[i] += x[r][i] after flipping, over rows of `pitch` bytes. */
-  void (*sum)(const uint8_t *x, int64_t rows, int64_t pitch, int64_t n, uint8_t flip,
-              int32_t *sum);
+  void (*sum)(const uint8_t *x, int64_t rows, int64_t pitch, int64_t n, uint8_t flip, int32_t *sum);
   /* out[i][j] = q[i][j] * scale[j] over [rows][32]. */
   void (*widen)(const int8_t *q, int64_t rows, const float *scale, float *out);
 } mrt_qbytes;

@@ -40,7 +40,7 @@ typedef struct mrt_qtile {
   const float *scale, *bias;
   const float *residual;
   int64_t r_row, residual_row; /* residual_row: the tile's first, for the driver */
-  const uint8_t *add; /* rows as c's; U8 and S8 only */
+  const uint8_t *add;          /* rows as c's; U8 and S8 only */
   float ra, rb, add_lo, add_hi;
   int32_t add_zero, add_out;
   float lo, hi; /* NaN gives lo for U8 and S8, and stays for F32 */
