@@ -6,11 +6,7 @@
 
 #include "base/cpu.h"
 
-enum {
-  PANEL = 32,
-  MAX_STRIDE = 4,
-  RAW_FROM = 300 << 10 /* weights: smaller ones may be half as large again */
-};
+enum { PANEL = 32, MAX_STRIDE = 4 };
 
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -43,25 +39,26 @@ bool mrt_conv_split_ok(const mrt_conv *p, const float *weights) {
   return true;
 }
 
-/* Nanoseconds of float32 arithmetic at the clock that a core keeps while tiles are in use. */
+/* Nanoseconds of float32 arithmetic. */
 static double float_cost(const mrt_conv *p, int64_t h, int64_t w) {
   const int64_t oh = mrt_conv_out(h, p->kh, p->stride_h, p->dil_h, p->pad_top, p->pad_bottom);
   const int64_t ow = mrt_conv_out(w, p->kw, p->stride_w, p->dil_w, p->pad_left, p->pad_right);
   const double fan = p->fan_h ? p->fan_h * p->fan_w : 1;
   const double work = 2.0 * fan * (double)(oh * ow * p->kh * p->kw) * (double)p->cin *
                       (double)(mrt_c16_blocks(p->cout) * 16);
-  const double rate = !p->winograd ? 180 : p->cin < 64 ? 260 : p->cin < 128 ? 320 : 360;
+  const double rate = !p->winograd ? 200 : p->cin < 64 ? 290 : p->cin < 128 ? 350 : 390;
   return work / rate;
 }
 
 void mrt_conv_split_choose(mrt_conv *p, mrt_precision precision, int64_t h, int64_t w) {
   static const int first[] = {3, 2, 1};
   if (!mrt_conv_split_kernels_get()) return;
-  double least = float_cost(p, h, w);
+  /* Tiles must be clearly faster: they lower the clock for what runs next to them. */
+  double least = float_cost(p, h, w) * 0.9;
   mrt_conv best = *p, q = *p;
   q.winograd = false;
   for (q.parts = first[precision]; q.parts <= 3; ++q.parts) {
-    q.raw = q.parts == 3 && p->cin * p->cout * p->kh * p->kw > RAW_FROM;
+    q.raw = q.parts == 3;
     const double cost = mrt_conv_split_cost(&q, h, w);
     if (cost >= least) continue;
     least = cost;

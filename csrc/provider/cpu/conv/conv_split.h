@@ -15,8 +15,8 @@
  * own window row, there are no column phases.
  *
  * Weights are split when they are packed: [panel of 32][tap][channel group][part][2 tiles]. Three
- * parts are half as large again as floats: large weights (mrt_conv.raw) are kept as blocks of
- * [32 k][32] floats and split slice by slice beside the products of the slice before. */
+ * parts are half as large again as floats and need not be: with mrt_conv.raw weights are kept as
+ * blocks of [32 k][32] floats and split slice by slice beside the products of the slice before. */
 #ifndef MRT_PROVIDER_CPU_CONV_SPLIT_H
 #define MRT_PROVIDER_CPU_CONV_SPLIT_H
 

@@ -83,6 +83,7 @@ static mrt_conv fan_conv(const mrt_convt *p) {
   c.spread = true;
   c.fan_h = (int)p->kh, c.fan_w = (int)p->kw;
   c.parts = p->parts;
+  c.raw = p->parts == 3;
   return c;
 }
 
