@@ -75,6 +75,7 @@ typedef struct mrt_split_out {
 typedef struct mrt_conv_split_kernels {
   const char *name;
   const mrt_split_kernels *gemm; /* begin, end, split_b */
+  int few; /* up to so many workers split a band each for itself rather than together */
   void (*split_line)(const mrt_split_line *l, int parts);
   void (*split_pairs)(const float *raw, uint16_t *split, int64_t pair, int64_t pair_end);
   /* Computes block t and, in the shadow of the tiles, finishes another one (NULL: none). */

@@ -93,6 +93,7 @@ static void split_line(const mrt_split_line *l, int parts) {
 
 const mrt_conv_split_kernels mrt_conv_split_amx = {.name = "amx",
                                                    .gemm = &mrt_gemm_split_amx,
+                                                   .few = 4,
                                                    .split_line = split_line,
                                                    .split_pairs = split_pairs,
                                                    .multiply = multiply,

@@ -71,6 +71,7 @@ static void split_line(const mrt_split_line *l, int parts) {
 /* begin and end of gemm's model work on its own tiles: ours are set and cleared by each block. */
 const mrt_conv_split_kernels mrt_conv_split_model = {.name = "model",
                                                      .gemm = &mrt_gemm_split_model,
+                                                     .few = 1, /* so that tests see both ways */
                                                      .split_line = split_line,
                                                      .split_pairs = split_pairs,
                                                      .multiply = multiply,

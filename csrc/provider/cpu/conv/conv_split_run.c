@@ -15,7 +15,6 @@ enum {
   LEAST_BLOCKS = 10,      /* of a band, if it can be helped: weights are read for each */
   LEAST_BLOCKS_1 = 3,     /* the same for one part and two bands */
   EVEN_BANDS = 4,
-  FEW_WORKERS = 4,
   SLICE = 32,              /* groups of k: 192 KB of split weights */
   FIRST_BYTES = 256 << 10, /* of weights fetched while the input is split */
   PANEL = 32,
@@ -628,7 +627,7 @@ void mrt_conv_split_run(const mrt_conv_split_kernels *kern, const mrt_par *par, 
   for (int64_t i = 0; i < workers; ++i) j.held[i] = -1;
   fill_offsets(&j);
   j.units = args->n * j.bands;
-  if (workers > FEW_WORKERS && j.units < 2 * workers)
+  if (workers > kern->few && j.units < 2 * workers)
     run_shared(par, &j);
   else
     run_units(par, &j);
