@@ -122,9 +122,9 @@ SESSION_KEYS = (
         "passes have other names here: MRT_PASSES in environment.md"),
     Key("session.graph_optimizations_loop_level", "1", HINT, "passes run until nothing changes"),
     Key("session.disable_aot_function_inlining", "0", HINT, "functions are always inlined"),
-    Key("session.strict_shape_type_inference", "0", HINT,
-        "a declared shape that disagrees is no error: the inferred one counts, get_outputs "
-        "reports the declared one"),
+    Key("session.strict_shape_type_inference", "0", EFFECTIVE,
+        "1: a declared shape that inference contradicts (outside of subgraphs) is an error; 0: the "
+        "inferred one counts, get_outputs reports the declared one"),
     Key("session.allow_released_opsets_only", "1", HINT, "every known opset is read"),
     Key("session.record_ep_graph_assignment_info", "0", REFUSED, "assignments are not reported"),
     Key("session.disable_model_compile", "0", HINT, "nothing is compiled ahead"),

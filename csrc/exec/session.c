@@ -270,6 +270,8 @@ static mrt_status *optimize(mrt_session *s, const char *path) {
                       .fold_limit = fold_limit,
                       .disabled = s->env.disabled};
   int fired = 0;
+  const char *strict = config_value(s, "session.strict_shape_type_inference");
+  s->model->strict_shapes = strict && strcmp(strict, "1") == 0;
   MRT_TRY(mrt_pass_pipeline(&ctx));
   if (path && *path) MRT_TRY(mrt_session_write(s, &ctx, path));
   MRT_TRY(mrt_partition(s->model->graph, s->providers, s->n_providers));

@@ -182,6 +182,7 @@ struct mrt_model {
   mrt_function *functions;
   int n_functions;
   uint64_t next_name;  /* for fresh names */
+  bool strict_shapes;  /* a declared shape that inference contradicts is an error, not ignored */
   bool failed;         /* out of memory in a function that returns a pointer */
   void *private_state; /* ir's own bookkeeping (list of tensors to release) */
 };

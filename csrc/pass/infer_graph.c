@@ -60,6 +60,32 @@ static const mrt_type *complete(mrt_model *m, const mrt_type *t, const mrt_var *
   return out ? out : t;
 }
 
+/* session.strict_shape_type_inference: what the file declares of values outside of subgraphs (whose
+ * shapes may change from trip to trip). Only numbers can contradict each other. */
+static mrt_status *check_declared(const mrt_var *var, const mrt_type *inferred) {
+  const mrt_type *declared = var->type;
+  if (!declared || var->inferred || declared->kind != MRT_KIND_TENSOR ||
+      inferred->kind != MRT_KIND_TENSOR || declared->rank < 0 || inferred->rank < 0)
+    return NULL;
+  if (declared->rank != inferred->rank)
+    return MRT_ERR(
+        MRT_FAIL,
+        "Output:%s [ShapeInferenceError] Mismatch between number of inferred and declared "
+        "dimensions. inferred=%d declared=%d",
+        var->name, inferred->rank, declared->rank);
+  for (int i = 0; i < inferred->rank; ++i) {
+    int64_t have, want;
+    if (inferred->dims[i] && declared->dims[i] && mrt_expr_is_const(inferred->dims[i], &have) &&
+        mrt_expr_is_const(declared->dims[i], &want) && have != want)
+      return MRT_ERR(MRT_FAIL,
+                     "Output:%s [ShapeInferenceError] Can't merge shape info. Both inferred and "
+                     "declared dimension have values but they differ. Inferred=%lld Declared=%lld "
+                     "Dimension=%d",
+                     var->name, (long long)have, (long long)want, i);
+  }
+  return NULL;
+}
+
 /* Inferred and declared type together: inferred dims win, declared ones fill what is unknown only
  * when the value's shape is static in the declaration and inference knew nothing at all. */
 static mrt_status *settle(driver *d, const mrt_node *node, mrt_var *var, const mrt_type *inferred) {
@@ -70,6 +96,7 @@ static mrt_status *settle(driver *d, const mrt_node *node, mrt_var *var, const m
       var->type = mrt_type_tensor(d->model, declared->dtype, -1, NULL);
     return NULL;
   }
+  if (d->model->strict_shapes && !node->graph->parent) MRT_TRY(check_declared(var, inferred));
   if (declared && declared->kind == MRT_KIND_TENSOR && inferred->kind == MRT_KIND_TENSOR &&
       declared->dtype && inferred->dtype && declared->dtype != inferred->dtype)
     return MRT_ERR(MRT_FAIL,

@@ -70,6 +70,7 @@ mrt_status *mrt_pass_pipeline(mrt_pass_ctx *ctx) {
   MRT_TRY(run_depth(ctx, mrt_pass_find("expand"), g, &fired, 0));
   MRT_TRY(mrt_graph_verify(g));
   MRT_TRY(mrt_infer_graph(ctx->model, g, NULL));
+  ctx->model->strict_shapes = false; /* from here on the types are inference's own */
   for (int round = 0; round < MAX_ROUNDS && ctx->level > 0; ++round) {
     fired = 0;
     for (int i = 0; rounds[i]; ++i) {

@@ -64,7 +64,13 @@ PyObject *mrt_ml_type(mrt_dtype d) {
   if (!PyErr_ExceptionMatches(PyExc_ImportError) && !PyErr_ExceptionMatches(PyExc_AttributeError))
     return NULL;
   PyErr_Clear();
-  return PyUnicode_FromString(mrt_dtype_bits(d) == 16          ? "uint16"
-                              : d == MRT_INT4 || d == MRT_INT2 ? "int8"
-                                                               : "uint8");
+  /* Without that package: integers hold the same numbers; two types are bytes, as in ONNX Runtime;
+   * for the others integers would only look like a result. */
+  if (mrt_dtype_is_int(d))
+    return PyUnicode_FromString(d == MRT_INT4 || d == MRT_INT2 ? "int8" : "uint8");
+  if (d == MRT_FLOAT8E4M3FN || d == MRT_FLOAT4E2M1) return PyUnicode_FromString("uint8");
+  return PyErr_Format(PyExc_RuntimeError,
+                      "No corresponding Numpy type for Tensor Type. %s needs the package ml_dtypes: "
+                      "pip install ml_dtypes",
+                      mrt_dtype_name(d));
 }
