@@ -87,5 +87,14 @@ def test_comparison_can_fail() -> None:
         assert type_cases.compare(got, want, kind, 1), (got, want)
     half = type_values.tensor("2x3", "bfloat16")
     assert type_cases.compare(half, half.astype(np.float32) * 1.02, "tensor(bfloat16)", 1)
+
+
+@pytest.mark.full
+def test_a_wrong_result_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole way of a case, with an engine that adds a little to its results."""
     case = type_cases.Case("Add", "T", "tensor(float)")
     assert type_cases.run_case(case) == ("pass onnxruntime", "")
+    ours = type_cases.run_ours
+    monkeypatch.setattr(type_cases, "run_ours", lambda *a, **k: [y * 1.001 for y in ours(*a, **k)])
+    outcome, message = type_cases.run_case(case)
+    assert outcome == "mismatch:value" and message.startswith("onnxruntime: value: ")
