@@ -128,6 +128,8 @@ static mrt_status *svc_read(const mrt_node *node, int64_t features, svc *q) {
   MRT_TRY(svm_of(node, &q->s));
   MRT_TRY(mrt_ml_post_of(node, &q->post));
   MRT_TRY(svc_counts(node, q));
+  if (features < 1 || (q->votes && q->supports == 0))
+    return MRT_ERR(MRT_INVALID_ARGUMENT, "SVMClassifier of no features or no support vectors");
   const int64_t n = q->votes ? q->supports * (q->classes - 1) : q->classes * features;
   MRT_TRY(mrt_ml_floats(node, "coefficients", n, &q->weights));
   MRT_TRY(mrt_ml_floats(node, "rho", q->votes ? q->pairs : -1, &q->rho));

@@ -94,6 +94,7 @@ def test_bad_svm_classifiers_are_errors() -> None:
         ({"prob_b": [1.0]}, "prob_b"),
         ({"kernel_type": "CUBIC"}, "CUBIC"),
         ({"vectors_per_class": [2, -1, 3]}, "vectors_per_class"),
+        ({"vectors_per_class": [0, 0, 0]}, "no support vectors"),
         ({"vectors_per_class": [2**31, 2**31, 2**62]}, "vectors_per_class"),
     ]
     for change, text in bad:
