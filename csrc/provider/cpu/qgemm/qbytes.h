@@ -47,4 +47,20 @@ typedef struct mrt_qbytes {
 extern const mrt_qbytes mrt_qbytes_avx512vnni, mrt_qbytes_avx2, mrt_qbytes_scalar;
 const mrt_qbytes *mrt_qbytes_get(void);
 
+/* dst[i] = src[i] ^ flip. */
+static inline void mrt_bytes_flip(uint8_t *dst, const uint8_t *src, int64_t n, uint8_t flip) {
+  const uint64_t all = flip * 0x0101010101010101u;
+  int64_t i = 0;
+  for (; flip && i + 32 <= n; i += 32) {
+    uint64_t x[4];
+    __builtin_memcpy(x, src + i, 32);
+    x[0] ^= all, x[1] ^= all, x[2] ^= all, x[3] ^= all;
+    __builtin_memcpy(dst + i, x, 32);
+  }
+  if (!flip)
+    __builtin_memcpy(dst, src, (size_t)n);
+  else
+    for (; i < n; ++i) dst[i] = src[i] ^ flip;
+}
+
 #endif

@@ -176,6 +176,11 @@ static mrt_status *get_weights(mrt_kctx *c, const qconv_kernel *q, const mrt_ico
   *geo = (mrt_qconv){
       .groups = p->group, .cin = p->cin, .cout = p->cout, .w_signed = p->w->dtype == MRT_INT8};
   set_geometry(&p->win, geo);
+  if (q->packed && (q->p.direct || q->p.depthwise)) { /* there are none, or they are folded in */
+    geo->direct = q->p.direct, geo->depthwise = q->p.depthwise;
+    a->packed = q->packed;
+    return NULL;
+  }
   MRT_TRY(mrt_scratch(c, (size_t)p->cout * 4 + 4, (void **)&zeros));
   read_zeros(p->w_zero, p->cout, zeros, &a->w_zero);
   mrt_qconv_plan(geo, a->w_zero);

@@ -111,13 +111,6 @@ size_t mrt_qdepth_scratch(const mrt_par *par, const mrt_qconv *p, int64_t ow) {
   return (size_t)(worker_bytes(p, ow) * mrt_par_workers(par) + BLOCK);
 }
 
-static void copy_bytes(uint8_t *dst, const uint8_t *src, int64_t n, uint8_t flip) {
-  if (flip)
-    for (int64_t i = 0; i < n; ++i) dst[i] = src[i] ^ flip;
-  else
-    memcpy(dst, src, (size_t)n);
-}
-
 /* Image row iy (maybe outside) as the ring holds it. */
 static void copy_row(const depth_job *j, int64_t image, int64_t iy, uint8_t *dst) {
   const mrt_qconv *p = j->p;
@@ -135,11 +128,11 @@ static void copy_row(const depth_job *j, int64_t image, int64_t iy, uint8_t *dst
     if (s == 1) {
       const int64_t n = per - i < a->w - x ? per - i : a->w - x;
       if (n > 0) {
-        copy_bytes(dst + i * c, row + x * c, n * c, flip);
+        mrt_bytes_flip(dst + i * c, row + x * c, n * c, flip);
         i += n;
       }
     } else {
-      for (; i < per && x < a->w; ++i, x += s) copy_bytes(dst + i * c, row + x * c, c, flip);
+      for (; i < per && x < a->w; ++i, x += s) mrt_bytes_flip(dst + i * c, row + x * c, c, flip);
     }
     memset(dst + i * c, pad, (size_t)((per - i) * c));
   }
@@ -214,6 +207,6 @@ void mrt_qdepth_run(const mrt_par *par, const mrt_qconv *p, const mrt_qconv_args
   }
   const int64_t units = a->n * j.pairs;
   j.chunks =
-      mrt_par_chunks(units, (double)(units * 2 * j.r.bytes) * (0.05 + 0.02 * (double)j.r.quads));
+      mrt_par_chunks(units, (double)(units * 2 * j.r.bytes) * (0.08 + 0.03 * (double)j.r.quads));
   mrt_par_run(par, j.chunks, chunk, &j);
 }

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "provider/cpu/qgemm/qbytes.h"
 #include "provider/cpu/qgemm/qgemm_kernel.h"
 
 /* BAND: bytes of a copied band. B_PART: of the weights that one sweep over the rows uses. */
@@ -24,6 +25,7 @@ typedef struct direct_plan {
   bool joined;                /* the output rows of a band are one sequence, `wide` apart */
   int64_t wide;               /* pixels of an image row as tiles see it */
   int64_t run, blocks, reach; /* reach: bytes read from the start of a row of A */
+  int64_t unit_rows;          /* of a matrix: rows that stay together */
   int64_t a_row, units, panels, part_panels, band, parts_m, parts_n;
   int64_t blocks_bytes, copy_bytes, half_bytes, worker_bytes, total;
 } direct_plan;
@@ -49,7 +51,9 @@ static void plan_shares(direct_plan *p, const mrt_qdirect *d, const mrt_par *par
   int64_t total = mrt_par_chunks(p->units * p->panels, cost);
   p->parts_m = min_i64(p->units, total);
   p->parts_n = 1;
-  if ((double)d->cout * k > (double)(d->n * d->h * d->w) * (double)d->c) { /* weights outweigh */
+  /* Sharing out rows, each core reads all weights; sharing out columns, it fetches half of the
+   * image that the other core wrote, and leaves it half of its own to fetch. */
+  if ((double)d->cout * k > (double)(d->n * d->h * d->w) * (double)d->c + rows * (double)d->cout) {
     if (p->copy) total = min_i64(total, 8);
     p->parts_n = min_i64(p->panels, total);
     p->parts_m = min_i64(p->units, total / p->parts_n);
@@ -73,7 +77,8 @@ static void plan_make(direct_plan *p, const mrt_qdirect *d, const mrt_par *par) 
   p->a_row = d->stride_w * d->c;
   p->blocks = k / p->run * ceil_div(p->run, UNIT);
   p->panels = ceil_div(d->cout, PANEL);
-  p->units = p->flat ? ceil_div(d->n * d->oh * d->ow, p->kern->max_rows) : d->n * d->oh;
+  p->unit_rows = p->kern->by_sixteen ? 16 : p->kern->max_rows;
+  p->units = p->flat ? ceil_div(d->n * d->oh * d->ow, p->unit_rows) : d->n * d->oh;
   const int64_t row = p->wide * d->c;
   const int64_t last_tap = p->run == d->c ? (d->kw - 1) * d->dil_w : 0;
   p->reach = ((d->kh - 1) * d->dil_h * p->wide + last_tap) * d->c +
@@ -83,7 +88,7 @@ static void plan_make(direct_plan *p, const mrt_qdirect *d, const mrt_par *par) 
   const int64_t half = p->kern->by_sixteen ? 16 : p->kern->max_rows;
   p->half_bytes = (half - 1) * p->a_row + p->reach;
   if (p->flat) {
-    const int64_t most = p->kern->max_rows * ceil_div(p->units, p->parts_m);
+    const int64_t most = p->unit_rows * ceil_div(p->units, p->parts_m);
     p->band = max_i64(1, min_i64(most, BAND / (d->c + 1)));
     p->band = ceil_div(p->band, p->kern->max_rows) * p->kern->max_rows;
     p->copy_bytes = p->copy ? p->band * d->c : 0;
@@ -122,14 +127,6 @@ typedef struct band {
   uint8_t *halves;             /* buffers of half a tile */
 } band;
 
-static void flip_copy(uint8_t *dst, const uint8_t *src, int64_t n, uint8_t flip) {
-  if (!flip) {
-    memcpy(dst, src, (size_t)n);
-    return;
-  }
-  for (int64_t i = 0; i < n; ++i) dst[i] = src[i] ^ flip;
-}
-
 /* Pixels [first, first + n) of an image row; those outside of it are zero points. */
 static void copy_row(const mrt_qdirect *d, const uint8_t *row, int64_t first, int64_t n,
                      uint8_t flip, uint8_t *dst) {
@@ -138,9 +135,9 @@ static void copy_row(const mrt_qdirect *d, const uint8_t *row, int64_t first, in
                 hi = row ? max_i64(lo, min_i64(n, d->w - first)) : n, c = d->c;
   memset(dst, pad, (size_t)(lo * c));
   if (hi > lo && d->pitch == c)
-    flip_copy(dst + lo * c, row + (first + lo) * c, (hi - lo) * c, flip);
+    mrt_bytes_flip(dst + lo * c, row + (first + lo) * c, (hi - lo) * c, flip);
   for (int64_t i = lo; i < hi && d->pitch != c; ++i)
-    flip_copy(dst + i * c, row + (first + i) * d->pitch, c, flip);
+    mrt_bytes_flip(dst + i * c, row + (first + i) * d->pitch, c, flip);
   memset(dst + hi * c, pad, (size_t)((n - hi) * c));
 }
 
@@ -159,8 +156,8 @@ static void band_make(const direct_job *j, int64_t n, int64_t y0, int64_t lines,
     b->lines = 1, b->rows = b->period = b->valid = lines, b->out = y0;
     if (p->copy) {
       for (int64_t i = 0; i < (d->pitch == d->c ? 1 : lines); ++i)
-        flip_copy(space + i * d->c, d->x + (y0 + i) * d->pitch,
-                  d->pitch == d->c ? lines * d->c : d->c, flip_of(j));
+        mrt_bytes_flip(space + i * d->c, d->x + (y0 + i) * d->pitch,
+                       d->pitch == d->c ? lines * d->c : d->c, flip_of(j));
       return;
     }
     b->a = d->x + y0 * d->c;
@@ -270,7 +267,7 @@ static void chunk(void *arg, int64_t index, int worker) {
                 n1 = mrt_par_begin(p->panels, p->parts_n, pn + 1);
   int64_t u = mrt_par_begin(p->units, p->parts_m, pm),
           end = mrt_par_begin(p->units, p->parts_m, pm + 1);
-  if (p->flat) u *= p->kern->max_rows, end = min_i64(end * p->kern->max_rows, d->n * d->oh * d->ow);
+  if (p->flat) u *= p->unit_rows, end = min_i64(end * p->unit_rows, d->n * d->oh * d->ow);
   mrt_qsegment segments[MAX_SEGMENTS];
   mrt_qtile t = {.a_row = p->a_row,
                  .segments = segments,

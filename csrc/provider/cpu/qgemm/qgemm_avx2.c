@@ -15,6 +15,34 @@ INLINE __m256i widen4(const uint8_t *p) {
   return _mm256_broadcastq_epi64(_mm_cvtepu8_epi16(_mm_cvtsi32_si128(x)));
 }
 
+/* Sixteen bytes a row at a time; everything else in plain C. */
+static void finish(const mrt_qtile *t, const int32_t *raw) {
+  const bool s8 = t->out == MRT_Q_S8;
+  if ((!s8 && t->out != MRT_Q_U8) || t->add || t->b_zero || t->cols < COLS) {
+    mrt_qtile_finish(t, raw, COLS);
+    return;
+  }
+  const __m256 lo = _mm256_set1_ps(t->lo), hi = _mm256_set1_ps(t->hi);
+  const __m256i zero = _mm256_set1_epi32(t->zero);
+  for (int s = 0; s < t->n_segments; ++s) {
+    const mrt_qsegment *g = &t->segments[s];
+    for (int k = 0; k < g->count; ++k) {
+      const int32_t *x = raw + (g->first + k) * COLS;
+      __m256i q[2];
+      for (int h = 0; h < 2; ++h) {
+        const __m256 v = _mm256_cvtepi32_ps(_mm256_loadu_si256((const __m256i *)(x + 8 * h)));
+        const __m256 y = _mm256_add_ps(_mm256_mul_ps(v, _mm256_loadu_ps(t->scale + 8 * h)),
+                                       _mm256_loadu_ps(t->bias + 8 * h));
+        q[h] = _mm256_add_epi32(_mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(y, lo), hi)), zero);
+      }
+      const __m256i p = _mm256_permute4x64_epi64(_mm256_packs_epi32(q[0], q[1]), 0xd8);
+      const __m128i a = _mm256_castsi256_si128(p), b = _mm256_extracti128_si256(p, 1);
+      _mm_storeu_si128((__m128i *)((uint8_t *)t->c + g->at + k * t->c_row),
+                       s8 ? _mm_packs_epi16(a, b) : _mm_packus_epi16(a, b));
+    }
+  }
+}
+
 INLINE void tile(const mrt_qtile *t, const int rows) {
   __m256i acc[ROWS][4];
 #pragma GCC unroll 3
@@ -47,7 +75,7 @@ INLINE void tile(const mrt_qtile *t, const int rows) {
       _mm256_storeu_si256((__m256i *)(raw + i * COLS + 8 * h),
                           _mm256_add_epi32(_mm256_permute4x64_epi64(s, 0xd8), col));
     }
-  mrt_qtile_finish(t, raw, COLS);
+  finish(t, raw);
 }
 static void tile_1(const mrt_qtile *t) { tile(t, 1); }
 static void tile_2(const mrt_qtile *t) { tile(t, 2); }
