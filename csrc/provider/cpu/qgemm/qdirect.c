@@ -312,7 +312,7 @@ void mrt_qdirect_go(const mrt_par *par, const mrt_qdirect *d, void *scratch) {
   for (int64_t y = 0; y < d->kh; ++y)
     for (int64_t x = 0; x < per_row; ++x)
       for (int64_t q = 0; q < j.p.run; q += UNIT)
-        *b++ = (mrt_qblock){(int32_t)((y * d->dil_h * j.p.wide + x * d->dil_w) * d->c + q),
+        *b++ = (mrt_qblock){(y * d->dil_h * j.p.wide + x * d->dil_w) * d->c + q,
                             (int32_t)ceil_div(min_i64(UNIT, j.p.run - q), 4)};
   mrt_par_run(par, j.p.parts_m * j.p.parts_n, chunk, &j);
 }

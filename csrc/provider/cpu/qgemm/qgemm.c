@@ -401,8 +401,8 @@ void mrt_qgemm_run(const mrt_par *par, const mrt_qgemm *g, bool b_signed, void *
   mrt_qtile_bounds(g->epi, &j.lo, &j.hi);
   mrt_qtables_fill(g, b_signed, g->k, true, at, &j.t);
   for (int64_t u = 0; u < j.p.units; ++u) /* the last unit stops where B does */
-    j.blocks[u] = (mrt_qblock){(int32_t)(u * j.p.pitch * UNIT),
-                               (int32_t)ceil_div(min_i64(UNIT, g->k - u * UNIT), 4)};
+    j.blocks[u] =
+        (mrt_qblock){u * j.p.pitch * UNIT, (int32_t)ceil_div(min_i64(UNIT, g->k - u * UNIT), 4)};
   j.chunks = mrt_par_chunks(j.p.tiles, (double)g->m * (double)g->k * 0.05);
   mrt_par_run(par, j.chunks, pack_a_chunk, &j);
   /* 240 multiply-adds a nanosecond, but B must at least be read. */

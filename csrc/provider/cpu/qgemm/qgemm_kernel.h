@@ -7,7 +7,7 @@
 #include "provider/cpu/qgemm/qgemm.h"
 
 typedef struct mrt_qblock {
-  int32_t off; /* bytes from a row's start */
+  int64_t off; /* bytes from a row's start */
   int32_t len; /* units of 4 bytes, at most 16; B has 16 for each block, the rest zeros */
 } mrt_qblock;
 
