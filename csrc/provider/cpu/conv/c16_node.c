@@ -262,27 +262,36 @@ static mrt_status *affine_create(const mrt_provider *p, const mrt_node *node, mr
 }
 
 /* ---- Concat along channels ---- */
+enum { CONCAT_PIECE = 32 << 10 };
+
 typedef struct concat_job {
   mrt_kctx *c;
   char *y;
-  size_t out_image;
-  int n_in, chunks;
-  int64_t images;
+  size_t out_image; /* bytes of an image of the output */
+  int64_t images, pieces, units, chunks;
 } concat_job;
 
-/* Units: (image, input). */
+/* Bytes [begin, end) of an image of the output. */
+static void concat_piece(const concat_job *j, int64_t image, size_t begin, size_t end) {
+  char *dst = j->y + (size_t)image * j->out_image;
+  size_t at = 0; /* where the input begins */
+  for (int i = 0; i < j->c->n_in; ++i) {
+    const mrt_tensor *x = mrt_in(j->c, i);
+    const size_t bytes = x->bytes / (size_t)j->images;
+    const size_t b = begin > at ? begin : at, e = end < at + bytes ? end : at + bytes;
+    if (b < e) memcpy(dst + b, (const char *)x->data + (size_t)image * bytes + (b - at), e - b);
+    at += bytes;
+  }
+}
+
+/* Units: (image, piece of the output). */
 static void concat_chunk(void *arg, int64_t chunk, int worker) {
   (void)worker;
   const concat_job *j = arg;
-  const int64_t units = j->images * j->n_in, end = mrt_par_begin(units, j->chunks, chunk + 1);
-  for (int64_t u = mrt_par_begin(units, j->chunks, chunk); u < end; ++u) {
-    const int64_t image = u / j->n_in;
-    const int at = (int)(u % j->n_in);
-    char *dst = j->y + (size_t)image * j->out_image;
-    for (int i = 0; i < at; ++i) dst += mrt_in(j->c, i)->bytes / (size_t)j->images;
-    const mrt_tensor *x = mrt_in(j->c, at);
-    const size_t bytes = x->bytes / (size_t)j->images;
-    if (bytes) memcpy(dst, (const char *)x->data + (size_t)image * bytes, bytes);
+  const int64_t end = mrt_par_begin(j->units, j->chunks, chunk + 1);
+  for (int64_t u = mrt_par_begin(j->units, j->chunks, chunk); u < end; ++u) {
+    const size_t begin = (size_t)(u % j->pieces) * CONCAT_PIECE, left = j->out_image - begin;
+    concat_piece(j, u / j->pieces, begin, begin + (left < CONCAT_PIECE ? left : CONCAT_PIECE));
   }
 }
 
@@ -290,12 +299,11 @@ static mrt_status *concat_run(const mrt_kernel *k, mrt_kctx *c) {
   (void)k;
   mrt_tensor *y = mrt_out(c, 0);
   if (!y || !mrt_tensor_count(y)) return NULL;
-  concat_job j = {.c = c,
-                  .y = y->data,
-                  .out_image = y->bytes / (size_t)y->dims[0],
-                  .n_in = c->n_in,
-                  .images = y->dims[0]};
-  j.chunks = (int)mrt_par_chunks(j.images * j.n_in, (double)y->bytes * 0.1);
+  concat_job j = {
+      .c = c, .y = y->data, .out_image = y->bytes / (size_t)y->dims[0], .images = y->dims[0]};
+  j.pieces = (int64_t)((j.out_image + CONCAT_PIECE - 1) / CONCAT_PIECE);
+  j.units = j.images * j.pieces;
+  j.chunks = mrt_par_chunks(j.units, (double)y->bytes * 0.1);
   mrt_par_run(&c->par, j.chunks, concat_chunk, &j);
   return NULL;
 }

@@ -150,7 +150,8 @@ static void geom_make(geom *g, const mrt_conv *p, int64_t h, int64_t w) {
   /* A band: as many whole rows (tiles of a flat image) as fit. */
   const int64_t per_row = g->flat ? 1 : g->tiles_per_row, unit_rows = g->tiles / per_row;
   const int64_t step = g->row_floats * (g->flat ? 1 : p->stride_h * (g->pair ? 2 : 1));
-  const int64_t fit = max_i64(1, BAND_FLOATS / max_i64(1, step));
+  int64_t fit = max_i64(1, BAND_FLOATS / max_i64(1, step));
+  if (p->input_nchw) fit = min_i64(fit, max_i64(1, unit_rows / 8)); /* few floats, much work */
   g->bands = ceil_div(unit_rows, fit);
   g->band_tiles = ceil_div(unit_rows, g->bands) * per_row;
   g->bands = ceil_div(g->tiles, g->band_tiles);
@@ -334,6 +335,43 @@ static ahead weights_ahead(const conv_job *j, const float *weights, int64_t n, i
   return a;
 }
 
+/* The kernel for runs of neighbouring pixels that knows their strides; NULL: none fits. */
+static void (*pixel_kernel(const conv_job *j))(const mrt_tile *, int64_t) {
+  const mrt_conv_kernels *k = mrt_conv_kernels_get();
+  if (j->p->spread || j->g.pair || j->p->input_nchw) return NULL;
+  return j->p->stride_w == 1 ? k->c16_tile : NULL;
+}
+
+/* Tiles [t0, t1) of one panel, as runs within a row (a flat image is one row). t: all but a, c,
+ * residual and ahead. An activation that is no clip follows while the pixels are in L1. */
+static void run_pixels(const conv_job *j, const view *v, mrt_tile *t, int64_t t0, int64_t t1,
+                       int64_t out0, bool last, const ahead *next) {
+  enum { ACTIVATED = 56 };
+  const geom *g = &j->g;
+  void (*const run)(const mrt_tile *, int64_t) = pixel_kernel(j);
+  const int64_t asks = (t1 - t0) * t->n_blocks;
+  t->ahead = next->from;
+  t->ahead_lines = next->from ? (int)ceil_div(next->floats / 16, max_i64(1, asks)) : 0;
+  for (int64_t i = t0; i < t1;) {
+    const int64_t row = i / g->tiles_per_row, end = min_i64(t1, (row + 1) * g->tiles_per_row);
+    const int64_t x0 = mrt_par_begin(g->ow, g->tiles_per_row, i % g->tiles_per_row),
+                  x1 = mrt_par_begin(g->ow, g->tiles_per_row, end - row * g->tiles_per_row);
+    const int64_t step = j->act && last ? ACTIVATED : x1 - x0;
+    int64_t out;
+    tile_place(j, v, i, t, &out);
+    t->c = j->a->output + out0 + out;
+    t->residual = t->residual ? j->a->residual + out0 + out : NULL;
+    for (int64_t x = x0; x < x1; x += step) {
+      const int64_t n = min_i64(step, x1 - x);
+      run(t, n);
+      if (j->act && last) activate(j, t, n);
+      t->a += n * t->a_row, t->c += n * 16;
+      if (t->residual) t->residual += n * 16;
+    }
+    i = end;
+  }
+}
+
 /* All tiles [t0, t1) and panels [p0, p1) of one image and group, one slice of k after the other. */
 static void run_tiles(const conv_job *j, const view *v, int64_t image, int64_t group, int64_t t0,
                       int64_t t1, int64_t p0, int64_t p1) {
@@ -355,6 +393,7 @@ static void run_tiles(const conv_job *j, const view *v, int64_t image, int64_t g
   /* An output that is its own residual would be overwritten by the first of several slices: that
    * one starts from it instead. */
   const bool in_place = slices > 1 && j->a->residual == j->a->output;
+  const bool runs = pixel_kernel(j) && !in_place;
   int64_t k0 = 0;
   for (int64_t s = 0; s < slices; ++s) {
     const int64_t b0 = mrt_par_begin(g->n_blocks, slices, s),
@@ -371,6 +410,11 @@ static void run_tiles(const conv_job *j, const view *v, int64_t image, int64_t g
       t.b = weights + n / PANEL * PANEL * g->k + k0 * PANEL + n % PANEL;
       t.bias = j->bias ? j->bias + group * g->cout + n : NULL;
       const ahead next = weights_ahead(j, weights, n, n1, p0, k0, len, t1 - t0, last);
+      if (runs) {
+        t.residual = j->a->residual;
+        run_pixels(j, v, &t, t0, t1, out0 + n / 16 * j->out_block, last, &next);
+        continue;
+      }
       for (int64_t i = t0; i < t1; ++i) {
         int64_t out;
         const int64_t rows = tile_place(j, v, i, &t, &out);
