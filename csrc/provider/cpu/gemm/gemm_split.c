@@ -50,11 +50,12 @@ static double cost_split(int parts, int64_t m, int64_t n, int64_t k) {
   const double both = tiles + 0.6 * split > split ? tiles + 0.6 * split : split;
   const double first = panels < 1 ? panels : 1;
   return 150.0 + 280.0 * strips * panels +
-         groups * (split + first * tiles + (panels - first) * both + strips * split_a[parts]);
+         groups * (first * tiles + (panels - first) * both) +
+         2 * groups * (split + strips * split_a[parts]); /* each worker for itself */
 }
 static double cost_fma(int64_t m, int64_t n, int64_t k) {
   const double panels = (double)ceil_div(n, 32) * 32;
-  return 20.0 + panels * (double)k * ((double)m < 4 ? 4.0 : (double)m) / 95.0;
+  return 20.0 + panels * (double)k * ((double)m < 4 ? 4.0 : (double)m) / 115.0;
 }
 
 int mrt_gemm_split_parts(mrt_precision precision, int64_t m, int64_t n, int64_t k) {

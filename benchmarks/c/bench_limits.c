@@ -1,0 +1,156 @@
+/* How near to the machine's limit float32 products come: shape, rate, share of the peak of the same
+ * minute, largest error / sum |a b| against float64. Packing of the left side is timed, packing of
+ * the right side is not. Kinds: fma (AVX-512 or what there is), x6, x3, x1 (six, three, one bf16
+ * products on AMX: highest, high, medium; the peak of x1 is that of the tiles, of x3 a third of
+ * it). Tiles run at a lower clock when their numbers change, so their peak is taken with numbers
+ * like those of the products. Arguments: seconds per line (default 0.1), then kinds. Build: see
+ * benchmarks/README.md. */
+#include "bench.h"
+
+#include <math.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cpu.h"
+#include "provider/cpu/gemm/gemm_split.h"
+
+static const int64_t shapes[][3] = {
+    {128, 128, 128}, {256, 256, 256},  {512, 512, 512},  {1024, 1024, 1024}, {2048, 2048, 2048},
+    {128, 768, 768}, {128, 3072, 768}, {128, 768, 3072}, {256, 1024, 4096},  {32, 768, 768},
+    {197, 768, 768}, {100, 300, 500},  {127, 255, 511},  {333, 777, 1025}};
+
+typedef struct job {
+  mrt_par par;
+  mrt_gemm g;
+  int parts;
+  void *scratch;
+} job;
+
+static void run(void *arg) {
+  job *j = arg;
+  const mrt_gemm_batch one = {.batch = 1};
+  if (j->parts)
+    mrt_gemm_split_run(mrt_split_kernels_get(), j->parts, &j->par, &j->g, &one, j->scratch);
+  else
+    mrt_gemm_run(&j->par, &j->g, j->scratch);
+}
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+/* Four tile products per turn on tiles of a few KB, operations per second. */
+__attribute__((noinline, target("amx-tile,amx-bf16"))) static double tile_peak(void) {
+  static _Alignas(64) uint16_t t[8][512];
+  uint32_t r = 1;
+  for (int i = 0; i < 8 * 512; ++i) {
+    r = r * 1664525u + 1013904223u;
+    t[i / 512][i % 512] =
+        (uint16_t)((r >> 31) << 15 | (0x7e - (r >> 8) % 6) << 7 | (r >> 16 & 127));
+  }
+  double best = 0;
+  mrt_split_kernels_get()->begin();
+  for (double t0 = bench_now(); bench_now() - t0 < 0.03;) {
+    const double start = bench_now();
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (int i = 0; i < 20000; ++i) {
+      const int at = i % 2 * 4;
+      _tile_loadd(4, t[at], 64);
+      _tile_loadd(5, t[at + 1], 64);
+      _tile_loadd(6, t[at + 2], 64);
+      _tile_loadd(7, t[at + 3], 64);
+      _tile_dpbf16ps(0, 4, 6);
+      _tile_dpbf16ps(1, 4, 7);
+      _tile_dpbf16ps(2, 5, 6);
+      _tile_dpbf16ps(3, 5, 7);
+    }
+    const double rate = 20000.0 * 4 * 16 * 16 * 32 * 2 / (bench_now() - start);
+    if (rate > best) best = rate;
+  }
+  mrt_split_kernels_get()->end();
+  return best;
+}
+#else
+static double tile_peak(void) { return 0; }
+#endif
+
+static double peak_of(int parts) {
+  return parts ? tile_peak() / (parts * (parts + 1) / 2) : bench_peak(0);
+}
+
+/* A sample of rows. */
+static double error_of(const mrt_gemm *g, const float *b) {
+  double worst = 0;
+  for (int64_t i = 0; i < g->m; i += 1 + g->m / 7)
+    for (int64_t c = 0; c < g->n; c += 1 + g->n / 61) {
+      double sum = 0, mass = 1e-300;
+      for (int64_t k = 0; k < g->k; ++k) {
+        const double p = (double)g->a[i * g->lda + k] * b[k * g->n + c];
+        sum += p;
+        mass += fabs(p);
+      }
+      const double e = fabs(g->c[i * g->ldc + c] - sum) / mass;
+      if (e > worst) worst = e;
+    }
+  return worst;
+}
+
+static uint16_t *bf16_tiles(const float *packed, int64_t n, int64_t k) {
+  uint16_t *out = aligned_alloc(64, mrt_gemm_packed16_size(n, k));
+  for (int64_t p = 0; p * MRT_GEMM_PANEL < n; ++p)
+    mrt_gemm_pack_panel16(mrt_split_kernels_get(), packed + p * MRT_GEMM_PANEL * k, k, p, out);
+  return out;
+}
+
+static void line(const char *kind, int parts, int threads, const int64_t *s, double seconds) {
+  job j = {.par = {.threads = threads}, .parts = parts};
+  const int64_t m = s[0], n = s[1], k = s[2];
+  float *a = bench_floats((size_t)(m * k)), *b = bench_floats((size_t)(n * k));
+  float *c = bench_floats((size_t)(m * n)), *packed = aligned_alloc(64, mrt_gemm_packed_size(n, k));
+  mrt_gemm_pack_b(&j.par, b, n, false, k, n, packed);
+  uint16_t *tiles = parts == 1 ? bf16_tiles(packed, n, k) : NULL;
+  j.g = (mrt_gemm){.m = m, .n = n, .k = k, .a = a, .lda = k, .b = packed, .c = c, .ldc = n};
+  j.g.b16 = tiles;
+  size_t bytes = mrt_gemm_scratch_size(&j.par, m, n, k, false);
+  const size_t split = parts ? mrt_gemm_split_scratch(&j.par, m, n, k, false) : 0;
+  j.scratch = aligned_alloc(64, (bytes > split ? bytes : split) / 64 * 64 + 64);
+  mrt_threads_run_begin(&j.par);
+  double peak = peak_of(parts);
+  const bench_result r = bench_run(run, &j, seconds, 0);
+  const double after = peak_of(parts), ops = 2.0 * (double)m * (double)n * (double)k;
+  mrt_threads_run_end(&j.par);
+  if (after > peak) peak = after;
+  printf(
+      "%-4s %d threads  %4lld x %4lld x %4lld  median %7.0f GF/s %3.0f%%  best %7.0f %3.0f%%  "
+      "error %.1e\n",
+      kind, threads, (long long)m, (long long)n, (long long)k, ops / r.median / 1e9,
+      100 * ops / r.median / peak / threads, ops / r.best / 1e9,
+      100 * ops / r.best / peak / threads, error_of(&j.g, b));
+  fflush(stdout);
+  free(a), free(b), free(c), free(packed), free(tiles), free(j.scratch);
+}
+
+/* In a process of its own: for fma the tiles are switched off before anything looks at the CPU. */
+static void table(const char *kind, int parts, double seconds) {
+  fflush(stdout);
+  const pid_t child = fork();
+  if (child == 0) {
+    if (!parts) setenv("MRT_CPU_ISA", "avx512bf16", 1);
+    if (!parts || mrt_split_kernels_get())
+      for (int threads = 1; threads <= 2; ++threads)
+        for (size_t i = 0; i < sizeof shapes / sizeof *shapes; ++i)
+          line(kind, parts, threads, shapes[i], seconds);
+    exit(0);
+  }
+  waitpid(child, NULL, 0);
+}
+
+int main(int argc, char **argv) {
+  static const char *const kinds[] = {"fma", "x1", "x3", "x6"};
+  const double seconds = argc > 1 ? atof(argv[1]) : 0.1;
+  for (int parts = 0; parts <= 3; ++parts)
+    for (int i = argc > 2 ? 2 : 1; i < (argc > 2 ? argc : 2); ++i)
+      if (argc <= 2 || strcmp(argv[i], kinds[parts]) == 0) table(kinds[parts], parts, seconds);
+  return 0;
+}
