@@ -12,9 +12,11 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+import onnx.numpy_helper
 from plain_graphs import GRAPHS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,7 +34,7 @@ class Row:
 
     name: str
     model: str
-    form: str = "fp32"  # fp32, u8s8, s8s8 (QDQ), dynamic (int8 weights), fp16
+    form: str = "fp32"  # fp32, or a key of CONVERT
     sizes: tuple[tuple[str, int | tuple[int, ...]], ...] = ()
 
     def size(self, which: int) -> dict[str, int]:
@@ -55,6 +57,8 @@ ROWS = [
     row("bert_base-dynamic", "bert_base", sequence=(37, 128, 61, 94)),
     row("minilm-s32", "minilm", sequence=32),
     row("gpt2-token", "gpt2", sequence=1, past=63),
+    row("gpt2-token-bf16", "gpt2", "bf16_weights", sequence=1, past=63),
+    row("gpt2-token-int8", "gpt2", "int8_weights", sequence=1, past=63),
     row("gpt2-s64", "gpt2", sequence=64, past=0),
     row("whisper_tiny_encoder"),
     row("yolo_head"),
@@ -144,11 +148,60 @@ def _fp16(r: Row, plain: Path, target: Path) -> None:
     onnx.save(convert_float_to_float16(onnx.load(plain), keep_io_types=True), target)
 
 
+def _weights_behind(
+    narrow: Callable[[np.ndarray, int], list[onnx.TensorProto]], op: str, **attributes: Any
+) -> Callable[[Row, Path, Path], None]:
+    """Weights of products as narrow tensors behind a node that widens them."""
+
+    def convert(r: Row, plain: Path, target: Path) -> None:
+        model = onnx.load(plain)
+        graph = model.graph
+        known = {t.name: t for t in graph.initializer}
+        added: dict[str, onnx.NodeProto] = {}
+        for node in graph.node:
+            weight = known.get(node.input[1]) if node.op_type in ("MatMul", "Gemm") else None
+            if weight is None or len(weight.dims) != 2 or weight.name in added:
+                continue
+            trans = any(a.name == "transB" and a.i for a in node.attribute)
+            parts = narrow(onnx.numpy_helper.to_array(weight), 0 if trans else 1)
+            for i, part in enumerate(parts):
+                part.name = f"{weight.name}_narrow{i}"
+            axis: dict[str, Any] = {"axis": 0 if trans else 1} if len(parts) > 1 else {}
+            names = [part.name for part in parts]
+            added[weight.name] = onnx.helper.make_node(
+                op, names, [weight.name], **axis, **attributes
+            )
+            graph.initializer.extend(parts)
+            graph.initializer.remove(weight)
+        nodes = [*added.values(), *graph.node]
+        del graph.node[:]
+        graph.node.extend(nodes)
+        onnx.save(model, target)
+
+    return convert
+
+
+def _bf16(w: np.ndarray, axis: int) -> list[onnx.TensorProto]:
+    bits = w.astype(np.float32).view(np.uint32)
+    rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
+    raw = rounded.astype(np.uint16).tobytes()
+    return [onnx.helper.make_tensor("", onnx.TensorProto.BFLOAT16, w.shape, raw, raw=True)]
+
+
+def _int8(w: np.ndarray, axis: int) -> list[onnx.TensorProto]:
+    """A scale for each column of the product."""
+    scale = (np.abs(w).max(axis=1 - axis) / 127).astype(np.float32)
+    q = np.rint(w / np.expand_dims(scale, 1 - axis)).astype(np.int8)
+    return [onnx.numpy_helper.from_array(t) for t in (q, scale)]
+
+
 CONVERT: dict[str, Callable[[Row, Path, Path], None]] = {
     "u8s8": _static(False),
     "s8s8": _static(True),
     "dynamic": _dynamic,
     "fp16": _fp16,
+    "bf16_weights": _weights_behind(_bf16, "Cast", to=onnx.TensorProto.FLOAT),
+    "int8_weights": _weights_behind(_int8, "DequantizeLinear"),
 }
 
 

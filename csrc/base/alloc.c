@@ -19,7 +19,7 @@ static void *default_alloc(void *ctx, size_t size, size_t align) {
   const int large = size >= (size_t)HUGE;
   if (large && align < HUGE) align = HUGE;
   /* To whole huge pages where that adds little: its end is read as often as its beginning. */
-  if (large && size <= PTRDIFF_MAX - HUGE && -size % HUGE <= size / 8) size += -size % HUGE;
+  if (large && size <= PTRDIFF_MAX - HUGE && -size % HUGE <= size / 3) size += -size % HUGE;
   if (align <= 16) {
     p = malloc(size ? size : 1);
   } else if (posix_memalign(&p, align, size ? size : 1) != 0) {

@@ -46,7 +46,12 @@ static mrt_status *from_elems(mrt_pass_ctx *ctx, const mrt_var *v, mrt_tensor **
   return NULL;
 }
 
+/* Results larger than the limit and much larger than what they are made of. */
 static bool too_big(const mrt_pass_ctx *ctx, const mrt_node *n) {
+  size_t limit = ctx->fold_limit, given = 0;
+  for (int i = 0; i < n->n_in; ++i)
+    if (n->in[i].var && n->in[i].var->constant) given += n->in[i].var->constant->bytes;
+  if (given > limit / 2) limit = 2 * given;
   for (int i = 0; i < n->n_out; ++i) {
     if (!n->out[i]) continue;
     const mrt_type *t = n->out[i]->type;
@@ -55,7 +60,7 @@ static bool too_big(const mrt_pass_ctx *ctx, const mrt_node *n) {
     if (!t || t->rank < 0) continue;
     for (int k = 0; k < t->rank; ++k)
       if (!mrt_expr_is_const(t->dims[k], &d) || !mrt_i64_mul(count, d, &count)) return true;
-    if (!mrt_dtype_bytes(t->dtype, count, &bytes) || bytes > ctx->fold_limit) return true;
+    if (!mrt_dtype_bytes(t->dtype, count, &bytes) || bytes > limit) return true;
   }
   return false;
 }

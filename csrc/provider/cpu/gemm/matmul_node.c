@@ -9,10 +9,13 @@
 #include "provider/cpu/gemm/gemm_split.h"
 #include "provider/cpu/gemm/matmul_pack.h"
 #include "provider/cpu/gemm/precision.h"
+#include "provider/cpu/half/narrow.h"
 
 typedef struct matmul_kernel {
   mrt_kernel k;
   mrt_matmul_pack weights; /* of a constant B */
+  mrt_packed *narrow_b;    /* the same in 2 bytes each, for few rows; NULL: it does not fit them */
+  mrt_narrow narrow;
   float alpha, beta;
   bool trans_a, trans_b, gemm, fused;
   int precision; /* mrt_precision, or -1: the process default */
@@ -47,6 +50,7 @@ static void narrow_range(void *arg, int64_t begin, int64_t end) {
 
 static void destroy(mrt_kernel *k) {
   mrt_matmul_pack_free(&((matmul_kernel *)k)->weights);
+  mrt_packed_release(((matmul_kernel *)k)->narrow_b);
   mrt_kernel_free(k);
 }
 
@@ -161,7 +165,10 @@ static mrt_status *run_with(const matmul_kernel *q, mrt_kctx *c, const mrt_tenso
   if (q->gemm) MRT_TRY(gemm_bias(c, q, y, &e));
   if (q->fused) MRT_TRY(fused_epilogue(c, q, y, &e));
   void *scratch = NULL;
-  size_t bytes = mrt_gemm_scratch_size(&c->par, s.m, s.n, s.k, q->trans_a);
+  const bool narrow = q->narrow_b && s.batch == 1 && s.m <= MRT_NARROW_ROWS && !q->trans_a &&
+                      q->weights.n == s.n && q->weights.k == s.k;
+  size_t bytes = narrow ? mrt_narrow_scratch_size(&c->par, s.m, s.n, s.k, false)
+                        : mrt_gemm_scratch_size(&c->par, s.m, s.n, s.k, q->trans_a);
   if (bytes) MRT_TRY(mrt_scratch(c, bytes, &scratch));
   mrt_gemm g = {.m = s.m,
                 .n = s.n,
@@ -173,6 +180,10 @@ static mrt_status *run_with(const matmul_kernel *q, mrt_kctx *c, const mrt_tenso
                 .ldc = s.n,
                 .epi = &e,
                 .precision = mrt_precision_now(q->precision)};
+  if (narrow) {
+    mrt_narrow_run(&c->par, &g, &q->narrow, scratch);
+    return NULL;
+  }
   MRT_TRY(get_b(q, c, source, b, &s, &g));
   mrt_gemm_batch batch = {.batch = s.batch,
                           .a = s.sa,
@@ -221,6 +232,50 @@ static mrt_status *run_half(const mrt_kernel *k, mrt_kctx *c) {
   return NULL;
 }
 
+/* Are the weights numbers of 2 bytes, and may there be few rows? */
+static bool find_narrow(const mrt_node *node, bool trans_a, const mrt_tensor *b,
+                        mrt_narrow_kind *kind) {
+  enum { LEAST = 1 << 16 };
+  const mrt_type *t = node->in[0].var->type;
+  int64_t rows = 1, dim;
+  for (int i = 0; t && i < t->rank; ++i)
+    if (i != t->rank - 1 && mrt_expr_is_const(t->dims[i], &dim)) rows *= dim;
+  const int64_t count = mrt_tensor_count(b);
+  if (trans_a || b->rank != 2 || count < LEAST || rows > MRT_NARROW_ROWS) return false;
+  *kind = b->dtype == MRT_BFLOAT16 ? MRT_NARROW_BF16 : MRT_NARROW_F16;
+  return b->dtype != MRT_FLOAT || mrt_narrow_kind_of(b->data, count, kind);
+}
+
+static mrt_status *pack_narrow(const void *arg, const mrt_tensor *b, void *dst) {
+  const matmul_kernel *q = arg;
+  const mrt_par par = {0};
+  const int64_t n = q->weights.n, k = q->weights.k;
+  float *wide = NULL;
+  if (b->dtype != MRT_FLOAT) {
+    MRT_TRY(mrt_mem_new_aligned(mrt_alloc_default(), (size_t)(n * k) * sizeof(float), MRT_ALIGN,
+                                (void **)&wide));
+    mrt_matmul_widen(&par, b, 0, n * k, wide);
+  }
+  mrt_narrow_pack(q->narrow.kind, wide ? wide : b->data, q->trans_b ? k : n, q->trans_b, k, n, dst);
+  mrt_mem_free(mrt_alloc_default(), wide);
+  return NULL;
+}
+
+/* Narrow weights now; the wide forms when many rows ask for them. */
+static mrt_status *get_narrow(matmul_kernel *q, const mrt_tensor *b) {
+  mrt_matmul_pack_describe(&q->weights, b, q->trans_b);
+  const mrt_packer packer = {
+      .format = q->narrow.kind == MRT_NARROW_F16 ? "gemm.f16.panel32.1" : "gemm.bf16.panel32.1",
+      .params = {1, q->weights.k, q->weights.n, q->trans_b},
+      .bytes = mrt_narrow_packed_size(q->narrow.kind, q->weights.n, q->weights.k),
+      .pack = pack_narrow,
+      .arg = q};
+  if (!q->weights.batch) return NULL;
+  MRT_TRY(mrt_packed_get(b, &packer, &q->narrow_b));
+  q->narrow.b = mrt_packed_data(q->narrow_b);
+  return NULL;
+}
+
 /* B that is packed when the kernel is made may lie anywhere. Several matrices may broadcast
  * unevenly: they are read at run. */
 static uint32_t packs_misaligned(const mrt_node *node) {
@@ -249,7 +304,9 @@ static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kerne
   mrt_conv_node_act(node, &q->act); /* match has seen that it is known */
   *out = &q->k;
   if (!b || b->strided) return NULL;
-  mrt_status *st = mrt_matmul_pack_init(&q->weights, b, q->trans_b, q->precision);
+  mrt_status *st = find_narrow(node, q->trans_a, b, &q->narrow.kind)
+                       ? get_narrow(q, b)
+                       : mrt_matmul_pack_init(&q->weights, b, q->trans_b, q->precision);
   if (st) {
     destroy(&q->k);
     *out = NULL;

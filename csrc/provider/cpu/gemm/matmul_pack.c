@@ -159,9 +159,7 @@ mrt_status *mrt_matmul_pack_bf16(const mrt_matmul_pack *w, const mrt_tensor *sou
   return NULL;
 }
 
-mrt_status *mrt_matmul_pack_init(mrt_matmul_pack *w, const mrt_tensor *b, bool trans,
-                                 int precision) {
-  const void *data;
+void mrt_matmul_pack_describe(mrt_matmul_pack *w, const mrt_tensor *b, bool trans) {
   size_t bytes;
   w->trans = trans;
   w->k = b->dims[b->rank - (trans ? 1 : 2)];
@@ -169,6 +167,12 @@ mrt_status *mrt_matmul_pack_init(mrt_matmul_pack *w, const mrt_tensor *b, bool t
   const int64_t one = w->k * w->n;
   w->batch = one ? mrt_tensor_count(b) / one : 0;
   if (!mrt_size_mul(mrt_gemm_packed_size(w->n, w->k), (size_t)w->batch, &bytes)) w->batch = 0;
+}
+
+mrt_status *mrt_matmul_pack_init(mrt_matmul_pack *w, const mrt_tensor *b, bool trans,
+                                 int precision) {
+  const void *data;
+  mrt_matmul_pack_describe(w, b, trans);
   if (!w->batch) return NULL;
   const bool half = mrt_precision_now(precision) == MRT_PRECISION_MEDIUM && has_bf16(w) &&
                     mrt_gemm_split_parts(MRT_PRECISION_MEDIUM, 32, w->n, w->k) == 1;

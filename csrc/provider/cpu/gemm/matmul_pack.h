@@ -16,6 +16,8 @@ typedef struct mrt_matmul_pack {
   _Atomic(mrt_packed *) forms[MRT_MATMUL_FORMS];
 } mrt_matmul_pack;
 
+/* Shapes alone; forms are made when they are asked for. */
+void mrt_matmul_pack_describe(mrt_matmul_pack *w, const mrt_tensor *b, bool trans);
 /* b: float32 or a half type, rank >= 2, [.., k, n] or, with trans, [.., n, k]; must stay readable
  * while the pack lives. Packs the form that `precision` (-1: the process default) wants; sizes that
  * overflow leave batch 0. */

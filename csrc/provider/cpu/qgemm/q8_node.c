@@ -1,16 +1,14 @@
-/* macart.MatMulQ8: weights stay int8 in the panels of the float32 GEMM ([n / 32][k][32]) and are
- * widened a block of columns at a time, into a buffer that fits the L2 cache. The numbers are those
- * of Cast and Mul, so the product is that of the wide weights.
+/* macart.MatMulQ8: weights stay int8 in the panels of the float32 GEMM ([n / 32][k][32]);
+ * half/narrow multiplies. The product is that of the weights that Cast and Mul make.
  *
- * The fusion here makes it of MatMul with int8 weights behind Cast and Mul, or behind
- * DequantizeLinear with zero points of 0. */
+ * The fusion here makes it of MatMul, or Gemm with its bias, with int8 weights behind Cast and Mul,
+ * or behind DequantizeLinear with zero points of 0. */
 #include <string.h>
 
-#include "provider/cpu/gemm/gemm.h"
-#include "provider/cpu/qgemm/qbytes.h"
+#include "provider/cpu/half/narrow.h"
 #include "provider/cpu/qgemm/qdq.h"
 
-enum { PANEL = MRT_GEMM_PANEL, BLOCK_BYTES = 1 << 20, SMALL = 4096 };
+enum { PANEL = MRT_GEMM_PANEL, SMALL = 4096 };
 
 typedef struct q8_kernel {
   mrt_kernel k;
@@ -57,21 +55,6 @@ static mrt_status *pack(const mrt_alloc *alloc, q8_kernel *q, const mrt_tensor *
   return NULL;
 }
 
-typedef struct widen_job {
-  const q8_kernel *q;
-  int64_t first, count, chunks; /* panels */
-  float *to;
-} widen_job;
-static void widen(void *arg, int64_t chunk, int worker) {
-  (void)worker;
-  const widen_job *j = arg;
-  const q8_kernel *q = j->q;
-  const int64_t end = mrt_par_begin(j->count, j->chunks, chunk + 1);
-  for (int64_t i = mrt_par_begin(j->count, j->chunks, chunk); i < end; ++i)
-    mrt_qbytes_get()->widen(q->packed + (j->first + i) * q->rows * PANEL, q->rows,
-                            q->scale + (j->first + i) * PANEL, j->to + i * q->rows * PANEL);
-}
-
 static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
   const q8_kernel *q = (const q8_kernel *)k;
   const mrt_tensor *a = mrt_in(c, 0);
@@ -80,31 +63,19 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
   if (a->dims[a->rank - 1] != q->rows)
     return MRT_ERR(MRT_INVALID_ARGUMENT, "MatMul dimension mismatch");
   const int64_t m = mrt_tensor_count(a) / q->rows;
-  int64_t step = BLOCK_BYTES / (q->rows * PANEL * 4);
-  step = step < 1 ? 1 : step > q->panels ? q->panels : step;
-  float *wide;
-  void *scratch;
-  size_t bytes;
-  if (!mrt_size_mul((size_t)(step * PANEL * 4), (size_t)q->rows, &bytes)) return mrt_status_oom();
-  MRT_TRY(mrt_scratch(c, bytes, (void **)&wide));
-  const size_t work = mrt_gemm_scratch_size(&c->par, m, step * PANEL, q->rows, false);
-  MRT_TRY(mrt_scratch(c, work + 64, &scratch));
-  for (int64_t p = 0; p < q->panels; p += step) {
-    widen_job j = {
-        .q = q, .first = p, .count = q->panels - p < step ? q->panels - p : step, .to = wide};
-    j.chunks = mrt_par_chunks(j.count, (double)(j.count * q->rows * PANEL) * 0.1);
-    mrt_par_run(&c->par, j.chunks, widen, &j);
-    const int64_t left = q->cols - p * PANEL;
-    const mrt_gemm g = {.m = m,
-                        .n = left < j.count * PANEL ? left : j.count * PANEL,
-                        .k = q->rows,
-                        .a = a->data,
-                        .lda = q->rows,
-                        .b = wide,
-                        .c = (float *)y->data + p * PANEL,
-                        .ldc = q->cols};
-    mrt_gemm_run(&c->par, &g, scratch);
-  }
+  const mrt_narrow w = {.kind = MRT_NARROW_S8, .b = q->packed, .scale = q->scale};
+  const mrt_gemm g = {.m = m,
+                      .n = q->cols,
+                      .k = q->rows,
+                      .a = a->data,
+                      .lda = q->rows,
+                      .c = y->data,
+                      .ldc = q->cols};
+  const size_t bytes = mrt_narrow_scratch_size(&c->par, m, g.n, g.k, false);
+  void *scratch = NULL;
+  if (bytes == SIZE_MAX) return mrt_status_oom();
+  if (bytes) MRT_TRY(mrt_scratch(c, bytes, &scratch));
+  mrt_narrow_run(&c->par, &g, &w, scratch);
   return NULL;
 }
 
@@ -125,8 +96,10 @@ MRT_CPU_KERNEL(matmul_q8) = {
 
 /* ---- the fusion ---- */
 
-/* int8 weights [k, n] and their scale (one, or n) behind v; false: something else. */
-static bool read_weights(const mrt_var *v, int index, mrt_var **w, mrt_var **scale) {
+/* int8 weights and their scale (one, or one for each column) behind v; column_axis: of the columns
+ * of the product. false: something else. */
+static bool read_weights(const mrt_var *v, int index, int column_axis, mrt_var **w,
+                         mrt_var **scale) {
   const mrt_node *mul = v ? v->producer : NULL;
   mrt_qval q;
   if (!mul || mul->provider != index) return false;
@@ -137,9 +110,10 @@ static bool read_weights(const mrt_var *v, int index, mrt_var **w, mrt_var **sca
     *w = q.q;
     *scale = q.scale;
     return q.dtype == MRT_INT8 && q.q->constant->rank == 2 &&
-           (q.scales == 1 || (q.axis == 1 && q.scales == q.q->constant->dims[1]));
+           (q.scales == 1 ||
+            (q.axis == column_axis && q.scales == q.q->constant->dims[column_axis]));
   }
-  for (int i = 0; i < 2 && mrt_is_op(mul, "Mul"); ++i) {
+  for (int i = 0; i < 2 && mrt_is_op(mul, "Mul") && column_axis == 1; ++i) {
     const mrt_node *cast = mul->in[i].var ? mul->in[i].var->producer : NULL;
     *scale = mul->in[1 - i].var;
     const mrt_tensor *b = cast ? mrt_node_in_const(cast, 0) : NULL,
@@ -154,17 +128,62 @@ static bool read_weights(const mrt_var *v, int index, mrt_var **w, mrt_var **sca
   return false;
 }
 
+/* A Gemm that is a MatMul and perhaps an Add. */
+static bool plain_gemm(const mrt_node *n) {
+  const mrt_var *c = n->n_in > 2 ? n->in[2].var : NULL;
+  return mrt_is_op(n, "Gemm") && !mrt_node_int(n, "transA") && mrt_node_float(n, "alpha") == 1 &&
+         (!c || mrt_node_float(n, "beta") == 1);
+}
+
+/* [n, k] to [k, n] */
+static mrt_status *transposed(mrt_graph *g, const mrt_tensor *w, mrt_var **out) {
+  const int64_t n = w->dims[0], k = w->dims[1], dims[2] = {k, n};
+  mrt_tensor *t;
+  MRT_TRY(mrt_tensor_create(g->model->alloc, MRT_INT8, 2, dims, &t));
+  for (int64_t i = 0; i < k; ++i)
+    for (int64_t j = 0; j < n; ++j)
+      ((int8_t *)t->data)[i * n + j] = ((const int8_t *)w->data)[j * k + i];
+  return mrt_graph_constant(g, t, out);
+}
+
+/* Gemm's C becomes an Add behind the product. */
+static mrt_status *split_bias(const mrt_provider *p, mrt_graph *g, mrt_node *n) {
+  mrt_var *in[2] = {NULL, n->in[2].var}, *sum = n->out[0];
+  mrt_node *add;
+  MRT_TRY(mrt_graph_add_var(g, NULL, sum->type, &in[0]));
+  MRT_TRY(mrt_node_set_output(n, 0, in[0]));
+  MRT_TRY(mrt_graph_add_node(g, n->next, "", "Add", n->name, 2, in, 1, &sum, &add));
+  add->provider = n->provider;
+  return mrt_node_resolve(add, p->env->ops);
+}
+
+static mrt_status *make_q8(const mrt_provider *p, mrt_graph *g, mrt_node *n, mrt_var *w,
+                           mrt_var *scale) {
+  static const char *const attrs[] = {"alpha", "beta", "transA", "transB"};
+  if (mrt_is_op(n, "Gemm")) {
+    if (mrt_node_int(n, "transB")) MRT_TRY(transposed(g, w->constant, &w));
+    if (n->n_in > 2 && n->in[2].var) MRT_TRY(split_bias(p, g, n));
+    for (size_t i = 0; i < sizeof attrs / sizeof *attrs; ++i) mrt_node_del_attr(n, attrs[i]);
+    MRT_TRY(mrt_node_set_n_inputs(n, 2));
+  }
+  MRT_TRY(mrt_node_set_op(n, "macart", "MatMulQ8"));
+  MRT_TRY(mrt_node_set_input(n, 1, w));
+  MRT_TRY(mrt_node_set_input(n, 2, scale));
+  return mrt_node_resolve(n, p->env->ops);
+}
+
 static mrt_status *fuse(const mrt_provider *p, mrt_graph *g, int index, int *fired) {
   for (mrt_node *n = g->first; n; n = n->next) {
     mrt_var *w, *scale;
-    if (n->provider != index || !mrt_is_op(n, "MatMul") || mrt_node_in_dtype(n, 0) != MRT_FLOAT ||
-        mrt_node_in_rank(n, 0) < 1 || !read_weights(n->in[1].var, index, &w, &scale) ||
+    const bool gemm = plain_gemm(n);
+    if (n->provider != index || (!gemm && !mrt_is_op(n, "MatMul")) ||
+        mrt_node_in_dtype(n, 0) != MRT_FLOAT || mrt_node_in_rank(n, 0) < 1)
+      continue;
+    const int column_axis = gemm && mrt_node_int(n, "transB") ? 0 : 1;
+    if (!read_weights(n->in[1].var, index, column_axis, &w, &scale) ||
         mrt_tensor_count(w->constant) < SMALL)
       continue;
-    MRT_TRY(mrt_node_set_op(n, "macart", "MatMulQ8"));
-    MRT_TRY(mrt_node_set_input(n, 1, w));
-    MRT_TRY(mrt_node_set_input(n, 2, scale));
-    MRT_TRY(mrt_node_resolve(n, p->env->ops));
+    MRT_TRY(make_q8(p, g, n, w, scale));
     ++*fired;
   }
   return NULL;

@@ -1,0 +1,91 @@
+/* Kernels over narrow weights, written over a file's vectors of VW columns:
+ *   load_bf16(p), load_f16(p), load_s8(p)   VW numbers from p as floats
+ *   SPAN, TILE                              vectors and rows that registers hold sums for */
+#include <stdbool.h>
+
+enum {
+  COLS = MRT_GEMM_PANEL,
+  AHEAD = 2048 /* bytes: what comes from memory arrives in time */
+};
+
+INLINE vf load_one(const mrt_narrow_kind kind, const char *panel, int64_t i) {
+  return kind == MRT_NARROW_S8    ? load_s8((const int8_t *)panel + i)
+         : kind == MRT_NARROW_F16 ? load_f16((const uint16_t *)panel + i)
+                                  : load_bf16((const uint16_t *)panel + i);
+}
+
+/* SPAN vectors of columns from `col` on. Few rows keep several sums of a column, one for each k
+ * modulo `phases`, for the latency of additions. kind, rows and phases are constants here. */
+INLINE void span(const mrt_narrow_kind kind, const char *panel, int64_t k, const float *a,
+                 int64_t a_row, int64_t a_k, const int rows, const int phases, float *sums,
+                 int col) {
+  const int64_t width = kind == MRT_NARROW_S8 ? 1 : 2;
+  vf acc[4][TILE][SPAN];
+#pragma GCC unroll 8
+  for (int p = 0; p < phases; ++p)
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 8
+      for (int v = 0; v < SPAN; ++v) acc[p][r][v] = v_set(0.0f);
+  int64_t i = 0;
+  for (; i + 4 <= k; i += 4) {
+#pragma GCC unroll 8
+    for (int64_t line = 0; line < 4 * COLS * width; line += 64)
+      __builtin_prefetch(panel + i * COLS * width + line + AHEAD);
+#pragma GCC unroll 8
+    for (int p = 0; p < 4; ++p)
+#pragma GCC unroll 8
+      for (int v = 0; v < SPAN; ++v) {
+        const vf w = load_one(kind, panel, (i + p) * COLS + col + v * VW);
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; ++r)
+          acc[p % phases][r][v] =
+              v_fma(v_set(a[r * a_row + (i + p) * a_k]), w, acc[p % phases][r][v]);
+      }
+  }
+  for (; i < k; ++i)
+#pragma GCC unroll 8
+    for (int v = 0; v < SPAN; ++v) {
+      const vf w = load_one(kind, panel, i * COLS + col + v * VW);
+#pragma GCC unroll 8
+      for (int r = 0; r < rows; ++r)
+        acc[0][r][v] = v_fma(v_set(a[r * a_row + i * a_k]), w, acc[0][r][v]);
+    }
+#pragma GCC unroll 8
+  for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < SPAN; ++v) {
+#pragma GCC unroll 8
+      for (int p = 1; p < phases; ++p) acc[0][r][v] = acc[0][r][v] + acc[p][r][v];
+      v_store(sums + r * COLS + col + v * VW, acc[0][r][v]);
+    }
+}
+
+#define SPANS(kind, a, a_row, a_k, rows, phases, sums) \
+  for (int col = 0; col < COLS; col += SPAN * VW)      \
+    span(kind, panel, k, a, a_row, a_k, rows, phases, sums, col);
+#define KERNELS(name, kind)                                                                    \
+  static void sums_##name(const void *panel, int64_t k, const float *a, int64_t lda, int rows, \
+                          float *sums) {                                                       \
+    switch (rows) {                                                                            \
+      case 1: SPANS(kind, a, lda, 1, 1, 4, sums) break;                                        \
+      case 2: SPANS(kind, a, lda, 1, 2, 2, sums) break;                                        \
+      case 3: SPANS(kind, a, lda, 1, 3, 1, sums) break;                                        \
+      case 4: SPANS(kind, a, lda, 1, 4, 1, sums) break;                                        \
+      default:                                                                                 \
+        for (int r = 0; r < MRT_NARROW_ROWS; r += TILE)                                        \
+          SPANS(kind, a + r, 1, MRT_NARROW_ROWS, TILE, 1, sums + r * COLS)                     \
+    }                                                                                          \
+  }                                                                                            \
+  static void widen_##name(const void *panel, int64_t k, const float *scale, float *out) {     \
+    for (int64_t i = 0; i < k * COLS; i += COLS)                                               \
+      for (int c = 0; c < COLS; c += VW)                                                       \
+        v_store(out + i + c,                                                                   \
+                load_one(kind, panel, i + c) * (scale ? v_load(scale + c) : v_set(1.0f)));     \
+  }
+KERNELS(bf16, MRT_NARROW_BF16)
+KERNELS(f16, MRT_NARROW_F16)
+KERNELS(s8, MRT_NARROW_S8)
+
+const mrt_narrow_kernels TABLE = {
+    TABLE_NAME, {sums_bf16, sums_f16, sums_s8}, {widen_bf16, widen_f16, widen_s8}};
