@@ -261,7 +261,7 @@ static mrt_status *check_fallback(const mrt_session *s) {
 static mrt_status *optimize(mrt_session *s, const char *path) {
   size_t fold_limit;
   MRT_TRY(mrt_session_config_bytes(s, "optimization.constant_folding_max_output_size_in_bytes",
-                                   (size_t)1 << 26, &fold_limit));
+                                   MRT_FOLD_AUTO, &fold_limit));
   mrt_pass_ctx ctx = {.model = s->model,
                       .ops = s->ops,
                       .logger = &s->logger,

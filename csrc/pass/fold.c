@@ -46,12 +46,15 @@ static mrt_status *from_elems(mrt_pass_ctx *ctx, const mrt_var *v, mrt_tensor **
   return NULL;
 }
 
-/* Results larger than the limit and much larger than what they are made of. */
+/* Results larger than the limit. */
 static bool too_big(const mrt_pass_ctx *ctx, const mrt_node *n) {
-  size_t limit = ctx->fold_limit, given = 0;
-  for (int i = 0; i < n->n_in; ++i)
-    if (n->in[i].var && n->in[i].var->constant) given += n->in[i].var->constant->bytes;
-  if (given > limit / 2) limit = 2 * given;
+  size_t limit = ctx->fold_limit;
+  if (limit == MRT_FOLD_AUTO) {
+    size_t given = 0;
+    for (int i = 0; i < n->n_in; ++i)
+      if (n->in[i].var && n->in[i].var->constant) given += n->in[i].var->constant->bytes;
+    limit = given > (size_t)1 << 25 ? 2 * given : (size_t)1 << 26;
+  }
   for (int i = 0; i < n->n_out; ++i) {
     if (!n->out[i]) continue;
     const mrt_type *t = n->out[i]->type;

@@ -9,12 +9,15 @@
 #include "ir/guard.h"
 #include "ir/op.h"
 
+/* The limit of folding when nobody sets one: 64 MiB, or twice what a constant is made of. */
+#define MRT_FOLD_AUTO ((size_t)-1)
+
 typedef struct mrt_pass_ctx {
   mrt_model *model;
   const mrt_op_table *ops;
   const mrt_logger *logger;
   const char *disabled; /* comma list of pass names to leave out (MRT_PASSES=-a,-b); may be NULL */
-  size_t fold_limit;    /* largest constant that folding may make, bytes */
+  size_t fold_limit;    /* largest constant that folding may make, bytes; or MRT_FOLD_AUTO */
   size_t n_inlined;     /* nodes that functions have become, in all graphs */
   int level;            /* GraphOptimizationLevel: 0 only what is needed to run */
   bool late;            /* providers have fused: what was kept compact for them is folded too */

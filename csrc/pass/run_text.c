@@ -23,7 +23,7 @@ mrt_status *mrt_pass_run_text(const mrt_alloc *alloc, const mrt_op_table *ops, c
   mrt_status *st = NULL;
   *fired = 0;
   MRT_TRY(mrt_model_parse(alloc, ops, text, &model));
-  mrt_pass_ctx ctx = {.model = model, .ops = ops, .level = 99, .fold_limit = (size_t)1 << 26};
+  mrt_pass_ctx ctx = {.model = model, .ops = ops, .level = 99, .fold_limit = MRT_FOLD_AUTO};
   MRT_TRY_GOTO(st, done, mrt_infer_graph(model, model->graph, NULL));
   for (const char *p = passes; *p && !st;) {
     size_t len = strcspn(p, ",");
