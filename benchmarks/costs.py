@@ -7,6 +7,7 @@
     python benchmarks/costs.py callers  [-k resnet50]         1 to 8 threads on one session
     python benchmarks/costs.py nodes                          create + run of graphs of many nodes
     python benchmarks/costs.py import                         import time beside numpy's
+    python benchmarks/costs.py idle                           CPU time while nothing runs
 
 Each figure comes from processes of their own, interleaved with onnxruntime's.
 """
@@ -16,54 +17,92 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import suite
 from plain_graphs import Net
 
-CHILD_START = """
-import json, sys, time, resource
+# Imports nothing but numpy and the engine, so that the peaks are the engine's.
+CHILD = """
+import json, sys, time
 import numpy as np
-module, path, feeds = sys.argv[1:4]
+module, path, feeds, runs = sys.argv[1:5]
 t = time.perf_counter()
 import importlib
 ort = importlib.import_module(module)
-if hasattr(ort, "set_default_logger_severity"): ort.set_default_logger_severity(3)
-def hwm():
-    return next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith("VmHWM"))
-base = hwm()
-given = dict(np.load(feeds))
-t0 = time.perf_counter()
-o = ort.SessionOptions(); o.intra_op_num_threads = 2
+if module == "onnxruntime":
+    ort.set_default_logger_severity(3)
+imported = time.perf_counter() - t
+def kib(key):
+    return next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith(key))
+# numpy's own threads spin for a while after its import: they are not what is measured.
+time.sleep(0.3)
+given = dict(np.load(feeds)) if feeds else {"x": np.zeros(4, np.float32)}
+out = {"import": imported, "base_kib": kib("VmHWM"), "base_anonymous_kib": kib("RssAnon")}
+o = ort.SessionOptions()
+o.intra_op_num_threads = 2
+o.log_severity_level = 1 if module == "macart" else 3
+c, t = time.process_time(), time.perf_counter()
 s = ort.InferenceSession(path, o, providers=["CPUExecutionProvider"])
-t1 = time.perf_counter()
-out = s.run(None, given)
-t2 = time.perf_counter()
-for _ in range(int(sys.argv[4])): s.run(None, given)
-print(json.dumps({"create": t1 - t0, "first": t2 - t1, "import": t0 - t,
-                  "peak_kib": hwm() - base}))
+out["create"], out["create_cpu"] = time.perf_counter() - t, time.process_time() - c
+t = time.perf_counter()
+s.run(None, given)
+out["first"] = time.perf_counter() - t
+out["first_peak_kib"] = kib("VmHWM")
+times = []
+for _ in range(int(runs)):
+    t = time.perf_counter()
+    s.run(None, given)
+    times.append(time.perf_counter() - t)
+out["later"] = sorted(times)[len(times) // 2] if times else 0
+out["peak_kib"] = kib("VmHWM")
+out["output_bytes"] = sum(x.nbytes for x in s.run(None, given))
+if module == "macart":
+    out.update(s._sess.stats())
+print(json.dumps(out))
 """
 
 
+def start_process(
+    module: str, model: Path, feeds: str, runs: int, env: dict[str, str]
+) -> dict[str, float]:
+    """Create and run in a new process; what it measured about itself."""
+    command = [sys.executable, "-c", CHILD, module, str(model), feeds, str(runs)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env})
+    if done.returncode:
+        raise SystemExit(f"{module}: {done.stderr[-400:]}")
+    out = json.loads(done.stdout)
+    told = re.search(r"anonymous memory: (\d+) KiB", done.stderr)
+    if told:
+        out["packing_anonymous_kib"] = int(told[1])
+    return out
+
+
 def child(module: str, row: suite.Row, runs: int, env: dict[str, str]) -> dict[str, float]:
-    """Create and run in a new process."""
+    """start_process on a row's model and feeds."""
     import numpy as np
 
     with tempfile.TemporaryDirectory() as folder:
         feeds = str(Path(folder) / "feeds.npz")
         np.savez(feeds, **suite.feeds(row, 0))
-        command = [sys.executable, "-c", CHILD_START, module, str(suite.model_path(row)), feeds]
-        done = subprocess.run(
-            [*command, str(runs)], capture_output=True, text=True, env={**os.environ, **env}
-        )
-    if done.returncode:
-        raise SystemExit(f"{module}: {done.stderr[-400:]}")
-    return json.loads(done.stdout)
+        return start_process(module, suite.model_path(row), feeds, runs, env)
+
+
+def empty_session() -> dict[str, float]:
+    """The same process around a model of one Neg."""
+    net = Net("empty")
+    net.output(net.op("Neg", net.input("x", [4])), 1)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "empty.onnx"
+        path.write_bytes(net.model().SerializeToString())
+        return start_process("macart", path, "", 10, {})
 
 
 def chosen(words: list[str], default: list[str]) -> list[suite.Row]:
@@ -75,12 +114,12 @@ def start(words: list[str]) -> None:
     """Create and first run: cold cache, warm cache, onnxruntime; medians of interleaved starts."""
     for row in chosen(words, ["bert_base-s128", "resnet50", "gpt2-token"]):
         with tempfile.TemporaryDirectory() as cache:
-            cold = child("macart", row, 0, {"MRT_CACHE_DIR": cache})
+            cold = child("macart", row, 3, {"MRT_CACHE_DIR": cache})
             warm, peer = [], []
             for _ in range(7):
-                warm.append(child("macart", row, 0, {"MRT_CACHE_DIR": cache}))
-                peer.append(child("onnxruntime", row, 0, {}))
-        for key in ("create", "first"):
+                warm.append(child("macart", row, 3, {"MRT_CACHE_DIR": cache}))
+                peer.append(child("onnxruntime", row, 3, {}))
+        for key in ("create", "first", "later"):
             a, b = (1e3 * statistics.median(x[key] for x in xs) for xs in (warm, peer))
             print(
                 f"{row.name:20} {key:7} cold {1e3 * cold[key]:9.1f} ms  warm {a:9.1f}  "
@@ -88,17 +127,39 @@ def start(words: list[str]) -> None:
             )
 
 
+MIB = 1 << 20
+
+
 def memory(words: list[str]) -> None:
-    """Peak RSS of ten runs over an empty session's, beside the model file."""
-    for row in chosen(words, ["bert_base-s128", "resnet50", "gpt2-token"]):
-        size = suite.model_path(row).stat().st_size / 1024
+    """Peaks: of ten runs from a warm cache, of load and first run; memory when packing begins."""
+    rows = chosen(words, ["bert_base-s128", "gpt2-token"])
+    if not words:
+        rows += [r for r in suite.ROWS if r.name in ("resnet50", "mobilenet_v2")]
+    empty = empty_session()["peak_kib"] * 1024
+    for row in rows:
+        size = suite.model_path(row).stat().st_size
         with tempfile.TemporaryDirectory() as cache:
+            bare = child("macart", row, 0, {"MRT_CACHE_DIR": ""})
             env = {"MRT_CACHE_DIR": cache}
-            cold, warm = (child("macart", row, 10, env)["peak_kib"] for _ in range(2))
-        peer = child("onnxruntime", row, 10, {})["peak_kib"]
-        parts = (("macart", cold), ("from cache", warm), ("onnxruntime", peer))
-        text = ", ".join(f"{name} {peak / size:5.2f}" for name, peak in parts)
-        print(f"{row.name:20} file {size / 1024:7.1f} MiB; peak over import / file: {text}")
+            child("macart", row, 0, env)
+            warm = child("macart", row, 10, env)
+        peer = child("onnxruntime", row, 10, {})
+        extra = 1024 * warm["peak_kib"] - empty
+        terms = {k: warm[k] for k in ("weight_bytes", "plan_bytes", "scratch_bytes")}
+        terms["outputs"] = warm["output_bytes"]
+        ratio = extra / (warm["weight_bytes"] + warm["plan_bytes"])
+        text = ", ".join(f"{k.removesuffix('_bytes')} {v / MIB:.1f}" for k, v in terms.items())
+        print(f"{row.name:18} peak of 10 runs over an empty session {extra / MIB:.1f} MiB; {text}")
+        print(f"{'':18} peak / (weights + plan): {ratio:.3f}")
+        for name, x in (("no cache", bare), ("from cache", warm)):
+            peak = 1024 * (x["first_peak_kib"] - x["base_kib"]) / size
+            early = 1024 * (x["packing_anonymous_kib"] - x["base_anonymous_kib"]) / size
+            print(
+                f"{'':18} {name}: peak over import through the first run / file {peak:.3f}, "
+                f"anonymous when packing begins {100 * early:.2f} % of the file"
+            )
+        other = 1024 * (peer["peak_kib"] - peer["base_kib"]) / size
+        print(f"{'':18} onnxruntime: peak over import / file {other:.3f}")
 
 
 def plan() -> None:
@@ -148,43 +209,77 @@ def calls() -> None:
 
 
 def callers(words: list[str]) -> None:
-    """Runs a second of 1 to 8 Python threads on one session."""
+    """Runs a second of 1 to 8 Python threads on one session, both engines in turn."""
     import threading
 
+    import macart
+    import onnxruntime
+
+    def rate(session: Any, feeds: suite.Feeds, n: int) -> float:
+        done = [0] * n
+        end = time.perf_counter() + 0.5
+
+        def loop(i: int) -> None:
+            while time.perf_counter() < end:
+                session.run(None, feeds)
+                done[i] += 1
+
+        threads = [threading.Thread(target=loop, args=(i,)) for i in range(n)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        return sum(done) / 0.5
+
+    for row in chosen(words, ["mobilenet_v2", "minilm-s32", "tiny_mlp"])[:3]:
+        feeds = suite.feeds(row, 0)
+        sessions = []
+        for module in (macart, onnxruntime):
+            options = module.SessionOptions()
+            options.intra_op_num_threads = 2
+            options.add_session_config_entry("session.force_spinning_stop", "1")
+            path = str(suite.model_path(row))
+            sessions.append(module.InferenceSession(path, options, ["CPUExecutionProvider"]))
+            sessions[-1].run(None, feeds)
+        for n in (1, 2, 4, 8):
+            rates = [[rate(s, feeds, n) for s in sessions] for _ in range(4)]
+            ours, theirs = (statistics.median(column) for column in zip(*rates, strict=True))
+            print(
+                f"{row.name:14} {n} callers: macart {ours:9.1f}, onnxruntime {theirs:9.1f} "
+                f"runs/s, ratio {ours / theirs:.2f}"
+            )
+
+
+def idle() -> None:
+    """CPU time while nothing runs, right after a run and in the second that follows."""
     import macart as ort
 
-    for row in chosen(words, ["resnet50", "minilm-s32"])[:2]:
-        options = ort.SessionOptions()
-        session = ort.InferenceSession(str(suite.model_path(row)), options)
-        feeds = suite.feeds(row, 0)
+    row = next(r for r in suite.ROWS if r.name == "minilm-s32")
+    session = ort.InferenceSession(str(suite.model_path(row)), providers=["CPUExecutionProvider"])
+    feeds = suite.feeds(row, 0)
+    for _ in range(20):
         session.run(None, feeds)
-        for n in (1, 2, 4, 8):
-            done = [0] * n
-            end = time.perf_counter() + 1.5
+    begin = time.process_time()
+    time.sleep(2)
+    spent = time.process_time() - begin
+    print(f"idle for 2 s after runs: {1e3 * spent:.2f} ms of CPU time")
 
-            def loop(i: int, done: list[int] = done, end: float = end) -> None:
-                while time.perf_counter() < end:
-                    session.run(None, feeds)  # noqa: B023
-                    done[i] += 1
 
-            threads = [threading.Thread(target=loop, args=(i,)) for i in range(n)]
-            for t in threads:
-                t.start()
-            for t in threads:
-                t.join()
-            print(f"{row.name:20} {n} callers: {sum(done) / 1.5:8.1f} runs/s")
+def import_times(n: int) -> list[float]:
+    """Seconds of `import macart` in n processes that have numpy."""
+    code = (
+        "import time, numpy; t = time.perf_counter(); import macart; print(time.perf_counter() - t)"
+    )
+    return [
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout)
+        for _ in range(n)
+    ]
 
 
 def imports() -> None:
     """`import macart` over `import numpy`, medians of 20."""
-    code = (
-        "import time, numpy; t = time.perf_counter(); import macart; print(time.perf_counter() - t)"
-    )
-    times = [
-        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout)
-        for _ in range(20)
-    ]
-    print(f"import macart: {1e3 * statistics.median(times):.1f} ms over numpy's")
+    median = statistics.median(import_times(20))
+    print(f"import macart: {1e3 * median:.1f} ms over numpy's")
 
 
 def nodes() -> None:
@@ -207,14 +302,14 @@ def nodes() -> None:
 def main() -> None:
     """Runs one of the measurements."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    choices = ["start", "memory", "plan", "calls", "callers", "nodes", "import"]
+    choices = ["start", "memory", "plan", "calls", "callers", "nodes", "import", "idle"]
     parser.add_argument("what", choices=choices)
     parser.add_argument("-k", nargs="*", default=[])
     args = parser.parse_args()
     if args.what in ("start", "memory", "callers"):
         {"start": start, "memory": memory, "callers": callers}[args.what](args.k)
     else:
-        {"plan": plan, "calls": calls, "nodes": nodes, "import": imports}[args.what]()
+        {"plan": plan, "calls": calls, "nodes": nodes, "import": imports, "idle": idle}[args.what]()
 
 
 if __name__ == "__main__":

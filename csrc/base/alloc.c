@@ -3,6 +3,7 @@
 
 #include <malloc.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -43,6 +44,14 @@ const mrt_alloc *mrt_alloc_default(void) {
   return &a;
 }
 int64_t mrt_alloc_live_bytes(void) { return atomic_load(&live); }
+int64_t mrt_alloc_anonymous_kib(void) {
+  FILE *f = fopen("/proc/self/status", "re");
+  char line[128];
+  long long kib = -1;
+  while (f && fgets(line, sizeof line, f) && sscanf(line, "RssAnon: %lld", &kib) != 1) kib = -1;
+  if (f) fclose(f);
+  return kib;
+}
 void mrt_alloc_trim(void) { (void)malloc_trim(0); }
 
 static void *failing_alloc(void *ctx, size_t size, size_t align) {

@@ -3,7 +3,11 @@
 
 #include <string.h>
 
-#define MAX_POOLED 8 /* free frames kept per plan */
+enum {
+  MAX_POOLED = 8,  /* free frames kept per plan */
+  PATIENCE = 256,  /* runs after which a frame that served none of them goes */
+  SLACK = 1 << 20, /* bytes of scratch that are never worth giving back */
+};
 
 static void destroy_streams(mrt_frame *f) {
   for (int i = 0; i < f->plan->n_providers && f->streams; ++i) {
@@ -66,6 +70,8 @@ mrt_status *mrt_frame_tensor(const mrt_frame *f, int slot, mrt_dtype dtype, int 
   if (v->layout != MRT_LAYOUT_PLAIN) /* the host provider alone assigns layouts */
     return mrt_tensor_create_in(p->alloc, dtype, v->layout, rank, dims, out);
   int at = mrt_provider_of_device(p->providers, p->n_providers, v->device);
+  if (at < 0 && !f->parent && f->run->outputs && p->slots[slot].is_graph_output)
+    return mrt_outputs_tensor(f->run->outputs, dtype, rank, dims, out);
   return at < 0 ? mrt_tensor_create(p->alloc, dtype, rank, dims, out)
                 : mrt_provider_tensor(p->providers[at], dtype, rank, dims, out);
 }
@@ -186,16 +192,31 @@ void mrt_frame_recycle(mrt_frame *f) {
       mrt_eval_release(f->evals[i]);
       f->evals[i] = NULL;
     }
+  if (f->n_scratch && f->scratch_size[0] / 4 > f->scratch_peak + SLACK) { /* after a peak */
+    mrt_mem_free(p->alloc, f->scratch[0]);
+    f->n_scratch = 0;
+  }
+  f->scratch_peak = 0;
   f->parent = NULL;
   f->run = NULL;
+  mrt_frame *old = NULL; /* the one unused for longest: more callers came at once some time ago */
   pthread_mutex_lock(&p->lock);
   bool keep = p->n_frames < MAX_POOLED;
+  f->since = p->clock++;
   if (keep) {
     f->next = p->frames;
     p->frames = f;
     ++p->n_frames;
+    mrt_frame *last = f;
+    while (last->next && last->next->next) last = last->next;
+    if (last->next && p->clock - last->next->since > PATIENCE) {
+      old = last->next;
+      last->next = NULL;
+      --p->n_frames;
+    }
   }
   pthread_mutex_unlock(&p->lock);
+  if (old) destroy(old);
   if (!keep) destroy(f);
 }
 
@@ -209,6 +230,19 @@ void mrt_frames_destroy(mrt_plan *p) {
   p->n_frames = 0;
   for (int i = 0; i < p->n_steps && p->steps; ++i)
     for (int k = 0; k < p->steps[i].n_children; ++k) mrt_frames_destroy(p->steps[i].children[k]);
+}
+
+void mrt_frames_count(mrt_plan *p, size_t *blocks, size_t *scratch) {
+  pthread_mutex_lock(&p->lock);
+  for (const mrt_frame *f = p->frames; f; f = f->next) {
+    for (int i = 0; i < p->n_segments * p->n_memories; i += p->n_memories)
+      *blocks += f->blocks[i].size;
+    for (size_t i = 0; i < f->n_scratch; ++i) *scratch += f->scratch_size[i];
+  }
+  pthread_mutex_unlock(&p->lock);
+  for (int i = 0; i < p->n_steps; ++i)
+    for (int k = 0; k < p->steps[i].n_children; ++k)
+      mrt_frames_count(p->steps[i].children[k], blocks, scratch);
 }
 
 /* Blocks are handed out front to back; the next step finds one block as large as all of them. */
@@ -250,5 +284,6 @@ void mrt_frame_scratch_reset(mrt_frame *f) {
     }
     mrt_status_free(st); /* no memory: the next step asks again */
   }
+  if (f->scratch_need > f->scratch_peak) f->scratch_peak = f->scratch_need;
   f->scratch_used = f->scratch_need = 0;
 }

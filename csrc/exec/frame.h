@@ -4,6 +4,7 @@
 #define MRT_EXEC_FRAME_H
 
 #include "base/trace.h"
+#include "exec/outputs.h"
 #include "plan/plan.h"
 
 typedef struct mrt_frame mrt_frame;
@@ -13,7 +14,8 @@ typedef struct mrt_run { /* shared by the frames of one run */
   const atomic_int *terminate;
   mrt_value *const *bound; /* by graph output of the main plan: memory to write into; may be NULL */
   mrt_trace *trace;
-  void **streams; /* [n_providers], of the root frame; NULL: no provider has queues */
+  mrt_outputs *outputs; /* the session's pool */
+  void **streams;       /* [n_providers], of the root frame; NULL: no provider has queues */
 } mrt_run;
 
 typedef struct mrt_step_ctx {
@@ -41,7 +43,8 @@ struct mrt_frame {
   bool concrete;    /* this run does not trust the plan's sizes */
   void **scratch;   /* growing blocks; [0] is reused, all are freed back to one at step end */
   size_t *scratch_size;
-  size_t n_scratch, cap_scratch, scratch_used, scratch_need;
+  size_t n_scratch, cap_scratch, scratch_used, scratch_need, scratch_peak; /* peak: of this run */
+  unsigned since;                                                          /* end of its last run */
 };
 
 mrt_status *mrt_frame_acquire(mrt_plan *plan, mrt_frame **out) MRT_MUST_CHECK; /* pooled */
@@ -62,7 +65,9 @@ mrt_status *mrt_frame_run(mrt_frame *f, const mrt_run *run, mrt_frame *parent, m
 /* Block i = segment * n_memories + memory; new: replaces what was there. */
 mrt_status *mrt_frame_block_new(mrt_frame *f, int i, size_t bytes) MRT_MUST_CHECK;
 void mrt_frame_block_free(mrt_frame *f, int i);
-/* A tensor in the memory where the slot's value lives. */
+/* What the plan's free frames keep, in bytes; those of subgraphs too. */
+void mrt_frames_count(mrt_plan *plan, size_t *blocks, size_t *scratch);
+/* A tensor in the memory where the slot's value lives; a graph output's comes from the pool. */
 mrt_status *mrt_frame_tensor(const mrt_frame *f, int slot, mrt_dtype dtype, int rank,
                              const int64_t *dims, mrt_tensor **out) MRT_MUST_CHECK;
 

@@ -302,6 +302,9 @@ static mrt_status *optimize(mrt_session *s, const char *path) {
     if (!st) log_lines(&loud, mrt_str_cstr(&text));
     mrt_str_deinit(&text);
   }
+  if (!st && mrt_log_enabled(&s->logger, MRT_INFO)) /* read by benchmarks/costs.py */
+    MRT_LOG(&s->logger, MRT_INFO, "kernels are made now; anonymous memory: %lld KiB",
+            (long long)mrt_alloc_anonymous_kib());
   if (!st)
     st = mrt_plan_build(s->alloc, s->model->graph, s->providers, s->n_providers,
                         guards.n ? &guards : NULL, &s->plan);
@@ -355,6 +358,18 @@ static mrt_status *load(mrt_session *s, const mrt_source *source) {
   return mrt_status_wrap(st, "Load model from %s failed", source->path);
 }
 
+static size_t count_weights(const mrt_graph *g, int depth) {
+  size_t n = 0;
+  for (size_t i = 0; i < g->n_vars; ++i)
+    if (g->vars[i]->constant) n += g->vars[i]->constant->bytes;
+  for (const mrt_node *node = g->first; node && depth < 64; node = node->next) {
+    mrt_graph *subs[64];
+    const int k = mrt_node_subgraphs(node, subs, 64);
+    for (int i = 0; i < k && i < 64; ++i) n += count_weights(subs[i], depth + 1);
+  }
+  return n;
+}
+
 /* add_initializer: the user's tensors in place of the model's. */
 static mrt_status *replace_initializers(mrt_session *s, const mrt_session_options *o) {
   for (int i = 0; i < o->n_initializers; ++i) {
@@ -384,6 +399,7 @@ static mrt_status *check_cancel(const mrt_session_options *o) {
 
 static mrt_status *create(mrt_session *s, const mrt_session_options *o, const mrt_source *source) {
   MRT_TRY(mrt_arena_create(s->alloc, &s->arena));
+  MRT_TRY(mrt_outputs_create(s->alloc, &s->pool));
   MRT_TRY(copy_options(s, o));
   if (o->profile_prefix) MRT_TRY(start_profile(s, o->profile_prefix));
   uint64_t begin = mrt_now_ns();
@@ -391,6 +407,7 @@ static mrt_status *create(mrt_session *s, const mrt_session_options *o, const mr
   MRT_TRY(load(s, source));
   MRT_TRY(check_cancel(o));
   MRT_TRY(replace_initializers(s, o));
+  s->weight_bytes = count_weights(s->model->graph, 0);
   if (s->trace) mrt_trace_event(s->trace, "Session", "model_loading", begin, mrt_now_ns(), "");
   MRT_TRY(override_dims(s, o));
   MRT_TRY(describe(s));
@@ -440,6 +457,7 @@ mrt_session *mrt_session_retain(mrt_session *s) {
 void mrt_session_release(mrt_session *s) {
   if (!s || atomic_fetch_sub(&s->refs, 1) != 1) return;
   mrt_frames_destroy(s->plan);
+  mrt_outputs_release(s->pool);
   mrt_plan_destroy(s->plan);
   mrt_map_deinit(&s->input_names);
   mrt_map_deinit(&s->output_names);
@@ -474,6 +492,12 @@ uint64_t mrt_session_profiling_start_ns(const mrt_session *s) {
 }
 int64_t mrt_session_plan_evals(const mrt_session *s) { return atomic_load(&s->plan->n_evals); }
 int64_t mrt_session_plan_eval_ns(const mrt_session *s) { return atomic_load(&s->plan->eval_ns); }
+
+mrt_session_memory mrt_session_memory_now(const mrt_session *s) {
+  mrt_session_memory m = {.weights = s->weight_bytes, .outputs = mrt_outputs_held(s->pool)};
+  mrt_frames_count(s->plan, &m.blocks, &m.scratch);
+  return m;
+}
 
 mrt_status *mrt_session_end_profiling(mrt_session *s, const char **out_path) {
   *out_path = "";

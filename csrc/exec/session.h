@@ -96,6 +96,12 @@ mrt_status *mrt_session_end_profiling(mrt_session *s, const char **out_path) MRT
 uint64_t mrt_session_profiling_start_ns(const mrt_session *s);
 int64_t mrt_session_plan_evals(const mrt_session *s);
 int64_t mrt_session_plan_eval_ns(const mrt_session *s); /* time spent in them */
+/* Bytes: the model's constants as loaded; the planned values and the scratch of the runs that went
+ * on at once so far; free output buffers. */
+typedef struct mrt_session_memory {
+  size_t weights, blocks, scratch, outputs;
+} mrt_session_memory;
+mrt_session_memory mrt_session_memory_now(const mrt_session *s);
 /* The optimized graph as text (ir/text.h): fused operators, layouts' reorders and copies included.
  */
 mrt_status *mrt_session_print(const mrt_session *s, int64_t max_elems, mrt_str *out) MRT_MUST_CHECK;

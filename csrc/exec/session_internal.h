@@ -19,6 +19,8 @@ struct mrt_session {
   mrt_provider **providers;
   int n_providers;
   mrt_plan *plan;
+  mrt_outputs *pool;             /* of result buffers */
+  size_t weight_bytes;           /* of all constants, as they were loaded */
   mrt_io_info *inputs, *outputs; /* inputs: required ones, then overridable ones */
   mrt_tensor **defaults;         /* of the overridable ones; owned by the model */
   int n_required, n_overridable, n_outputs;

@@ -184,8 +184,10 @@ static bool overlaps(const mrt_value *out, const call *c, size_t n_in) {
 }
 
 static mrt_status *run(mrt_session *s, const mrt_run_options *options, call *c) {
-  mrt_run r = {
-      .alloc = s->alloc, .trace = s->trace, .terminate = options ? options->terminate : NULL};
+  mrt_run r = {.alloc = s->alloc,
+               .trace = s->trace,
+               .outputs = s->pool,
+               .terminate = options ? options->terminate : NULL};
   r.par = (mrt_par){
       .threads = s->threads, .cancel = r.terminate, .poll = options ? options->poll : NULL};
   r.bound = c->bound;

@@ -113,6 +113,7 @@ struct mrt_plan {
   int n_cache, next_victim;
   void *frames; /* free frames, kept by exec */
   int n_frames;
+  unsigned clock;       /* runs so far, for the age of free frames */
   atomic_llong n_evals; /* evaluations done: a counter for tests and profiles */
   atomic_llong eval_ns; /* time they took */
 };

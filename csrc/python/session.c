@@ -212,9 +212,12 @@ static PyObject *session_end_profiling(PyObject *self, PyObject *unused) {
 static PyObject *session_stats(PyObject *self, PyObject *unused) {
   (void)unused;
   mrt_session *s = ((mrt_py_session *)self)->s;
-  return Py_BuildValue("{sLsLsK}", "plan_evals", (long long)mrt_session_plan_evals(s),
+  const mrt_session_memory m = mrt_session_memory_now(s);
+  return Py_BuildValue("{sLsLsKsnsnsnsn}", "plan_evals", (long long)mrt_session_plan_evals(s),
                        "plan_eval_ns", (long long)mrt_session_plan_eval_ns(s), "profiling_start_ns",
-                       (unsigned long long)mrt_session_profiling_start_ns(s));
+                       (unsigned long long)mrt_session_profiling_start_ns(s), "weight_bytes",
+                       (Py_ssize_t)m.weights, "plan_bytes", (Py_ssize_t)m.blocks, "scratch_bytes",
+                       (Py_ssize_t)m.scratch, "output_pool_bytes", (Py_ssize_t)m.outputs);
 }
 
 static PyMethodDef methods[] = {

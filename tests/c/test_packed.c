@@ -1,7 +1,10 @@
 /* The store of packed weights and its cache folder (weights/packed.c, weights/cache.c): sharing by
- * contents and by place, second starts, damaged and foreign files, size limit, two processes. */
+ * contents and by place, second starts, damaged files, size limit, several processes, killed ones,
+ * a full disk. */
 #include <dirent.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "base/log.h"
@@ -256,6 +259,107 @@ static void test_processes(void) {
   empty_folder();
 }
 
+/* A full disk: packed in memory, and nothing is left in the folder. */
+static void test_full_disk(void) {
+  static uint8_t a[N];
+  struct rlimit old, none;
+  fill(a);
+  mrt_tensor *t = tensor_of(a);
+  getrlimit(RLIMIT_FSIZE, &old);
+  none = old;
+  none.rlim_cur = N / 2;
+  signal(SIGXFSZ, SIG_IGN); /* writes fail with EFBIG then */
+  CHECK(setrlimit(RLIMIT_FSIZE, &none) == 0);
+  mrt_packed *p = get(t, &one);
+  CHECK_EQ_I(did(), 'p');
+  check_contents(p, a, 1);
+  CHECK(setrlimit(RLIMIT_FSIZE, &old) == 0);
+  signal(SIGXFSZ, SIG_DFL);
+  CHECK_EQ_I(entries("mrt", NULL), 0);
+  mrt_packed_release(p);
+  mrt_tensor_release(t);
+}
+
+/* Processes killed while they write: no name shows half a file, and what they leave goes. */
+static void test_killed(void) {
+  enum { BIG = 4 << 20 };
+  static uint8_t a[BIG];
+  const int64_t dims[1] = {BIG};
+  const mrt_packer big = {.format = "big", .bytes = BIG, .pack = pack, .arg = &add1};
+  mrt_tensor *t = NULL;
+  char path[300];
+  CHECK_OK(
+      mrt_tensor_wrap(mrt_alloc_default(), MRT_UINT8, 1, dims, NULL, a, MRT_HOST, NULL, NULL, &t));
+  for (int round = 0; round < 12; ++round) {
+    const pid_t pid = fork();
+    if (!pid)
+      for (;;) {
+        ++a[0]; /* one file after the other */
+        mrt_packed_release(get(t, &big));
+      }
+    for (int i = 0; i < 5000 && !entries(".tmp", NULL); ++i) usleep(200);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    for (int k = 0; k < 40; ++k) { /* the names that it may have written */
+      a[0] = (uint8_t)k;
+      mrt_packed *p = get(t, &big);
+      const char how = did();
+      CHECK(how == 'p' || how == 'c');
+      CHECK_EQ_I(((const uint8_t *)mrt_packed_data(p))[0], (uint8_t)(k + 1));
+      CHECK_EQ_I(((const uint8_t *)mrt_packed_data(p))[BIG - 1], 1);
+      mrt_packed_release(p);
+      if (how == 'p') break;
+    }
+    a[0] = 0;
+  }
+  const struct timespec past[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
+  while (entries(".tmp", path)) { /* old ones go with the next write */
+    CHECK(utimensat(AT_FDCWD, path, past, 0) == 0);
+    a[0] = (uint8_t)(a[0] + 1);
+    mrt_packed_release(get(t, &big));
+    if (did() == 'p') CHECK(access(path, F_OK) != 0);
+  }
+  mrt_tensor_release(t);
+  empty_folder();
+}
+
+/* Other constants that are packed in count too; a misaligned source is copied when asked. */
+static mrt_status *sum2(const void *arg, const mrt_tensor *source, void *dst) {
+  const mrt_tensor *more = arg;
+  const float *from = source->data;
+  CHECK_EQ_I((uintptr_t)from % sizeof *from, 0);
+  for (size_t i = 0; i < N / 4; ++i) ((float *)dst)[i] = from[i] + *(const float *)more->data;
+  return NULL;
+}
+static void test_more(void) {
+  static uint8_t a[N + 8];
+  float add = 1;
+  const int64_t dims[1] = {N / 4}, single[1] = {1};
+  mrt_tensor *t = NULL, *s = NULL;
+  uint8_t *at = a + 1;
+  for (int i = 0; i < N / 4; ++i) memcpy(at + 4 * i, &(float){(float)i}, 4);
+  CHECK_OK(
+      mrt_tensor_wrap(mrt_alloc_default(), MRT_FLOAT, 1, dims, NULL, at, MRT_HOST, NULL, NULL, &t));
+  CHECK_OK(mrt_tensor_wrap(mrt_alloc_default(), MRT_FLOAT, 1, single, NULL, &add, MRT_HOST, NULL,
+                           NULL, &s));
+  const mrt_packer q = {
+      .format = "sum", .bytes = N, .more = {s}, .align_source = true, .pack = sum2, .arg = s};
+  mrt_packed *p = get(t, &q);
+  CHECK_EQ_I(did(), 'p');
+  CHECK(((const float *)mrt_packed_data(p))[100] == 101);
+  mrt_packed *again = get(t, &q);
+  CHECK_EQ_I(did(), 's');
+  add = 2;
+  mrt_packed *other = get(t, &q);
+  CHECK_EQ_I(did(), 'p');
+  CHECK(((const float *)mrt_packed_data(other))[100] == 102);
+  mrt_packed_release(p);
+  mrt_packed_release(again);
+  mrt_packed_release(other);
+  mrt_tensor_release(t);
+  mrt_tensor_release(s);
+}
+
 /* A folder that cannot be made: packed in memory. */
 static void test_no_folder(void) {
   static uint8_t a[N];
@@ -275,6 +379,7 @@ int main(void) {
   unsetenv("MRT_CACHE_DIR");
   test_sharing();
   test_failure();
+  test_more();
   test_hash();
   if (!mkdtemp(folder)) return 1;
   setenv("MRT_CACHE_DIR", folder, 1);
@@ -284,6 +389,8 @@ int main(void) {
   test_place();
   test_limit();
   test_processes();
+  test_full_disk();
+  test_killed();
   rmdir(folder);
   test_no_folder();
   CHECK_EQ_I(mrt_alloc_live_bytes(), live);

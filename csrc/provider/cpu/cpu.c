@@ -61,6 +61,11 @@ const mrt_tensor *mrt_node_in_const(const mrt_node *node, int i) {
   return i < node->n_in && node->in[i].var ? node->in[i].var->constant : NULL;
 }
 
+uint32_t mrt_cpu_packs_input1(const mrt_node *node) {
+  const mrt_tensor *w = mrt_node_in_const(node, 1);
+  return w && !w->strided && mrt_tensor_count(w) ? 1 << 1 : 0;
+}
+
 bool mrt_node_is_plain(const mrt_node *node) {
   for (int i = 0; i < node->n_in; ++i)
     if (node->in[i].var && node->in[i].var->layout != MRT_LAYOUT_PLAIN) return false;

@@ -41,6 +41,9 @@ mrt_dtype mrt_node_out_dtype(const mrt_node *node, int i);
 int mrt_node_in_rank(const mrt_node *node, int i);                /* -1 unknown */
 const mrt_tensor *mrt_node_in_const(const mrt_node *node, int i); /* NULL if not constant */
 
+/* For rows whose kernels pack input 1 with align_source (weights/packed.h): packs_misaligned. */
+uint32_t mrt_cpu_packs_input1(const mrt_node *node);
+
 /* Is there a kernel row of that name, whatever it matches? */
 bool mrt_cpu_has_row(const char *domain, const char *op);
 

@@ -57,7 +57,8 @@ mrt_status *mrt_conv_check(const mrt_conv *p) MRT_MUST_CHECK;
 /* May p be run by Winograd's F(2x2, 3x3)? 3x3, stride 1, no dilation, one group, c16 input, and
  * weights that are finite with room to spare. The error stays below that of direct summation
  * against the maximum of sum |x w| over the 2x2 outputs of a tile; tiles with outputs that are not
- * finite are computed again directly. Set p->winograd before packing. */
+ * finite are computed again directly. Set p->winograd before packing. weights NULL: asks about the
+ * shape only. */
 bool mrt_conv_winograd_ok(const mrt_conv *p, const float *weights);
 /* Is it likely to be faster for images of this size? */
 bool mrt_conv_winograd_pays(const mrt_conv *p, int64_t h, int64_t w);

@@ -28,7 +28,7 @@ bool mrt_conv_winograd_ok(const mrt_conv *p, const float *weights) {
   if (p->kh != 3 || p->kw != 3 || p->stride_h != 1 || p->stride_w != 1 || p->dil_h != 1 ||
       p->dil_w != 1 || p->groups != 1 || p->input_nchw || p->cin < 16 || p->cout < 16)
     return false;
-  for (int64_t i = 0; i < p->cin * p->cout * 9; ++i)
+  for (int64_t i = 0; weights && i < p->cin * p->cout * 9; ++i)
     if (!(fabsf(weights[i]) < 1e30f)) return false;
   return true;
 }

@@ -6,12 +6,14 @@
 #include "ops/matmul_integer.h"
 #include "provider/cpu/cpu.h"
 #include "provider/cpu/qgemm/qgemm.h"
+#include "provider/cpu/weights/packed.h"
 
 typedef struct qmatmul_kernel {
   mrt_kernel k;
   const mrt_iproduct_parts *parts;
-  void *packed; /* NULL: B is not constant, or not one matrix */
+  mrt_packed *weights; /* NULL: B is not constant, or not one matrix */
   int64_t pk, pn;
+  bool trans;
 } qmatmul_kernel;
 
 static bool match(const mrt_provider *p, const mrt_node *node) {
@@ -24,7 +26,7 @@ static bool match(const mrt_provider *p, const mrt_node *node) {
 }
 
 static void destroy(mrt_kernel *k) {
-  mrt_mem_free(k->alloc, ((qmatmul_kernel *)k)->packed);
+  mrt_packed_release(((qmatmul_kernel *)k)->weights);
   mrt_kernel_free(k);
 }
 
@@ -97,8 +99,8 @@ static mrt_status *multiply(const qmatmul_kernel *q, mrt_kctx *c, const mrt_ipro
   void *scratch, *packed = NULL;
   g->m = tall ? d->m * d->batches : d->m;
   MRT_TRY(mrt_scratch(c, mrt_qgemm_scratch_size(&c->par, g->m, d->n, d->k), &scratch));
-  if (q->packed && q->pk == d->k && q->pn == d->n)
-    g->b = q->packed;
+  if (q->weights && q->pk == d->k && q->pn == d->n)
+    g->b = mrt_packed_data(q->weights);
   else
     MRT_TRY(mrt_scratch(c, mrt_qgemm_packed_size(d->n, d->k) + MRT_ALIGN, &packed));
   const uint8_t *a = g->a;
@@ -149,6 +151,27 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
   return multiply(q, c, &p, &g);
 }
 
+static mrt_status *pack(const void *arg, const mrt_tensor *b, void *dst) {
+  const qmatmul_kernel *q = arg;
+  const mrt_par par = {0};
+  mrt_qgemm_pack_b(&par, b->data, b->dtype == MRT_INT8, q->trans ? q->pk : q->pn, q->trans, q->pk,
+                   q->pn, dst);
+  memset((char *)dst + mrt_qgemm_packed_size(q->pn, q->pk), 0, MRT_ALIGN);
+  return NULL;
+}
+
+static mrt_status *get_weights(qmatmul_kernel *q, int input, const mrt_tensor *b) {
+  q->pk = b->dims[b->rank - (q->trans ? 1 : 2)];
+  q->pn = b->dims[b->rank - (q->trans ? 2 : 1)];
+  const mrt_packer packer = {.format = "qgemm.panel32.1",
+                             .params = {q->pk, q->pn, q->trans},
+                             .bytes = mrt_qgemm_packed_size(q->pn, q->pk) + MRT_ALIGN,
+                             .pack = pack,
+                             .arg = q};
+  q->k.any_align = 1u << input;
+  return mrt_packed_get(b, &packer, &q->weights);
+}
+
 static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kernel **out) {
   qmatmul_kernel *q;
   const mrt_iproduct_parts *parts = mrt_iproduct_find(node->op_type);
@@ -156,22 +179,14 @@ static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kerne
   *out = NULL;
   MRT_TRY(mrt_kernel_new(p->env->alloc, sizeof *q, "qgemm", run, destroy, &q));
   q->parts = parts;
+  q->trans = trans_b(node);
   *out = &q->k;
-  bool trans = trans_b(node);
   if (!b || b->strided || mrt_dims_product(b->dims, 0, b->rank - 2) != 1) return NULL;
-  q->pk = b->dims[b->rank - (trans ? 1 : 2)];
-  q->pn = b->dims[b->rank - (trans ? 2 : 1)];
-  mrt_status *st = mrt_mem_new_aligned(
-      p->env->alloc, mrt_qgemm_packed_size(q->pn, q->pk) + MRT_ALIGN, MRT_ALIGN, &q->packed);
-  if (st) {
-    destroy(&q->k);
-    *out = NULL;
-    return st;
-  }
-  const mrt_par alone = {.threads = 1};
-  mrt_qgemm_pack_b(&alone, b->data, b->dtype == MRT_INT8, trans ? q->pk : q->pn, trans, q->pk,
-                   q->pn, q->packed);
-  return NULL;
+  mrt_status *st = get_weights(q, parts->b, b);
+  if (!st) return NULL;
+  destroy(&q->k);
+  *out = NULL;
+  return st;
 }
 
 #define ROW(d, name) \

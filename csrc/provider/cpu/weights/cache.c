@@ -11,13 +11,14 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "base/fork.h"
 #include "base/log.h"
 
-enum { PATH = 4096, SAMPLE = 4096, EVERY = 256 << 10 };
+enum { PATH = 4096, SAMPLE = 4096, EVERY = 256 << 10, STALE = 600 /* seconds */ };
 
 typedef struct header {
   char magic[8]; /* "MRTWGT1" */
@@ -105,17 +106,23 @@ static bool ends_with(const char *s, const char *end) {
   return n >= k && strcmp(s + n - k, end) == 0;
 }
 
-/* Reads the folder; *total: bytes of all packed files. Links whose file is gone are removed. */
+/* Reads the folder; *total: bytes of all packed files. Links whose file is gone are removed, and
+ * half-written files of processes that died. */
 static entry *list(const char *dir, size_t *n, uint64_t *total) {
   entry *items = NULL;
   size_t cap = 0;
   struct dirent *e;
+  const time_t now = time(NULL);
   DIR *d = opendir(dir);
   *n = 0;
   *total = 0;
   while (d && (e = readdir(d))) {
     struct stat s;
     if (ends_with(e->d_name, ".mrti") && fstatat(dirfd(d), e->d_name, &s, 0) != 0)
+      unlinkat(dirfd(d), e->d_name, 0);
+    if (ends_with(e->d_name, ".tmp") && strstr(e->d_name, ".mrtw.") &&
+        fstatat(dirfd(d), e->d_name, &s, AT_SYMLINK_NOFOLLOW) == 0 &&
+        s.st_mtim.tv_sec + STALE < now)
       unlinkat(dirfd(d), e->d_name, 0);
     if (!ends_with(e->d_name, ".mrtw") || strlen(e->d_name) >= sizeof items->name ||
         fstatat(dirfd(d), e->d_name, &s, AT_SYMLINK_NOFOLLOW) != 0)

@@ -15,11 +15,11 @@ enum {
 };
 
 struct mrt_packed {
-  mrt_packed *next; /* in its bucket */
+  mrt_packed *next, *next_place; /* in its buckets */
   mrt_weight_key content, place;
   bool has_place, listed, mapped;
-  int refs; /* under the lock */
-  uint8_t *block;
+  int refs;       /* under the lock */
+  uint8_t *block; /* MRT_CACHE_HEADER bytes, then the packed ones; those alone if small */
   size_t bytes;
 };
 
@@ -27,6 +27,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static mrt_fork_guard lock_guard;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static mrt_packed *buckets[N_BUCKETS]; /* by content */
+static mrt_packed *places[N_BUCKETS];  /* by place, of those that have one */
 static atomic_llong n_packed, n_shared, n_cached;
 static void guard(void) { mrt_fork_guard_add(&lock_guard, &lock); }
 
@@ -74,7 +75,7 @@ static void hash_chunk(void *arg, int64_t chunk, int worker) {
                                      (mrt_weight_key){(uint64_t)chunk, 7});
 }
 
-static mrt_status *hash_contents(const mrt_tensor *t, mrt_weight_key seed, mrt_weight_key *out) {
+static mrt_status *hash_tensor(const mrt_tensor *t, mrt_weight_key seed, mrt_weight_key *out) {
   const size_t n = (t->bytes + CHUNK - 1) / CHUNK;
   const mrt_par par = {0};
   hash_job j = {t->data, t->bytes, NULL};
@@ -85,12 +86,51 @@ static mrt_status *hash_contents(const mrt_tensor *t, mrt_weight_key seed, mrt_w
   return NULL;
 }
 
+static mrt_status *hash_contents(const mrt_tensor *t, const mrt_packer *q, mrt_weight_key seed,
+                                 mrt_weight_key *out) {
+  MRT_TRY(hash_tensor(t, seed, out));
+  for (int i = 0; i < MRT_PACKER_MORE; ++i) {
+    const uint64_t which = (uint64_t)i;
+    if (!q->more[i]) continue;
+    *out = mrt_weight_hash(&which, sizeof which, *out);
+    MRT_TRY(hash_tensor(q->more[i], *out, out));
+  }
+  return NULL;
+}
+
+/* Where the source and all of more[] lie; false: not all of them lie in a file. Small ones are
+ * copied when a model is loaded: those count by their contents. */
+static bool hash_place(const mrt_tensor *t, const mrt_packer *q, mrt_weight_key seed,
+                       mrt_weight_key *out) {
+  mrt_file_place where;
+  if (!mrt_tensor_file_place(t, &where)) return false;
+  *out = mrt_weight_hash(&where, sizeof where, seed);
+  for (int i = 0; i < MRT_PACKER_MORE; ++i) {
+    const uint64_t which = (uint64_t)i;
+    if (!q->more[i]) continue;
+    *out = mrt_weight_hash(&which, sizeof which, *out);
+    if (mrt_tensor_file_place(q->more[i], &where))
+      *out = mrt_weight_hash(&where, sizeof where, *out);
+    else if (q->more[i]->bytes <= CHUNK)
+      *out = mrt_weight_hash(q->more[i]->data, q->more[i]->bytes, *out);
+    else
+      return false;
+  }
+  return true;
+}
+
 /* Of everything but the contents. */
 static mrt_weight_key hash_form(const mrt_tensor *t, const mrt_packer *q) {
   mrt_weight_key h = mrt_weight_hash(q->format, strlen(q->format), (mrt_weight_key){t->dtype, 3});
   h = mrt_weight_hash(q->params, sizeof q->params, h);
   const uint64_t sizes[2] = {t->bytes, q->bytes};
-  return mrt_weight_hash(sizes, sizeof sizes, h);
+  h = mrt_weight_hash(sizes, sizeof sizes, h);
+  for (int i = 0; i < MRT_PACKER_MORE; ++i) {
+    const uint64_t more[2] = {q->more[i] ? q->more[i]->dtype : 0,
+                              q->more[i] ? q->more[i]->bytes : 0};
+    if (q->more[i]) h = mrt_weight_hash(more, sizeof more, h);
+  }
+  return h;
 }
 
 /* ---- the list ---- */
@@ -105,13 +145,10 @@ static mrt_packed *find_content(mrt_weight_key content) { /* retains */
   pthread_mutex_unlock(&lock);
   return p;
 }
-static mrt_packed *find_place(mrt_weight_key place) { /* retains; rare, so it may walk */
-  mrt_packed *p = NULL;
+static mrt_packed *find_place(mrt_weight_key place) { /* retains */
   pthread_mutex_lock(&lock);
-  for (int i = 0; i < N_BUCKETS && !p; ++i) {
-    p = buckets[i];
-    while (p && !(p->has_place && same(p->place, place))) p = p->next;
-  }
+  mrt_packed *p = places[place.a % N_BUCKETS];
+  while (p && !same(p->place, place)) p = p->next_place;
   if (p) ++p->refs;
   pthread_mutex_unlock(&lock);
   return p;
@@ -135,6 +172,10 @@ static mrt_packed *enter(mrt_packed *p) {
     p->next = *at;
     p->listed = true;
     *at = p;
+    if (p->has_place) {
+      p->next_place = places[p->place.a % N_BUCKETS];
+      places[p->place.a % N_BUCKETS] = p;
+    }
   }
   pthread_mutex_unlock(&lock);
   if (!other) return p;
@@ -151,6 +192,9 @@ void mrt_packed_release(mrt_packed *p) {
     mrt_packed **at = bucket(p->content);
     while (*at != p) at = &(*at)->next;
     *at = p->next;
+    at = &places[p->place.a % N_BUCKETS];
+    while (p->has_place && *at != p) at = &(*at)->next_place;
+    if (p->has_place) *at = p->next_place;
   }
   pthread_mutex_unlock(&lock);
   if (!last) return;
@@ -158,7 +202,8 @@ void mrt_packed_release(mrt_packed *p) {
   mrt_mem_free(mrt_alloc_default(), p);
 }
 
-const void *mrt_packed_data(const mrt_packed *p) { return p->block + MRT_CACHE_HEADER; }
+static size_t front(size_t bytes) { return bytes < SMALL ? 0 : MRT_CACHE_HEADER; }
+const void *mrt_packed_data(const mrt_packed *p) { return p->block + front(p->bytes); }
 
 /* ---- getting ---- */
 static mrt_status *new_entry(size_t bytes, mrt_packed **out) {
@@ -172,10 +217,14 @@ static mrt_status *new_entry(size_t bytes, mrt_packed **out) {
 
 static mrt_status *pack(const mrt_tensor *source, const mrt_packer *q, mrt_packed *p) {
   size_t size;
-  void *block;
-  if (!mrt_size_add(q->bytes, MRT_CACHE_HEADER, &size)) return mrt_status_oom();
-  MRT_TRY(mrt_mem_new_aligned(mrt_alloc_default(), size, MRT_ALIGN, &block));
-  mrt_status *st = q->pack(q->arg, source, (uint8_t *)block + MRT_CACHE_HEADER);
+  void *block = NULL;
+  if (!mrt_size_add(q->bytes, front(q->bytes), &size)) return mrt_status_oom();
+  mrt_tensor *copy = NULL;
+  if (q->align_source && !mrt_tensor_is_aligned(source))
+    MRT_TRY(mrt_tensor_copy(mrt_alloc_default(), source, &copy));
+  mrt_status *st = mrt_mem_new_aligned(mrt_alloc_default(), size, MRT_ALIGN, &block);
+  if (!st) st = q->pack(q->arg, copy ? copy : source, (uint8_t *)block + front(q->bytes));
+  mrt_tensor_release(copy);
   if (st) {
     mrt_mem_free(mrt_alloc_default(), block);
     return st;
@@ -209,15 +258,11 @@ static mrt_status *make(const mrt_tensor *source, const mrt_packer *q, mrt_packe
 static mrt_status *get(const mrt_tensor *source, const mrt_packer *q, mrt_packed **out) {
   const mrt_weight_key form = hash_form(source, q);
   const bool folder = mrt_cache_folder() != NULL;
-  mrt_file_place where;
   mrt_weight_key place = {0}, content;
-  const bool has_place = mrt_tensor_file_place(source, &where);
-  if (has_place) {
-    place = mrt_weight_hash(&where, sizeof where, form);
-    if ((*out = find_place(place))) goto shared;
-  }
+  const bool has_place = hash_place(source, q, form, &place);
+  if (has_place && (*out = find_place(place))) goto shared;
   const bool remembered = has_place && folder && mrt_cache_lookup(place, &content);
-  if (!remembered) MRT_TRY(hash_contents(source, form, &content));
+  if (!remembered) MRT_TRY(hash_contents(source, q, form, &content));
   if ((*out = find_content(content))) goto shared;
   mrt_packed *p;
   MRT_TRY(new_entry(q->bytes, &p));

@@ -13,18 +13,26 @@
 
 typedef struct mrt_packed mrt_packed; /* counted, immutable */
 
+enum { MRT_PACKER_MORE = 4 };
 typedef struct mrt_packer {
   /* What the bytes mean: the packer's name and version, and the instruction set if it depends on
    * it ("gemm.f32.panel32.1"). Change it when the packed form changes. */
   const char *format;
   int64_t params[8]; /* of the packed form: sizes, transposition, ... */
   size_t bytes;      /* of the packed form */
-  /* Writes all of dst (64-byte aligned). Called at most once. */
+  /* Further constants that are packed in (scales, zero points): contiguous host tensors at any
+   * alignment, which pack() finds by itself; NULL: absent. */
+  const mrt_tensor *more[MRT_PACKER_MORE];
+  /* pack() gets a source whose elements are aligned, a copy if need be. */
+  bool align_source;
+  /* Writes all of dst (64-byte aligned). Called at most once, not at all if the packed form is
+   * known; so what it finds out about the contents must not be needed elsewhere. It may refuse
+   * with an error, which mrt_packed_get returns. */
   mrt_status *(*pack)(const void *arg, const mrt_tensor *source, void *dst);
   const void *arg;
 } mrt_packer;
 
-/* source: a contiguous host tensor, at any alignment. */
+/* source: a contiguous host tensor, at any alignment, or a view of a part of one. */
 mrt_status *mrt_packed_get(const mrt_tensor *source, const mrt_packer *packer,
                            mrt_packed **out) MRT_MUST_CHECK;
 const void *mrt_packed_data(const mrt_packed *p); /* 64-byte aligned */

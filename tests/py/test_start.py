@@ -1,0 +1,37 @@
+"""What a large model costs to load, in processes that load nothing else (benchmarks/costs.py)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import costs  # noqa: E402
+import suite  # noqa: E402
+
+
+@pytest.mark.full
+def test_bert_base_memory(tmp_path: Path) -> None:
+    """Weights are mapped, packed once and shared by the page cache: no second copy anywhere."""
+    row = next(r for r in suite.ROWS if r.name == "bert_base-s8")
+    size = suite.model_path(row).stat().st_size
+    empty = costs.empty_session()["peak_kib"]
+    bare = costs.child("macart", row, 0, {"MRT_CACHE_DIR": ""})
+    env = {"MRT_CACHE_DIR": str(tmp_path)}
+    costs.child("macart", row, 0, env)
+    warm = costs.child("macart", row, 10, env)
+    for x in (bare, warm):
+        assert 1024 * (x["first_peak_kib"] - x["base_kib"]) < 1.3 * size
+        assert 1024 * (x["packing_anonymous_kib"] - x["base_anonymous_kib"]) < 0.02 * size
+    weights = warm["weight_bytes"]
+    assert 0.99 * size < weights < size
+    assert 1024 * (warm["peak_kib"] - empty) < 1.15 * (weights + warm["plan_bytes"])
+
+
+@pytest.mark.full
+def test_import_is_quick() -> None:
+    """`import macart` costs well under 60 ms beside numpy's (the best of a few: a busy machine)."""
+    assert min(costs.import_times(7)) < 0.06
