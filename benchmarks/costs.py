@@ -26,6 +26,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import suite
 from plain_graphs import Net
 
@@ -44,7 +45,7 @@ def kib(key):
     return next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith(key))
 # numpy's own threads spin for a while after its import: they are not what is measured.
 time.sleep(0.3)
-given = dict(np.load(feeds)) if feeds else {"x": np.zeros(4, np.float32)}
+given = dict(np.load(feeds))
 out = {"import": imported, "base_kib": kib("VmHWM"), "base_anonymous_kib": kib("RssAnon")}
 o = ort.SessionOptions()
 o.intra_op_num_threads = 2
@@ -87,8 +88,6 @@ def start_process(
 
 def child(module: str, row: suite.Row, runs: int, env: dict[str, str]) -> dict[str, float]:
     """start_process on a row's model and feeds."""
-    import numpy as np
-
     with tempfile.TemporaryDirectory() as folder:
         feeds = str(Path(folder) / "feeds.npz")
         np.savez(feeds, **suite.feeds(row, 0))
@@ -102,7 +101,9 @@ def empty_session() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "empty.onnx"
         path.write_bytes(net.model().SerializeToString())
-        return start_process("macart", path, "", 10, {})
+        feeds = str(Path(folder) / "feeds.npz")
+        np.savez(feeds, x=np.zeros(4, np.float32))
+        return start_process("macart", path, feeds, 10, {})
 
 
 def chosen(words: list[str], default: list[str]) -> list[suite.Row]:

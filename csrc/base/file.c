@@ -18,7 +18,7 @@ struct mrt_blob {
   atomic_int refs;
   const uint8_t *data;
   size_t size;
-  bool mapped, own;
+  bool mapped, own, may_forget;
   mrt_file_place file; /* inode 0: not a file */
   void (*release)(void *ctx);
   void *ctx;
@@ -128,6 +128,15 @@ void mrt_blob_drop_pages(mrt_blob *b, size_t offset, size_t size) {
   size_t page = (size_t)sysconf(_SC_PAGESIZE);
   size_t begin = (offset + page - 1) / page * page, end = (offset + size) / page * page;
   if (begin < end) madvise((uint8_t *)b->data + begin, end - begin, MADV_DONTNEED);
+}
+
+void mrt_blob_may_forget(mrt_blob *b) { b->may_forget = b->own; }
+
+bool mrt_blob_forget(mrt_blob *b, size_t offset, size_t size) {
+  if (!b->may_forget || offset > b->size || size > b->size - offset) return false;
+  const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)b->data + offset;
+  const uintptr_t begin = (at + page - 1) / page * page, end = (at + size) / page * page;
+  return begin < end && madvise((void *)begin, end - begin, MADV_DONTNEED) == 0;
 }
 
 mrt_status *mrt_path_real(const mrt_alloc *alloc, const char *path, char **out) {

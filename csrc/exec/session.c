@@ -302,6 +302,7 @@ static mrt_status *optimize(mrt_session *s, const char *path) {
     if (!st) log_lines(&loud, mrt_str_cstr(&text));
     mrt_str_deinit(&text);
   }
+  if (!st) mrt_model_sweep(s->model, s->defaults, s->n_overridable);
   if (!st && mrt_log_enabled(&s->logger, MRT_INFO)) /* read by benchmarks/costs.py */
     MRT_LOG(&s->logger, MRT_INFO, "kernels are made now; anonymous memory: %lld KiB",
             (long long)mrt_alloc_anonymous_kib());
@@ -354,7 +355,8 @@ static mrt_status *load(mrt_session *s, const mrt_source *source) {
   }
   if (st) return mrt_status_wrap(st, "Load model from %s failed", source->path);
   st = mrt_onnx_load(s->alloc, blob, source->path, external, &s->model);
-  mrt_blob_release(blob);
+  mrt_blob_may_forget(blob);
+  s->file = blob;
   return mrt_status_wrap(st, "Load model from %s failed", source->path);
 }
 
@@ -418,6 +420,8 @@ static mrt_status *create(mrt_session *s, const mrt_session_options *o, const mr
   MRT_TRY_CTX(optimize(s, o->optimized_path), "%s", where);
   MRT_TRY(complete_outputs(s));
   MRT_TRY(check_cancel(o));
+  if (s->file) /* the scan and the packing touched pages that no run needs */
+    mrt_blob_drop_pages(s->file, 0, mrt_blob_size(s->file));
   MRT_LOG(&s->logger, MRT_INFO, "%s: ready, %d kernel calls in %d segments", where,
           s->plan->n_steps, s->plan->n_segments);
   if (s->trace)
@@ -462,6 +466,7 @@ void mrt_session_release(mrt_session *s) {
   mrt_map_deinit(&s->input_names);
   mrt_map_deinit(&s->output_names);
   mrt_model_destroy(s->model);
+  mrt_blob_release(s->file);
   for (int i = 0; i < s->n_providers; ++i) mrt_provider_release(s->providers[i]);
   mrt_trace_destroy(s->trace);
   mrt_arena_destroy(s->arena);

@@ -20,6 +20,7 @@ struct mrt_session {
   int n_providers;
   mrt_plan *plan;
   mrt_outputs *pool;             /* of result buffers */
+  mrt_blob *file;                /* the model's, NULL: from bytes */
   size_t weight_bytes;           /* of all constants, as they were loaded */
   mrt_io_info *inputs, *outputs; /* inputs: required ones, then overridable ones */
   mrt_tensor **defaults;         /* of the overridable ones; owned by the model */

@@ -192,6 +192,10 @@ mrt_status *mrt_model_create(const mrt_alloc *alloc, mrt_model **out) MRT_MUST_C
 void mrt_model_destroy(mrt_model *model); /* releases tensors, arena, symbols */
 /* The model releases the value when it dies; on failure it is released at once. */
 mrt_status *mrt_model_own(mrt_model *model, mrt_value *take) MRT_MUST_CHECK;
+mrt_value *const *mrt_model_owned(const mrt_model *model, size_t *n); /* all of those */
+/* When nothing but kernels and subgraphs will read the model: forgets the constants that have no
+ * reader, and counts the readers of the others (mrt_tensor.readers). keep[n]: read elsewhere. */
+void mrt_model_sweep(mrt_model *model, mrt_tensor *const *keep, int n_keep);
 mrt_status *mrt_model_check(const mrt_model *model) MRT_MUST_CHECK; /* OOM if failed */
 /* parent NULL: a main graph (or a function body). */
 mrt_status *mrt_graph_create(mrt_model *model, mrt_graph *parent, const char *name,

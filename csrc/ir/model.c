@@ -65,6 +65,12 @@ mrt_status *mrt_model_own(mrt_model *m, mrt_value *take) {
   return NULL;
 }
 
+mrt_value *const *mrt_model_owned(const mrt_model *m, size_t *n) {
+  const state *s = m->private_state;
+  *n = s->n;
+  return s->owned;
+}
+
 mrt_status *mrt_graph_create(mrt_model *m, mrt_graph *parent, const char *name, mrt_graph **out) {
   state *s = m->private_state;
   *out = NULL;

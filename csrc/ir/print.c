@@ -88,12 +88,12 @@ static void print_element(const mrt_tensor *t, int64_t i, mrt_str *out) {
   }
 }
 
-/* "[1, 2, 3]", or "..." for what is too long, complex, or on another device. */
+/* "[1, 2, 3]", or "..." for what is too long, complex, given up, or on another device. */
 static void print_contents(const printer *p, const mrt_tensor *t) {
   mrt_dtype d = (mrt_dtype)t->dtype;
   int64_t n = mrt_tensor_count(t);
   if ((p->max_elems >= 0 && n > p->max_elems) || d == MRT_COMPLEX64 || d == MRT_COMPLEX128 ||
-      !mrt_device_is_host(t->device) || t->strided) {
+      !mrt_device_is_host(t->device) || t->strided || mrt_tensor_is_forgotten(t)) {
     mrt_str_add(p->out, "...");
     return;
   }

@@ -49,11 +49,11 @@ mrt_status *mrt_pass_run(mrt_pass_ctx *ctx, const mrt_pass *pass, mrt_graph *g, 
 }
 
 mrt_status *mrt_pass_late(mrt_pass_ctx *ctx) {
-  static const char *const last[] = {"fold", "dce"};
+  static const char *const last[] = {"dce", "fold", "dce"};
   int fired = 0;
   if (ctx->level < 1) return NULL;
   ctx->late = true;
-  for (int i = 0; i < 2; ++i)
+  for (int i = 0; i < 3; ++i)
     if (!mrt_list_has(ctx->disabled, last[i]))
       MRT_TRY(mrt_pass_run(ctx, mrt_pass_find(last[i]), ctx->model->graph, &fired));
   return NULL;

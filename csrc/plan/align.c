@@ -51,6 +51,10 @@ mrt_status *mrt_aligned_kernel_create(const mrt_provider *p, mrt_node *node, mrt
   for (int i = 0; i < node->n_in && *out; ++i) /* aligned ones that were packed */
     if (node->in[i].var && node->in[i].var->constant && is_packed(*out, i))
       mrt_tensor_drop_pages(node->in[i].var->constant);
+  for (int i = 0; i < node->n_in && *out; ++i) {
+    mrt_tensor *t = node->in[i].var ? node->in[i].var->constant : NULL;
+    if (i < 32 && ((*out)->packed_inputs >> i & 1) && t && t->readers == 1) mrt_tensor_forget(t);
+  }
   if (originals != few) mrt_mem_free(alloc, originals);
   if (!st) return kept; /* the step owns the kernel: the plan destroys it */
   mrt_status_free(kept);

@@ -114,14 +114,30 @@ bool mrt_tensor_is_aligned(const mrt_tensor *t) {
   return !mrt_device_is_host(t->device) || align < 2 || (uintptr_t)t->data % align == 0;
 }
 
+void mrt_tensor_forget(mrt_tensor *t) {
+  if (atomic_load(&t->base.refs) != 1 || mrt_tensor_is_forgotten(t)) return;
+  if (t->release == release_blob) {
+    mrt_blob *b = t->ctx;
+    const size_t at = (size_t)((const uint8_t *)t->data - mrt_blob_data(b));
+    mrt_blob_drop_pages(b, at, t->bytes);
+    if (!mrt_blob_forget(b, at, t->bytes)) return;
+  } else if (t->release == release_own && t->dtype != MRT_STRING) {
+    mrt_mem_free(t->alloc, t->data);
+  } else {
+    return;
+  }
+  t->data = NULL;
+  t->base.flags |= MRT_VALUE_FORGOTTEN;
+}
+
 void mrt_tensor_drop_pages(const mrt_tensor *t) {
-  if (t->release != release_blob) return;
+  if (t->release != release_blob || mrt_tensor_is_forgotten(t)) return;
   mrt_blob *b = t->ctx;
   mrt_blob_drop_pages(b, (size_t)((const uint8_t *)t->data - mrt_blob_data(b)), t->bytes);
 }
 
 bool mrt_tensor_file_place(const mrt_tensor *t, mrt_file_place *out) {
-  if (t->release != release_blob) return false;
+  if (t->release != release_blob || mrt_tensor_is_forgotten(t)) return false;
   const mrt_blob *b = t->ctx;
   return mrt_blob_place(b, (size_t)((const uint8_t *)t->data - mrt_blob_data(b)), t->bytes, out);
 }
@@ -134,6 +150,7 @@ void mrt_tensor_init_view(mrt_tensor *t, mrt_dtype dtype, int rank, const int64_
   t->dtype = (uint8_t)dtype;
   t->layout = MRT_LAYOUT_PLAIN;
   t->strided = false;
+  t->readers = 0;
   t->rank = rank;
   if (rank) memcpy(t->dims, dims, (size_t)rank * sizeof *dims);
   t->data = data;

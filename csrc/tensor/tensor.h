@@ -52,7 +52,7 @@ typedef enum mrt_layout {
   MRT_LAYOUT_NHWC,      /* [N, spatial..., C] */
 } mrt_layout;
 
-enum { MRT_VALUE_BORROWED = 1, MRT_VALUE_READONLY = 2 };
+enum { MRT_VALUE_BORROWED = 1, MRT_VALUE_READONLY = 2, MRT_VALUE_FORGOTTEN = 4 };
 
 typedef struct mrt_value {
   atomic_int refs;
@@ -62,9 +62,10 @@ typedef struct mrt_value {
 
 typedef struct mrt_tensor {
   mrt_value base;
-  uint8_t dtype;  /* mrt_dtype */
-  uint8_t layout; /* mrt_layout */
-  bool strided;   /* false: contiguous, strides not filled in */
+  uint8_t dtype;   /* mrt_dtype */
+  uint8_t layout;  /* mrt_layout */
+  bool strided;    /* false: contiguous, strides not filled in */
+  uint8_t readers; /* of a model's constant: see mrt_model_sweep */
   int rank;
   int64_t dims[MRT_MAX_RANK];
   int64_t strides[MRT_MAX_RANK]; /* in elements, may be negative or 0; only if strided */
@@ -114,6 +115,12 @@ mrt_status *mrt_tensor_over_blob(const mrt_alloc *alloc, mrt_dtype dtype, int ra
 bool mrt_tensor_is_aligned(const mrt_tensor *t);
 /* Of a tensor over a mapped file: its pages are not needed soon (they were packed). */
 void mrt_tensor_drop_pages(const mrt_tensor *t);
+/* Gives up the contents of a tensor that nobody else holds, as far as its memory allows; data is
+ * NULL then. Pages of mapped files go too, but can still be read. */
+void mrt_tensor_forget(mrt_tensor *t);
+static inline bool mrt_tensor_is_forgotten(const mrt_tensor *t) {
+  return t->base.flags & MRT_VALUE_FORGOTTEN;
+}
 /* Where its bytes lie in a file; false: in none (or nobody knows). */
 bool mrt_tensor_file_place(const mrt_tensor *t, mrt_file_place *out);
 /* Fills a caller's tensor struct (a frame slot) over memory that it does not own: no failure. The

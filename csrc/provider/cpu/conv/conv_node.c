@@ -28,6 +28,9 @@ typedef struct conv_kernel {
   variant variants[PRECISIONS];
   int precision; /* mrt_precision, or -1: the process default */
   bool constant; /* weights can be packed for good */
+  /* Winograd and split parts may be used. They bound the weights' range, which is looked at when
+   * the first variant is packed: weights from the cache were looked at then. */
+  bool special;
   mrt_act act;
   mrt_window win; /* as the node says */
   bool in_c16, out_c16;
@@ -129,12 +132,22 @@ static mrt_status *check_call(const conv_call *v) {
 typedef struct pack_arg {
   const conv_kernel *q;
   const variant *v;
+  bool check;
 } pack_arg;
+
+/* What Winograd and split parts ask of weights, whatever the variants here: another session may map
+ * what this one packs. */
+static bool in_range(const conv_kernel *q, const float *weights) {
+  return (!mrt_conv_winograd_ok(&q->p, NULL) || mrt_conv_winograd_ok(&q->p, weights)) &&
+         (!mrt_conv_split_ok(&q->p, NULL) || mrt_conv_split_ok(&q->p, weights));
+}
 
 static mrt_status *pack(const void *arg, const mrt_tensor *w, void *dst) {
   const pack_arg *a = arg;
   const mrt_par par = {0};
   const int64_t one = mrt_tensor_count(w) / a->q->loop;
+  if (a->check && !in_range(a->q, w->data))
+    return MRT_ERR(MRT_NOT_IMPLEMENTED, "weights out of the range of Winograd or bf16 parts");
   for (int64_t g = 0; g < a->q->loop; ++g)
     mrt_conv_pack(&par, &a->v->p, (const float *)w->data + g * one,
                   (float *)((char *)dst + (size_t)g * a->v->piece));
@@ -147,10 +160,12 @@ static mrt_status *packed_weights(const conv_kernel *q, variant *v, const mrt_te
   const mrt_conv *p = &v->p;
   mrt_packed *have = atomic_load(&v->packed), *none = NULL;
   if (!have) {
-    const pack_arg arg = {q, v};
+    const pack_arg arg = {q, v, q->special};
+    const int form = p->raw ? 8 : p->winograd ? 4 : p->parts;
     mrt_packer packer = {.format = "conv.f32.1",
                          .params = {p->cin, p->cout, p->groups, p->kh, p->kw, q->loop,
-                                    p->input_nchw, p->raw ? 8 : p->winograd ? 4 : p->parts},
+                                    p->input_nchw, form + (q->special ? 16 : 0)},
+                         .align_source = true,
                          .pack = pack,
                          .arg = &arg};
     if (!mrt_size_mul(v->piece, (size_t)q->loop, &packer.bytes)) return mrt_status_oom();
@@ -298,19 +313,18 @@ static void destroy(mrt_kernel *k) {
 }
 
 /* Fills in the variants. Images of unknown size count as 64 x 64. */
-static void choose(conv_kernel *q, const mrt_provider *p, const mrt_node *node,
-                   const mrt_tensor *w) {
+static void choose(conv_kernel *q, const mrt_provider *p, const mrt_node *node) {
   const char *value = p->env->config(p->env->config_ctx, "session.macart.winograd");
   const mrt_type *t = node->in[0].var->type;
   const bool winograd = !value || strcmp(value, "0") != 0;
-  const bool usable = q->constant && q->loop == 1 && t->rank >= 3;
+  const bool usable = q->constant && q->loop == 1 && t->rank >= 3 && q->special;
   int64_t size[2] = {1, 64};
   for (int i = 4 - t->rank; i < 2 && usable; ++i)
     if (!t->dims[t->rank - 2 + i] || !mrt_expr_is_const(t->dims[t->rank - 2 + i], &size[i]))
       size[i] = 64;
-  const bool wino = usable && winograd && t->rank == 4 && mrt_conv_winograd_ok(&q->p, w->data) &&
+  const bool wino = usable && winograd && t->rank == 4 && mrt_conv_winograd_ok(&q->p, NULL) &&
                     mrt_conv_winograd_pays(&q->p, size[0], size[1]);
-  const bool split = usable && mrt_conv_split_ok(&q->p, w->data);
+  const bool split = usable && mrt_conv_split_ok(&q->p, NULL);
   for (int i = 0; i < PRECISIONS; ++i) {
     variant *v = &q->variants[i];
     v->p = q->p;
@@ -332,14 +346,20 @@ static mrt_status *fill(conv_kernel *q, const mrt_provider *p, const mrt_node *n
   q->in_c16 = mrt_is_c16(node->in[0].var);
   q->out_c16 = mrt_is_c16(node->out[0]);
   q->p.input_nchw = !q->in_c16 && q->p.cin <= 16 && q->p.groups == 1;
-  q->constant = w && !w->strided;
-  choose(q, p, node, w);
-  variant *now = variant_now(q);
-  if (now->p.winograd) q->k.name = "conv_winograd_f32";
-  if (now->p.parts) q->k.name = "conv_split_f32";
-  if (!q->constant) return NULL;
-  q->k.any_align = 1 << 1;
-  return packed_weights(q, now, w, &packed);
+  q->constant = w && !w->strided && mrt_tensor_count(w);
+  q->special = q->constant;
+  choose(q, p, node);
+  mrt_status *st = q->constant ? packed_weights(q, variant_now(q), w, &packed) : NULL;
+  if (q->special && mrt_status_code(st) == MRT_NOT_IMPLEMENTED) {
+    mrt_status_free(st);
+    q->special = false;
+    choose(q, p, node);
+    st = packed_weights(q, variant_now(q), w, &packed);
+  }
+  if (variant_now(q)->p.winograd) q->k.name = "conv_winograd_f32";
+  if (variant_now(q)->p.parts) q->k.name = "conv_split_f32";
+  if (q->constant) q->k.any_align = 1 << 1; /* other precisions may need it again */
+  return st;
 }
 
 static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kernel **out) {
@@ -354,7 +374,15 @@ static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kerne
   return st;
 }
 
-MRT_CPU_KERNEL(conv_f32) = {
-    .domain = "", .op = "Conv", .match = match, .create = create, .layouts = true};
-MRT_CPU_KERNEL(fused_conv_f32) = {
-    .domain = "macart", .op = "Conv", .match = match, .create = create, .layouts = true};
+MRT_CPU_KERNEL(conv_f32) = {.domain = "",
+                            .op = "Conv",
+                            .match = match,
+                            .create = create,
+                            .layouts = true,
+                            .packs_misaligned = mrt_cpu_packs_input1};
+MRT_CPU_KERNEL(fused_conv_f32) = {.domain = "macart",
+                                  .op = "Conv",
+                                  .match = match,
+                                  .create = create,
+                                  .layouts = true,
+                                  .packs_misaligned = mrt_cpu_packs_input1};

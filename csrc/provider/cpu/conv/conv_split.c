@@ -28,7 +28,7 @@ bool mrt_conv_split_ok(const mrt_conv *p, const float *weights) {
   const int64_t k = p->cin * p->kh * p->kw;
   for (int64_t o = 0; o < p->cout; o += PANEL) {
     float most = 0;
-    const int64_t n = min_i64(PANEL, p->cout - o) * k;
+    const int64_t n = weights ? min_i64(PANEL, p->cout - o) * k : 0;
     for (int64_t i = 0; i < n; ++i) {
       const float x = fabsf(weights[o * k + i]);
       if (!(x < 0x1p60f)) return false;

@@ -90,7 +90,8 @@ typedef struct mrt_conv_split_kernels {
 /* The tile kernels of this machine, NULL if it has none. */
 const mrt_conv_split_kernels *mrt_conv_split_kernels_get(void);
 
-/* Can p be run this way at all: weights finite and not all tiny, one group, blocked input? */
+/* Can p be run this way at all: weights finite and not all tiny, one group, blocked input? weights
+ * NULL: asks about the shape only. */
 bool mrt_conv_split_ok(const mrt_conv *p, const float *weights);
 /* The fastest way that keeps `precision` for images of this size: sets p->parts, and clears
  * p->winograd, unless float32 arithmetic (with Winograd if p->winograd) is faster. A function of

@@ -157,6 +157,10 @@ FN(MUL_C) {
   UNUSED;
   return a * p0;
 }
+FN(DIV_C) {
+  UNUSED;
+  return a / p0;
+}
 FN(SIN) {
   UNUSED;
   return sinf(a);

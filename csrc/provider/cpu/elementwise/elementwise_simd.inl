@@ -151,6 +151,10 @@ FN(MUL_C) {
   UNUSED;
   return a * p0;
 }
+FN(DIV_C) {
+  UNUSED;
+  return a / p0;
+}
 FN(SIN) {
   UNUSED;
   return v_sincos(a, 0);

@@ -59,8 +59,9 @@ static int with_constant(lowering *l, mrt_ew_op op, int a, float c) {
     case MRT_EW_SUB: return emit(l, MRT_EW_ADD_C, a, 0, -c, 0);
     case MRT_EW_MUL: return emit(l, MRT_EW_MUL_C, a, 0, c, 0);
     case MRT_EW_DIV: /* exact for powers of two whose inverse is a normal number */
-      if (frexpf(c, &e) != 0.5f && frexpf(c, &e) != -0.5f) return -1;
-      return e > -120 && e < 120 ? emit(l, MRT_EW_MUL_C, a, 0, 1.0f / c, 0) : -1;
+      if (fabsf(frexpf(c, &e)) == 0.5f && e > -120 && e < 120)
+        return emit(l, MRT_EW_MUL_C, a, 0, 1.0f / c, 0);
+      return emit(l, MRT_EW_DIV_C, a, 0, c, 0);
     case MRT_EW_POW:
       if (c == 2.0f) return emit(l, MRT_EW_SQUARE, a, 0, 0, 0);
       if (c == 3.0f) return emit(l, MRT_EW_CUBE, a, 0, 0, 0);
@@ -88,6 +89,78 @@ static int lower_step(lowering *l, const mrt_pw_step *s) {
   int r = binary(l, op, s->args[0], s->args[1], a, reg_of(l, s->args[1]));
   for (int k = 2; k < s->n_args; ++k) r = binary(l, op, -1, s->args[k], r, reg_of(l, s->args[k]));
   return r;
+}
+
+/* ---- what one instruction says in place of several ---- */
+
+static const vinstr *at(const lowering *l, int reg) {
+  return reg >= l->n_in ? &l->v[reg - l->n_in] : NULL;
+}
+static bool near(float x, float y) { return fabsf(x - y) <= 1e-6f * fabsf(y); }
+
+/* x of 1 + erf(x / sqrt 2); -1: something else. */
+static int erf_of(const lowering *l, int reg) {
+  const vinstr *add = at(l, reg);
+  if (!add || add->op != MRT_EW_ADD_C || add->p[0] != 1) return -1;
+  const vinstr *erf = at(l, add->a[0]);
+  const vinstr *arg = erf && erf->op == MRT_EW_ERF ? at(l, erf->a[0]) : NULL;
+  if (!arg) return -1;
+  if ((arg->op == MRT_EW_DIV_C && near(arg->p[0], 1.41421356f)) ||
+      (arg->op == MRT_EW_MUL_C && near(arg->p[0], 0.70710678f)))
+    return arg->a[0];
+  return -1;
+}
+
+/* The operand of reg = operand / 2; -1. */
+static int half_of(const lowering *l, int reg) {
+  const vinstr *v = at(l, reg);
+  return v && v->op == MRT_EW_MUL_C && v->p[0] == 0.5f ? v->a[0] : -1;
+}
+
+/* Is reg = u * w one of (x / 2) (1 + erf), x ((1 + erf) / 2)? Its x; -1: no. */
+static int gelu_of(const lowering *l, int u, int w) {
+  const int whole = erf_of(l, w), half = half_of(l, w) >= 0 ? erf_of(l, half_of(l, w)) : -1;
+  if (whole >= 0 && half_of(l, u) == whole) return whole;
+  return half >= 0 && half == u ? half : -1;
+}
+
+/* GELU and SiLU as exporters spell them. What they stood for goes in drop_dead. */
+static void shorten(lowering *l) {
+  for (int i = 0; i < l->n; ++i) {
+    vinstr *v = &l->v[i];
+    const vinstr *m = v->op == MRT_EW_MUL_C && v->p[0] == 0.5f ? at(l, v->a[0]) : NULL;
+    int x = -1;
+    for (int k = 0; k < 2 && x < 0; ++k) {
+      if (v->op == MRT_EW_MUL) x = gelu_of(l, v->a[k], v->a[1 - k]);
+      if (m && m->op == MRT_EW_MUL && erf_of(l, m->a[k]) == m->a[1 - k]) x = m->a[1 - k];
+    }
+    if (x >= 0) *v = (vinstr){.op = MRT_EW_GELU, .a = {x, 0, 0}};
+    for (int k = 0; k < 2 && v->op == MRT_EW_MUL; ++k) {
+      const vinstr *s = at(l, v->a[k]);
+      if (s && s->op == MRT_EW_SIGMOID && s->a[0] == v->a[1 - k])
+        *v = (vinstr){.op = MRT_EW_SILU, .a = {v->a[1 - k], 0, 0}};
+    }
+  }
+}
+
+/* Drops instructions whose results nothing reads; the result's new number. */
+static int drop_dead(lowering *l, int result) {
+  bool live[MAX_INSTRS] = {false};
+  int now[MAX_INSTRS], n = 0;
+  if (result >= l->n_in) live[result - l->n_in] = true;
+  for (int i = l->n - 1; i >= 0; --i)
+    for (int k = 0; live[i] && k < mrt_ew_op_arity(l->v[i].op); ++k)
+      if (l->v[i].a[k] >= l->n_in) live[l->v[i].a[k] - l->n_in] = true;
+  for (int i = 0; i < l->n; ++i) {
+    if (!live[i]) continue;
+    vinstr v = l->v[i];
+    for (int k = 0; k < 3; ++k)
+      if (v.a[k] >= l->n_in) v.a[k] = l->n_in + now[v.a[k] - l->n_in];
+    now[i] = n;
+    l->v[n++] = v;
+  }
+  l->n = n;
+  return result >= l->n_in ? l->n_in + now[result - l->n_in] : result;
 }
 
 /* ---- registers ---- */
@@ -145,7 +218,8 @@ mrt_status *mrt_ew_lower(const mrt_node *node, mrt_ew_built *out) {
   if (l.n_in > MRT_PW_MAX_INPUTS) return too_large("inputs");
   for (int i = 0; i < n_steps; ++i) l.value[i] = lower_step(&l, &steps[i]);
   if (l.overflow) return too_large("instructions");
-  const int result = l.value[n_steps - 1];
+  shorten(&l);
+  const int result = drop_dead(&l, l.value[n_steps - 1]);
   MRT_TRY(assign(&l, result, out));
   out->prog.instrs = out->instrs;
   return mrt_ew_program_check(&out->prog);

@@ -78,7 +78,7 @@ INLINE vf v_log1p(vf x) {
 }
 INLINE vf v_tanh(vf x) {
   vf e = v_expm1(v_set(2.0f) * v_min(v_set(10.0f), v_abs(x)));
-  return v_copysign(e / (e + v_set(2.0f)), x);
+  return v_copysign(e * v_recip(e + v_set(2.0f)), x);
 }
 /* Below 1 an odd polynomial; above, 1 - e^P(|x|) with P a fit of log(erfc). */
 INLINE vf v_erf(vf x) {

@@ -1,0 +1,49 @@
+/* Constants that nothing in the graph reads any more: weights from before a fold or a
+ * transposition, what fusions took in. Their memory goes before kernels are made. Readers are
+ * counted on the tensors themselves; one with more than one reference has an owner elsewhere and is
+ * left alone. */
+#include "ir/ir.h"
+
+enum { MANY = 2 };
+
+static bool ours(const mrt_tensor *t) { return t && atomic_load(&t->base.refs) == 1; }
+
+static void count(mrt_tensor *t, size_t n) {
+  if (ours(t)) t->readers = (uint8_t)(n + t->readers < MANY ? n + t->readers : MANY);
+}
+
+static void count_attrs(const mrt_node *node) {
+  for (int i = 0; i < node->n_attrs; ++i) {
+    const mrt_attr *a = &node->attrs[i];
+    if (a->kind == MRT_ATTR_TENSOR) count(a->tensor, MANY);
+    for (size_t k = 0; a->kind == MRT_ATTR_TENSORS && k < a->n; ++k) count(a->tensors[k], MANY);
+  }
+}
+
+static void count_graph(mrt_graph *g, int depth) {
+  for (size_t i = 0; i < g->n_vars; ++i) {
+    const mrt_var *v = g->vars[i];
+    count(v->constant, v->n_graph_outputs || v->is_input ? MANY : v->n_uses);
+  }
+  for (const mrt_node *node = g->first; node; node = node->next) {
+    mrt_graph *subs[64];
+    count_attrs(node);
+    const int k = mrt_node_subgraphs(node, subs, 64);
+    for (int i = 0; i < k && i < 64 && depth < 64; ++i) count_graph(subs[i], depth + 1);
+  }
+}
+
+void mrt_model_sweep(mrt_model *m, mrt_tensor *const *keep, int n_keep) {
+  size_t n;
+  mrt_value *const *owned = mrt_model_owned(m, &n);
+  for (size_t i = 0; i < n; ++i) {
+    mrt_tensor *t = mrt_value_tensor(owned[i]);
+    if (ours(t)) t->readers = 0;
+  }
+  count_graph(m->graph, 0);
+  for (int i = 0; i < n_keep; ++i) count(keep[i], MANY);
+  for (size_t i = 0; i < n; ++i) {
+    mrt_tensor *t = mrt_value_tensor(owned[i]);
+    if (ours(t) && !t->readers) mrt_tensor_forget(t);
+  }
+}
