@@ -12,13 +12,17 @@
 #include <unistd.h>
 
 #define MAP_ABOVE ((off_t)64 << 20)
+#define OWN_PAGES ((size_t)1 << 20)
 
 struct mrt_blob {
   const mrt_alloc *alloc;
   atomic_int refs;
   const uint8_t *data;
   size_t size;
-  bool mapped, own, may_forget;
+  bool mapped, own;
+  bool own_pages;      /* read into pages of its own: parts may give way to the file itself */
+  atomic_bool swapped; /* some did */
+  char *path;          /* of own pages */
   mrt_file_place file; /* inode 0: not a file */
   void (*release)(void *ctx);
   void *ctx;
@@ -72,10 +76,19 @@ static mrt_status *fill(mrt_blob *b, int fd, const char *path, mrt_file_mode mod
       return NULL;
     }
   }
-  void *data;
-  MRT_TRY(mrt_mem_new_aligned(b->alloc, b->size, MRT_ALIGN, &data));
+  void *data = NULL;
+  if (mode == MRT_FILE_AUTO && b->size >= OWN_PAGES) {
+    const size_t n = strlen(path) + 1;
+    MRT_TRY(mrt_mem_new(b->alloc, n, (void **)&b->path));
+    memcpy(b->path, path, n);
+    data = mmap(NULL, b->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (data == MAP_FAILED) return mrt_status_oom();
+    b->own_pages = true;
+  } else {
+    MRT_TRY(mrt_mem_new_aligned(b->alloc, b->size, MRT_ALIGN, &data));
+    b->own = true;
+  }
   b->data = data;
-  b->own = true;
   return read_all(fd, path, data, b->size);
 }
 
@@ -106,7 +119,8 @@ mrt_blob *mrt_blob_retain(mrt_blob *blob) {
 
 void mrt_blob_release(mrt_blob *b) {
   if (!b || atomic_fetch_sub(&b->refs, 1) != 1) return;
-  if (b->mapped) munmap((void *)b->data, b->size);
+  if (b->mapped || b->own_pages) munmap((void *)b->data, b->size);
+  mrt_mem_free(b->alloc, b->path);
   if (b->own) mrt_mem_free(b->alloc, (void *)b->data);
   if (b->release) b->release(b->ctx);
   mrt_mem_free(b->alloc, b);
@@ -130,13 +144,36 @@ void mrt_blob_drop_pages(mrt_blob *b, size_t offset, size_t size) {
   if (begin < end) madvise((uint8_t *)b->data + begin, end - begin, MADV_DONTNEED);
 }
 
-void mrt_blob_may_forget(mrt_blob *b) { b->may_forget = b->own; }
+static bool is_place(const mrt_file_place *f, const struct stat *s) {
+  return f->device == (uint64_t)s->st_dev && f->inode == (uint64_t)s->st_ino;
+}
+static bool is_unchanged(const mrt_file_place *f, const struct stat *s) {
+  return f->size == (uint64_t)s->st_size && f->mtime_ns == nanoseconds(s->st_mtim);
+}
 
-bool mrt_blob_forget(mrt_blob *b, size_t offset, size_t size) {
-  if (!b->may_forget || offset > b->size || size > b->size - offset) return false;
-  const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)b->data + offset;
-  const uintptr_t begin = (at + page - 1) / page * page, end = (at + size) / page * page;
-  return begin < end && madvise((void *)begin, end - begin, MADV_DONTNEED) == 0;
+void mrt_blob_unload(mrt_blob *b, size_t offset, size_t size) {
+  struct stat s;
+  if (!b->own_pages || offset > b->size || size > b->size - offset) {
+    mrt_blob_drop_pages(b, offset, size);
+    return;
+  }
+  const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+  const size_t begin = (offset + page - 1) / page * page, end = (offset + size) / page * page;
+  if (begin >= end) return;
+  const int fd = open(b->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return;
+  if (fstat(fd, &s) == 0 && is_place(&b->file, &s) && is_unchanged(&b->file, &s)) {
+    void *at = (uint8_t *)b->data + begin;
+    const void *got = mmap(at, end - begin, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd, (off_t)begin);
+    if (got == at) atomic_store(&b->swapped, true);
+  }
+  close(fd);
+}
+
+bool mrt_blob_is_intact(const mrt_blob *b) {
+  struct stat s;
+  if (!atomic_load(&b->swapped) || stat(b->path, &s) != 0 || !is_place(&b->file, &s)) return true;
+  return is_unchanged(&b->file, &s);
 }
 
 mrt_status *mrt_path_real(const mrt_alloc *alloc, const char *path, char **out) {

@@ -36,11 +36,12 @@ bool mrt_blob_place(const mrt_blob *blob, size_t offset, size_t bytes, mrt_file_
  * whole pages only; a no-op for memory. */
 void mrt_blob_drop_pages(mrt_blob *blob, size_t offset, size_t size);
 
-/* For a file that was read, once mrt_blob_may_forget said that nobody else counts on its bytes:
- * gives back the whole pages in [offset, offset + size), whose contents are lost. false: nothing
- * done. */
-void mrt_blob_may_forget(mrt_blob *blob);
-bool mrt_blob_forget(mrt_blob *blob, size_t offset, size_t size);
+/* Like mrt_blob_drop_pages, also for larger files that MRT_FILE_AUTO read: the whole pages in
+ * [offset, offset + size) become pages of the file, which are read when somebody asks. For bytes
+ * that are hardly needed again, since the file may be changed meanwhile: ask mrt_blob_is_intact
+ * then. Nobody may be reading them. */
+void mrt_blob_unload(mrt_blob *blob, size_t offset, size_t size);
+bool mrt_blob_is_intact(const mrt_blob *blob);
 
 /* The real path (symlinks resolved), in memory from alloc. */
 mrt_status *mrt_path_real(const mrt_alloc *alloc, const char *path, char **out) MRT_MUST_CHECK;

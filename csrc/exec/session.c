@@ -355,7 +355,6 @@ static mrt_status *load(mrt_session *s, const mrt_source *source) {
   }
   if (st) return mrt_status_wrap(st, "Load model from %s failed", source->path);
   st = mrt_onnx_load(s->alloc, blob, source->path, external, &s->model);
-  mrt_blob_may_forget(blob);
   s->file = blob;
   return mrt_status_wrap(st, "Load model from %s failed", source->path);
 }

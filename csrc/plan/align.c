@@ -39,6 +39,13 @@ static mrt_status *keep_or_drop(mrt_node *node, mrt_tensor **originals, const mr
   return st;
 }
 
+/* What was packed, and has no other reader, is hardly read again. */
+static void give_up(const mrt_node *node, const mrt_kernel *k, int i) {
+  const mrt_tensor *t = node->in[i].var ? node->in[i].var->constant : NULL;
+  const bool moved = node->def && (node->def->flags & MRT_OP_BYTES); /* and read at each run */
+  if (t && t->readers == 1 && is_packed(k, i) && !moved) mrt_tensor_unload(t);
+}
+
 mrt_status *mrt_aligned_kernel_create(const mrt_provider *p, mrt_node *node, mrt_kernel **out) {
   mrt_tensor *few[8] = {0}, **originals = few;
   const mrt_alloc *alloc = node->graph->model->alloc;
@@ -51,10 +58,7 @@ mrt_status *mrt_aligned_kernel_create(const mrt_provider *p, mrt_node *node, mrt
   for (int i = 0; i < node->n_in && *out; ++i) /* aligned ones that were packed */
     if (node->in[i].var && node->in[i].var->constant && is_packed(*out, i))
       mrt_tensor_drop_pages(node->in[i].var->constant);
-  for (int i = 0; i < node->n_in && *out; ++i) {
-    mrt_tensor *t = node->in[i].var ? node->in[i].var->constant : NULL;
-    if (i < 32 && ((*out)->packed_inputs >> i & 1) && t && t->readers == 1) mrt_tensor_forget(t);
-  }
+  for (int i = 0; i < node->n_in && *out; ++i) give_up(node, *out, i);
   if (originals != few) mrt_mem_free(alloc, originals);
   if (!st) return kept; /* the step owns the kernel: the plan destroys it */
   mrt_status_free(kept);

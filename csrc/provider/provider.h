@@ -34,9 +34,6 @@ struct mrt_kernel {
   /* Bit i: input i, when it is a constant, is not read as elements by run: it was packed when the
    * kernel was made, or is moved as bytes. Such constants may stay misaligned in their file. */
   uint32_t any_align;
-  /* Bit i: input i is a constant that was packed when the kernel was made, and run never reads its
-   * data, not even in a fallback: its memory is given up when no other node reads it. */
-  uint32_t packed_inputs;
   bool strided_inputs; /* reads strides; else the engine hands contiguous tensors */
 };
 

@@ -116,28 +116,31 @@ bool mrt_tensor_is_aligned(const mrt_tensor *t) {
 
 void mrt_tensor_forget(mrt_tensor *t) {
   if (atomic_load(&t->base.refs) != 1 || mrt_tensor_is_forgotten(t)) return;
-  if (t->release == release_blob) {
-    mrt_blob *b = t->ctx;
-    const size_t at = (size_t)((const uint8_t *)t->data - mrt_blob_data(b));
-    mrt_blob_drop_pages(b, at, t->bytes);
-    if (!mrt_blob_forget(b, at, t->bytes)) return;
-  } else if (t->release == release_own && t->dtype != MRT_STRING) {
-    mrt_mem_free(t->alloc, t->data);
-  } else {
-    return;
-  }
+  mrt_tensor_unload(t);
+  if (t->release != release_own || t->dtype == MRT_STRING) return;
+  mrt_mem_free(t->alloc, t->data);
   t->data = NULL;
   t->base.flags |= MRT_VALUE_FORGOTTEN;
 }
 
+void mrt_tensor_unload(const mrt_tensor *t) {
+  if (t->release != release_blob) return;
+  mrt_blob *b = t->ctx;
+  mrt_blob_unload(b, (size_t)((const uint8_t *)t->data - mrt_blob_data(b)), t->bytes);
+}
+
+bool mrt_tensor_is_intact(const mrt_tensor *t) {
+  return !mrt_tensor_is_forgotten(t) && (t->release != release_blob || mrt_blob_is_intact(t->ctx));
+}
+
 void mrt_tensor_drop_pages(const mrt_tensor *t) {
-  if (t->release != release_blob || mrt_tensor_is_forgotten(t)) return;
+  if (t->release != release_blob) return;
   mrt_blob *b = t->ctx;
   mrt_blob_drop_pages(b, (size_t)((const uint8_t *)t->data - mrt_blob_data(b)), t->bytes);
 }
 
 bool mrt_tensor_file_place(const mrt_tensor *t, mrt_file_place *out) {
-  if (t->release != release_blob || mrt_tensor_is_forgotten(t)) return false;
+  if (t->release != release_blob) return false;
   const mrt_blob *b = t->ctx;
   return mrt_blob_place(b, (size_t)((const uint8_t *)t->data - mrt_blob_data(b)), t->bytes, out);
 }

@@ -115,8 +115,11 @@ mrt_status *mrt_tensor_over_blob(const mrt_alloc *alloc, mrt_dtype dtype, int ra
 bool mrt_tensor_is_aligned(const mrt_tensor *t);
 /* Of a tensor over a mapped file: its pages are not needed soon (they were packed). */
 void mrt_tensor_drop_pages(const mrt_tensor *t);
-/* Gives up the contents of a tensor that nobody else holds, as far as its memory allows; data is
- * NULL then. Pages of mapped files go too, but can still be read. */
+/* Of a tensor over a file, also one that was read: see mrt_blob_unload. */
+void mrt_tensor_unload(const mrt_tensor *t);
+/* May it be read, perhaps from its file again? */
+bool mrt_tensor_is_intact(const mrt_tensor *t);
+/* Unloads, or frees the contents of a tensor that nobody else holds: data is NULL then. */
 void mrt_tensor_forget(mrt_tensor *t);
 static inline bool mrt_tensor_is_forgotten(const mrt_tensor *t) {
   return t->base.flags & MRT_VALUE_FORGOTTEN;

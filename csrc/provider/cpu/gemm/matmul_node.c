@@ -312,8 +312,7 @@ static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kerne
     *out = NULL;
     return st;
   }
-  q->k.any_align = q->packed ? packs_misaligned(node) : 0;
-  q->k.packed_inputs = q->k.any_align;
+  q->k.any_align = packs_misaligned(node);
   return NULL;
 }
 

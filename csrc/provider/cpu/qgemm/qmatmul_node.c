@@ -160,7 +160,7 @@ static mrt_status *pack(const void *arg, const mrt_tensor *b, void *dst) {
   return NULL;
 }
 
-static mrt_status *get_weights(qmatmul_kernel *q, int input, const mrt_tensor *b) {
+static mrt_status *get_weights(qmatmul_kernel *q, const mrt_tensor *b) {
   q->pk = b->dims[b->rank - (q->trans ? 1 : 2)];
   q->pn = b->dims[b->rank - (q->trans ? 2 : 1)];
   const mrt_packer packer = {.format = "qgemm.panel32.1",
@@ -168,7 +168,6 @@ static mrt_status *get_weights(qmatmul_kernel *q, int input, const mrt_tensor *b
                              .bytes = mrt_qgemm_packed_size(q->pn, q->pk) + MRT_ALIGN,
                              .pack = pack,
                              .arg = q};
-  q->k.any_align = 1u << input;
   return mrt_packed_get(b, &packer, &q->weights);
 }
 
@@ -182,7 +181,7 @@ static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kerne
   q->trans = trans_b(node);
   *out = &q->k;
   if (!b || b->strided || mrt_dims_product(b->dims, 0, b->rank - 2) != 1) return NULL;
-  mrt_status *st = get_weights(q, parts->b, b);
+  mrt_status *st = get_weights(q, b);
   if (!st) return NULL;
   destroy(&q->k);
   *out = NULL;

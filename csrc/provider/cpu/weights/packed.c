@@ -219,6 +219,8 @@ static mrt_status *pack(const mrt_tensor *source, const mrt_packer *q, mrt_packe
   size_t size;
   void *block = NULL;
   if (!mrt_size_add(q->bytes, front(q->bytes), &size)) return mrt_status_oom();
+  if (!mrt_tensor_is_intact(source))
+    return MRT_ERR(MRT_FAIL, "the model file has changed: weights cannot be packed again");
   mrt_tensor *copy = NULL;
   if (q->align_source && !mrt_tensor_is_aligned(source))
     MRT_TRY(mrt_tensor_copy(mrt_alloc_default(), source, &copy));
