@@ -53,13 +53,24 @@ static uint64_t pop(uint64_t *heap, int64_t *n) {
   return top;
 }
 
-/* Keys of the scores above the least one; NaN is below all. */
+/* Keys of the scores above the least one; NaN is below all. Most scores are not: eight are asked at
+ * once. */
 static int64_t candidates(const job *j, const float *score, uint64_t *keys) {
-  int64_t n = 0;
+  enum { BLOCK = 8 };
+  int64_t n = 0, i = 0;
   const float least = j->has_least ? j->least : -INFINITY;
-  for (int64_t i = 0; i < j->n; ++i) {
-    keys[n] = key_of(score[i], i);
-    n += score[i] > least || (!j->has_least && score[i] == least);
+  while (i < j->n) {
+    const int64_t end = i + BLOCK < j->n ? i + BLOCK : j->n;
+    if (end - i == BLOCK && j->has_least) {
+      int any = 0;
+#pragma GCC unroll 8
+      for (int k = 0; k < BLOCK; ++k) any |= score[i + k] > least;
+      if (!any) i = end;
+    }
+    for (; i < end; ++i) {
+      keys[n] = key_of(score[i], i);
+      n += score[i] > least || (!j->has_least && score[i] == least);
+    }
   }
   return n;
 }
