@@ -50,7 +50,7 @@ def get_all_providers() -> list[str]:
 
 
 def get_device() -> str:
-    """"CPU"."""
+    """ "CPU"."""
     return "CPU"
 
 

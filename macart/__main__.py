@@ -169,16 +169,22 @@ def main(argv: list[str] | None = None) -> int:
     commands.add_parser("info", help="CPU, instruction sets, providers").set_defaults(do=_info)
     model = _Parser(add_help=False)
     model.add_argument("model", help="path of an ONNX file")
-    model.add_argument("--size", nargs="*", default=[], type=_size, metavar="NAME=N",
-                       help="free dimensions")
+    model.add_argument(
+        "--size", nargs="*", default=[], type=_size, metavar="NAME=N", help="free dimensions"
+    )
     model.add_argument("--threads", type=int, default=0)
     model.add_argument("--no-opt", action="store_true", help="graph optimizations off")
     model.add_argument("--seed", type=int, default=0)
     run = commands.add_parser("run", parents=[model], help="run with random feeds")
     run.add_argument("--repeat", type=_count, default=10, metavar="N")
     run.add_argument("--print-ir", action="store_true", help="print the optimized graph, no run")
-    run.add_argument("--max-elems", type=int, default=8, metavar="N",
-                     help="larger constants are elided (default 8); -1 prints everything")
+    run.add_argument(
+        "--max-elems",
+        type=int,
+        default=8,
+        metavar="N",
+        help="larger constants are elided (default 8); -1 prints everything",
+    )
     run.add_argument("--trace", metavar="PREFIX", help="write a Chrome trace")
     run.set_defaults(do=_run)
     compare = commands.add_parser("compare", parents=[model], help="beside onnxruntime")
@@ -186,11 +192,19 @@ def main(argv: list[str] | None = None) -> int:
     compare.set_defaults(do=_compare)
     opt = commands.add_parser("opt", help="passes on a graph in text form")
     opt.add_argument("file", help="the text, - for standard input")
-    opt.add_argument("--passes", default="",
-                     help="names with commas between; none: only inference. "
-                     f"There are {', '.join(sorted(_core.passes()))}")
-    opt.add_argument("--max-elems", type=int, default=-1, metavar="N",
-                     help="larger constants are elided; -1 (default) prints everything")
+    opt.add_argument(
+        "--passes",
+        default="",
+        help="names with commas between; none: only inference. "
+        f"There are {', '.join(sorted(_core.passes()))}",
+    )
+    opt.add_argument(
+        "--max-elems",
+        type=int,
+        default=-1,
+        metavar="N",
+        help="larger constants are elided; -1 (default) prints everything",
+    )
     opt.set_defaults(do=_opt)
     args = parser.parse_args(argv)
     try:

@@ -35,8 +35,13 @@ class IOBinding:
         self._iobinding.bind_ortvalue_input(name, value)
 
     def bind_input(
-        self, name: str, device_type: str, device_id: int, element_type: Any,
-        shape: Sequence[int], buffer_ptr: int,
+        self,
+        name: str,
+        device_type: str,
+        device_id: int,
+        element_type: Any,
+        shape: Sequence[int],
+        buffer_ptr: int,
     ) -> None:
         """Reads memory at an address that the caller keeps alive.
 
@@ -51,8 +56,13 @@ class IOBinding:
         self._iobinding.bind_ortvalue_input(name, ortvalue._ortvalue)
 
     def bind_output(
-        self, name: str, device_type: str = "cpu", device_id: int = 0, element_type: Any = None,
-        shape: Sequence[int] | None = None, buffer_ptr: int | None = None,
+        self,
+        name: str,
+        device_type: str = "cpu",
+        device_id: int = 0,
+        element_type: Any = None,
+        shape: Sequence[int] | None = None,
+        buffer_ptr: int | None = None,
     ) -> None:
         """Writes to an address that the caller keeps alive, or (without one) to new memory."""
         _host_only(device_type, device_id)

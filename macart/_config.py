@@ -134,8 +134,9 @@ SESSION_KEYS = (
 )  # fmt: skip
 
 RUN_KEYS = (
-    Key("memory.enable_memory_arena_shrinkage", "", HINT,
-        "blocks shrink by themselves after a peak"),
+    Key(
+        "memory.enable_memory_arena_shrinkage", "", HINT, "blocks shrink by themselves after a peak"
+    ),
     Key("disable_synchronize_execution_providers", "0", HINT, "the CPU is always in step"),
     Key("gpu_graph_id", "0", HINT, "only for GPU providers"),
 )

@@ -53,9 +53,7 @@ def _entry(config: dict[str, str], key: str, value: str, method: str) -> None:
     if not isinstance(key, str) or not isinstance(value, str):
         raise TypeError(f"{method}(): both arguments are str")
     if not key or len(key) > MAX_CONFIG_KEY:
-        raise RuntimeError(
-            f"Config key is empty or longer than maximum length {MAX_CONFIG_KEY}"
-        )
+        raise RuntimeError(f"Config key is empty or longer than maximum length {MAX_CONFIG_KEY}")
     config[key] = value
 
 
@@ -201,7 +199,9 @@ class RunOptions:
     logid = Option("", HINT, "the session's logid counts")
     only_execute_path_to_fetches = Option(False, HINT, "the whole graph runs")
     terminate = Option(
-        False, EFFECTIVE, "stops runs within a step or a loop's trip",
+        False,
+        EFFECTIVE,
+        "stops runs within a step or a loop's trip",
         lambda self, on: _core.set_flag(self._flag, bool(on)),
     )
 

@@ -75,7 +75,9 @@ def normalize(
         if isinstance(p, str):
             add(p, {})
         elif (
-            isinstance(p, tuple) and len(p) == 2 and isinstance(p[0], str)
+            isinstance(p, tuple)
+            and len(p) == 2
+            and isinstance(p[0], str)
             and isinstance(p[1], dict)
         ):
             add(*p)

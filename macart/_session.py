@@ -272,7 +272,9 @@ class InferenceSession:
 
         if self._options.intra_op_num_threads == 1:
             raise make(
-                2, "INVALID_ARGUMENT", InvalidArgument.__name__,
+                2,
+                "INVALID_ARGUMENT",
+                InvalidArgument.__name__,
                 "intra op thread pool must have at least one thread for RunAsync",
             )
         if not callable(callback):
@@ -325,7 +327,9 @@ def _source(model: Any) -> str | bytes | memoryview:
         path = os.fsdecode(model)
         if not path:
             raise make(
-                3, "NO_SUCHFILE", NoSuchFile.__name__,
+                3,
+                "NO_SUCHFILE",
+                NoSuchFile.__name__,
                 "Load model from  failed:Load model  failed. File doesn't exist",
             )
         return path
@@ -364,13 +368,17 @@ def _require(names: list[str], usable: list[str], config: Mapping[str, str]) -> 
     if config.get("session.disable_cpu_ep_fallback") == "1":
         if CPU in names:
             raise make(
-                1, "FAIL", "Fail",
+                1,
+                "FAIL",
+                "Fail",
                 "Conflicting session configuration: explicitly added the CPU EP to the session, "
                 "but also disabled fallback to the CPU EP via session configuration options.",
             )
         if names and len(absent) == len(names):
             raise make(
-                1, "FAIL", "Fail",
+                1,
+                "FAIL",
+                "Fail",
                 "This session contains graph nodes that are assigned to the default CPU EP, but "
                 "fallback to CPU EP has been explicitly disabled by the user. "
                 + _providers.why_not(absent[0]),
@@ -378,7 +386,10 @@ def _require(names: list[str], usable: list[str], config: Mapping[str, str]) -> 
 
 
 def _rebuild(
-    cls: type[InferenceSession], model: str | bytes, options: SessionOptions, providers: Any,
+    cls: type[InferenceSession],
+    model: str | bytes,
+    options: SessionOptions,
+    providers: Any,
     provider_options: Any,
 ) -> InferenceSession:
     with warnings.catch_warnings():

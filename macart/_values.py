@@ -30,7 +30,11 @@ class OrtValue:
 
     @classmethod
     def ortvalue_from_numpy(
-        cls, numpy_obj: np.ndarray, /, device_type: str = "cpu", device_id: int = 0,
+        cls,
+        numpy_obj: np.ndarray,
+        /,
+        device_type: str = "cpu",
+        device_id: int = 0,
         vendor_id: int = -1,
     ) -> OrtValue:
         """Over the array's memory (a compact copy when its strides are not plain)."""
@@ -50,8 +54,13 @@ class OrtValue:
 
     @classmethod
     def ortvalue_from_shape_and_type(
-        cls, shape: Sequence[int], element_type: Any, device_type: str = "cpu", device_id: int = 0,
-        vendor_id: int = -1, memory_info: Any = None,
+        cls,
+        shape: Sequence[int],
+        element_type: Any,
+        device_type: str = "cpu",
+        device_id: int = 0,
+        vendor_id: int = -1,
+        memory_info: Any = None,
     ) -> OrtValue:
         """Uninitialized memory. element_type: a numpy type or ONNX's number."""
         if memory_info is not None:
@@ -90,7 +99,7 @@ class OrtValue:
         return self._ortvalue.shape()
 
     def data_type(self) -> str:
-        """"tensor(float)", "seq(tensor(int64))", ..."""
+        """ "tensor(float)", "seq(tensor(int64))", ..."""
         return self._ortvalue.data_type()
 
     def element_type(self) -> int:
@@ -130,8 +139,12 @@ class OrtValue:
         return array.copy() if copy else array
 
     def __dlpack__(
-        self, *, stream: Any = None, max_version: tuple[int, int] | None = None,
-        dl_device: tuple[int, int] | None = None, copy: bool | None = None,
+        self,
+        *,
+        stream: Any = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
     ) -> Any:
         return self._ortvalue.__dlpack__(
             stream=stream, max_version=max_version, dl_device=dl_device, copy=copy

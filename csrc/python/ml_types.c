@@ -69,8 +69,9 @@ PyObject *mrt_ml_type(mrt_dtype d) {
   if (mrt_dtype_is_int(d))
     return PyUnicode_FromString(d == MRT_INT4 || d == MRT_INT2 ? "int8" : "uint8");
   if (d == MRT_FLOAT8E4M3FN || d == MRT_FLOAT4E2M1) return PyUnicode_FromString("uint8");
-  return PyErr_Format(PyExc_RuntimeError,
-                      "No corresponding Numpy type for Tensor Type. %s needs the package ml_dtypes: "
-                      "pip install ml_dtypes",
-                      mrt_dtype_name(d));
+  return PyErr_Format(
+      PyExc_RuntimeError,
+      "No corresponding Numpy type for Tensor Type. %s needs the package ml_dtypes: "
+      "pip install ml_dtypes",
+      mrt_dtype_name(d));
 }

@@ -31,9 +31,7 @@ def run_nodes(
     domains = {node.domain for node in nodes} | {""}
     opsets = [helper.make_opsetid(d, opset if d == "" else 1) for d in sorted(domains)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
-    session = engine.make_session(
-        engine.load_engine(module), model.SerializeToString(), optimize
-    )
+    session = engine.make_session(engine.load_engine(module), model.SerializeToString(), optimize)
     return session.run(None, feeds)
 
 

@@ -103,9 +103,7 @@ def test_residual_activation(ops: Ops, act: str) -> None:
         node("MatMul", "x w", "m"), node("Add", "m z", "s"), node("Add", "s bias", "t"),
         node(act, "t", "y"),
     ]  # fmt: skip
-    data = model(
-        nodes, {"x": [7, 33], "z": [7, 50]}, {"w": rand(0, 33, 50), "bias": rand(1, 50)}
-    )
+    data = model(nodes, {"x": [7, 33], "z": [7, 50]}, {"w": rand(0, 33, 50), "bias": rand(1, 50)})
     assert ops(data) == ["macart.MatMul"]
     check(data, {"x": rand(2, 7, 33), "z": rand(3, 7, 50)})
 

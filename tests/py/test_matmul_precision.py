@@ -1,5 +1,8 @@
-"""Packed forms of a constant right side (gemm/matmul_pack.c): each precision against float64, switched at run time, with
-weights that bf16 cannot hold, and from several threads at once."""
+"""Packed forms of a constant right side (gemm/matmul_pack.c).
+
+Each precision against float64, switched at run time, with weights that bf16 cannot hold, and from
+several threads at once.
+"""
 
 from __future__ import annotations
 

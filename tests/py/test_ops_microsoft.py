@@ -238,8 +238,17 @@ def kind_of(dtype: type) -> int:
 
 @pytest.mark.parametrize("dtype", BYTES)
 @pytest.mark.parametrize("op", ["QLinearAdd", "QLinearMul"])
-@pytest.mark.parametrize("shapes", [((2, 3, 70), (2, 3, 70)), ((2, 3, 70), (70,)),
-                                    ((2, 3, 70), (3, 1)), ((4, 1), (1, 5)), ((33,), ())], ids=str)
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        ((2, 3, 70), (2, 3, 70)),
+        ((2, 3, 70), (70,)),
+        ((2, 3, 70), (3, 1)),
+        ((4, 1), (1, 5)),
+        ((33,), ()),
+    ],
+    ids=str,
+)
 def test_qlinear_binary(op: str, dtype: type, shapes: Any) -> None:
     """Broadcast in every way; a rounding tie may fall the other way."""
     feeds = quantised(1, shapes[0], dtype, "a") | quantised(2, shapes[1], dtype, "b")
@@ -399,7 +408,7 @@ def unpacked(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     out, last = dict(feeds), feeds["k" if "k" in feeds else "q"]
     parts = [np.ascontiguousarray(last[:, :, :, i]) for i in range(last.shape[3])]
     parts = [part.reshape(*part.shape[:2], N * D) for part in parts]
-    for name, part in zip(("q", "k", "v")[-len(parts):], parts, strict=True):
+    for name, part in zip(("q", "k", "v")[-len(parts) :], parts, strict=True):
         out[name] = part
     return out
 

@@ -11,7 +11,6 @@ import engine
 pytestmark = pytest.mark.full
 
 
-
 def test_random_operators() -> None:
     """Moments, seeds, and that runs without a seed differ."""
     shape = [200, 100]

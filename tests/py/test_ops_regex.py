@@ -12,7 +12,6 @@ from test_ops_move import STRINGS, Row, build, run
 pytestmark = pytest.mark.full
 
 
-
 PATTERNS = [
     r"a*b+c?",
     r"(ab|a)(bc|c)?",

@@ -145,7 +145,9 @@ o.intra_op_num_threads = 1
 @pytest.mark.parametrize("what", ["run", "load"])
 def test_other_python_threads_go_on(what: str) -> None:
     """The GIL is free while running and while loading: a counting thread keeps its pace."""
-    code = COUNT, """
+    code = (
+        COUNT,
+        """
     if sys.argv[1] == "run":
         s = ort.InferenceSession(tiny.long_loop(20000), o)
         x = {"x0": np.eye(64, dtype=np.float32)}
@@ -167,7 +169,8 @@ def test_other_python_threads_go_on(what: str) -> None:
         assert seconds > 0.02, seconds
         best = max(best, share)
     print(best)
-    """
+    """,
+    )
     assert float(finish(script(code, what))) > 0.9
 
 
@@ -219,7 +222,9 @@ print("go", flush=True)
 @pytest.mark.parametrize("how", ["run", "binding"])
 def test_ctrl_c(how: str) -> None:
     """KeyboardInterrupt within 100 ms out of a run that would last for hours; then all is well."""
-    code = STOPPED, """
+    code = (
+        STOPPED,
+        """
     try:
         if sys.argv[1] == "run":
             s.run(None, x)
@@ -231,7 +236,8 @@ def test_ctrl_c(how: str) -> None:
     except KeyboardInterrupt:
         print(time.monotonic(), flush=True)
     assert ort.InferenceSession(tiny.long_loop(3)).run(None, x)[0].shape == (64, 64)
-    """
+    """,
+    )
     delays = []
     for _ in range(3):
         p = script(code, how)
@@ -287,7 +293,9 @@ def test_ctrl_c_within_one_step(op: str, threads: int) -> None:
 @pytest.mark.full
 def test_signal_handlers_run_during_a_run() -> None:
     """A handler that returns does not stop the run; one that raises does, with its exception."""
-    code = STOPPED, """
+    code = (
+        STOPPED,
+        """
     seen = []
     def handler(signum, frame):
         seen.append(signum)
@@ -299,7 +307,8 @@ def test_signal_handlers_run_during_a_run() -> None:
     except LookupError as e:
         print(len(seen), e)
     signal.setitimer(signal.ITIMER_REAL, 0)  # none while the interpreter ends
-    """
+    """,
+    )
     assert finish(script(code)) == "go\n3 enough\n"
 
 

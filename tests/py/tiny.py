@@ -44,9 +44,7 @@ def add_relu() -> bytes:
         helper.make_node("Relu", ["z"], ["r"]),
     ]
     shape = ["N", 3]
-    return model(
-        nodes, [("x", F, shape), ("y", F, shape)], [("z", F, shape), ("r", F, shape)]
-    )
+    return model(nodes, [("x", F, shape), ("y", F, shape)], [("z", F, shape), ("r", F, shape)])
 
 
 def unary(op: str, kind: int, shape: Sequence[Any] | None = None, out: int | None = None) -> bytes:

@@ -165,8 +165,9 @@ def _is_numeric(value: Any) -> bool:
     return not isinstance(value, list) and value.dtype.kind != "O"
 
 
-def build(case: Case, schema: onnx.defs.OpSchema, kinds: dict[str, str],
-          source: dict[str, str]) -> Built:
+def build(
+    case: Case, schema: onnx.defs.OpSchema, kinds: dict[str, str], source: dict[str, str]
+) -> Built:
     """The model of a case whose type parameters are `kinds`; values are made as of `source`."""
     recipe = RECIPES[case.key]
     names, inputs, feeds = [], [], {}
@@ -175,8 +176,9 @@ def build(case: Case, schema: onnx.defs.OpSchema, kinds: dict[str, str],
             names.append("")
             continue
         parameter = schema.inputs[min(k, len(schema.inputs) - 1)]
-        kind, origin = (table.get(parameter.type_str, parameter.type_str)
-                        for table in (kinds, source))
+        kind, origin = (
+            table.get(parameter.type_str, parameter.type_str) for table in (kinds, source)
+        )
         names.append(f"x{k}")
         inputs.append(helper.make_value_info(names[-1], tv.type_proto(kind)))
         feeds[names[-1]] = _convert(_value(text, origin, k), kind)
@@ -197,8 +199,9 @@ def build(case: Case, schema: onnx.defs.OpSchema, kinds: dict[str, str],
     return Built(graph, feeds, max(schema.since_version, 21))
 
 
-def _attribute(key: str, value: Any, kinds: dict[str, str],
-               source: dict[str, str]) -> onnx.AttributeProto:
+def _attribute(
+    key: str, value: Any, kinds: dict[str, str], source: dict[str, str]
+) -> onnx.AttributeProto:
     if isinstance(value, str) and value.startswith("@"):
         value = tv.number(tv.element(kinds[value[1:]]))
     elif key == "fmod":
@@ -325,8 +328,9 @@ def wider(name: str) -> list[str]:
     return []
 
 
-def with_type(case: Case, schema: onnx.defs.OpSchema, kinds: dict[str, str],
-              name: str, own: bool = False) -> Built | None:
+def with_type(
+    case: Case, schema: onnx.defs.OpSchema, kinds: dict[str, str], name: str, own: bool = False
+) -> Built | None:
     """The case with another element type, if the schema has it; with the same numbers, or with
     the type's own."""
     changed = dict(kinds)
@@ -339,8 +343,9 @@ def with_type(case: Case, schema: onnx.defs.OpSchema, kinds: dict[str, str],
     return None if same else build(case, schema, changed, changed if own else kinds)
 
 
-def by_position(case: Case, schema: onnx.defs.OpSchema, kinds: dict[str, str],
-                numbers: str) -> list[Any]:
+def by_position(
+    case: Case, schema: onnx.defs.OpSchema, kinds: dict[str, str], numbers: str
+) -> list[Any]:
     """Elements are numbered, onnxruntime moves the numbers, and these stand for elements again."""
     param = RECIPES[case.key].moves
     name = tv.element(kinds[param])
@@ -370,8 +375,9 @@ def by_position(case: Case, schema: onnx.defs.OpSchema, kinds: dict[str, str],
     return [back(value) for value in run_onnxruntime(numbered)]
 
 
-def references(case: Case, schema: onnx.defs.OpSchema,
-               kinds: dict[str, str]) -> Iterator[tuple[str, Any]]:
+def references(
+    case: Case, schema: onnx.defs.OpSchema, kinds: dict[str, str]
+) -> Iterator[tuple[str, Any]]:
     """(name, thunk) of every way to get expected outputs, the best first."""
     recipe, built, wide = RECIPES[case.key], build(case, schema, kinds, kinds), []
     moved = case.param == recipe.moves or {case.param, recipe.moves} in TIED
@@ -389,8 +395,10 @@ def references(case: Case, schema: onnx.defs.OpSchema,
         wide = [other for other in tries if other]
     for version in (0, recipe.old_form) if recipe.old_form else (0,):
         for other in wide:
-            yield ("onnxruntime, widened",
-                   lambda other=other, version=version: run_onnxruntime(other, version))
+            yield (
+                "onnxruntime, widened",
+                lambda other=other, version=version: run_onnxruntime(other, version),
+            )
     for thunk in positions if moved else []:
         yield "onnxruntime, by position", thunk
     for other in wide:
@@ -410,7 +418,7 @@ EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float": 2.0**-22, "double"
 
 
 def compare(got: Any, want: Any, kind: str, loose: float, in_float: bool = False) -> str:
-    """"" or what differs; `kind` is what the schema says that the output is."""
+    """ "" or what differs; `kind` is what the schema says that the output is."""
     if isinstance(got, list) or isinstance(want, list):
         if not (isinstance(got, list) and isinstance(want, list) and len(got) == len(want)):
             return "type: a list on one side, or another length"

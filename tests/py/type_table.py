@@ -213,8 +213,12 @@ rows("ConvInteger", "1x2x4x4:w 3x2x2x2:w =1 =1", base={"T1": "uint8", "T2": "uin
 rows("MatMulInteger", "2x3:w 3x4:w =1 =1", base={"T1": "uint8", "T2": "uint8"})
 rows("QLinearConv", "1x2x4x4:w =0.5 =1 3x2x2x2:w =0.5 =1 =0.25 =1 3:w",
      base={"T1": "uint8", "T2": "uint8", "T3": "uint8"})  # fmt: skip
-rows("QLinearMatMul", "2x3:w =0.5 zp 3x4:w =0.5 zp =0.25 zp",
-     base={"T1": "uint8", "T2": "uint8", "T3": "uint8"}, link={"T3": "T1", "T2": "T1"})
+rows(
+    "QLinearMatMul",
+    "2x3:w =0.5 zp 3x4:w =0.5 zp =0.25 zp",
+    base={"T1": "uint8", "T2": "uint8", "T3": "uint8"},
+    link={"T3": "T1", "T2": "T1"},
+)
 
 
 # ---------------------------------------------------------------- random numbers

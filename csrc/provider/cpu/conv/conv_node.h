@@ -31,8 +31,8 @@ bool mrt_convt_node_ok(const mrt_node *node);
 bool mrt_resize_node_ok(const mrt_node *node);
 /* A unary node of the default domain as an activation; false if it is none. */
 bool mrt_unary_node_act(const mrt_node *node, mrt_act *act);
-/* The activation of that name with n parameters, as fused nodes write it; "" is none. false: unknown
- * name, too few parameters. */
+/* The activation of that name with n parameters, as fused nodes write it; "" is none. false:
+ * unknown name, too few parameters. */
 bool mrt_act_of(const char *name, int n, const float *p, mrt_act *act);
 /* What macart.Conv calls it; NULL: it does not know this one. */
 const char *mrt_act_name(const mrt_act *act);

@@ -49,8 +49,7 @@ static double cost_split(int parts, int64_t m, int64_t n, int64_t k) {
   const double tiles = strips * product[parts], split = supers * split_b[parts];
   const double both = tiles + 0.6 * split > split ? tiles + 0.6 * split : split;
   const double first = panels < 1 ? panels : 1;
-  return 150.0 + 280.0 * strips * panels +
-         groups * (first * tiles + (panels - first) * both) +
+  return 150.0 + 280.0 * strips * panels + groups * (first * tiles + (panels - first) * both) +
          2 * groups * (split + strips * split_a[parts]); /* each worker for itself */
 }
 static double cost_fma(int64_t m, int64_t n, int64_t k) {

@@ -7,18 +7,18 @@
 static void begin(void) { MRT_AMX_BEGIN(); }
 static void end(void) { MRT_AMX_END(); }
 
-#define STEP(MULTIPLY)                                     \
-  MRT_AMX_LOAD(4, t->a + t->blocks[kb].off, t->a_row);     \
-  MRT_AMX_LOAD(6, b, 128);                                 \
-  MULTIPLY(0, 4, 6);                                       \
-  if (nv > 1) {                                            \
-    MRT_AMX_LOAD(7, b + 64, 128);                          \
-    MULTIPLY(1, 4, 7);                                     \
-  }                                                        \
-  if (high) {                                              \
+#define STEP(MULTIPLY)                                      \
+  MRT_AMX_LOAD(4, t->a + t->blocks[kb].off, t->a_row);      \
+  MRT_AMX_LOAD(6, b, 128);                                  \
+  MULTIPLY(0, 4, 6);                                        \
+  if (nv > 1) {                                             \
+    MRT_AMX_LOAD(7, b + 64, 128);                           \
+    MULTIPLY(1, 4, 7);                                      \
+  }                                                         \
+  if (high) {                                               \
     MRT_AMX_LOAD(5, t->a_hi + t->blocks[kb].off, t->a_row); \
-    MULTIPLY(2, 5, 6);                                     \
-    if (nv > 1) MULTIPLY(3, 5, 7);                         \
+    MULTIPLY(2, 5, 6);                                      \
+    if (nv > 1) MULTIPLY(3, 5, 7);                          \
   }
 
 static inline __attribute__((always_inline)) void tile(const mrt_qtile *t, const int high,
@@ -51,5 +51,7 @@ static void wide_low(const mrt_qtile *t) { tile(t, 0, 2); }
 static void wide_both(const mrt_qtile *t) { tile(t, 1, 2); }
 static void narrow_low(const mrt_qtile *t) { tile(t, 0, 1); }
 static void narrow_both(const mrt_qtile *t) { tile(t, 1, 1); }
-#define WIDE {0, [1 ... 16] = wide_low, [17 ... 32] = wide_both}
-#define NARROW {0, [1 ... 16] = narrow_low, [17 ... 32] = narrow_both}
+#define WIDE \
+  { 0, [1 ... 16] = wide_low, [17 ... 32] = wide_both }
+#define NARROW \
+  { 0, [1 ... 16] = narrow_low, [17 ... 32] = narrow_both }

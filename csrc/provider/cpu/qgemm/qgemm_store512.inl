@@ -1,8 +1,7 @@
 /* What becomes of the sums of an integer tile, with AVX-512: sums[rows][32] in memory. */
 
 /* Any output, 16 results of row i; `at` from c. */
-INLINE void store16(const mrt_qtile *t, __m512i x, int i, int64_t at, const int half,
-                    __mmask16 m) {
+INLINE void store16(const mrt_qtile *t, __m512i x, int i, int64_t at, const int half, __mmask16 m) {
   if (t->b_zero)
     x = _mm512_sub_epi32(x, _mm512_mullo_epi32(_mm512_loadu_si512(t->b_zero + 16 * half),
                                                _mm512_set1_epi32(t->a_sum[i])));
@@ -78,7 +77,8 @@ static __attribute__((noinline)) void store_f32(const mrt_qtile *t, const int32_
 }
 
 /* Bytes of 32 columns, two rows at a time: packing with saturation does the clamping, and zero
- * points are added to 16-bit numbers. `more`: from the first row to the second, 0 for a lone one. */
+ * points are added to 16-bit numbers. `more`: from the first row to the second, 0 for a lone one.
+ */
 typedef struct byte_store {
   __m512 scale[2], bias[2];
   __m512i zero, lo, hi, order;

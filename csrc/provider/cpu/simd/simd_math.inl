@@ -103,9 +103,7 @@ INLINE vf v_erf(vf x) {
   return v_copysign(v_sel(v_lt(ax, v_set(1.0f)), low, high), x);
 }
 /* Not below exp(-87): 1 hides it, and denormal numbers take a hundred cycles each. */
-INLINE vf v_sigmoid(vf x) {
-  return v_recip(v_set(1.0f) + v_exp(v_max(v_set(-87.0f), v_neg(x))));
-}
+INLINE vf v_sigmoid(vf x) { return v_recip(v_set(1.0f) + v_exp(v_max(v_set(-87.0f), v_neg(x)))); }
 
 /* x - n pi/2 in three parts, good to |x| of some 10^4; then a sine or cosine polynomial by
  * quadrant. */
