@@ -30,6 +30,9 @@ import numpy as np
 import suite
 from plain_graphs import Net
 
+# A tree that was built in its folder only has no module in macart/: the folder is not on the path.
+ENV = {**os.environ, "PYTHONSAFEPATH": "1"}
+
 # Imports nothing but numpy and the engine, so that the peaks are the engine's.
 CHILD = """
 import json, sys, time
@@ -76,7 +79,7 @@ def start_process(
 ) -> dict[str, float]:
     """Create and run in a new process; what it measured about itself."""
     command = [sys.executable, "-c", CHILD, module, str(model), feeds, str(runs)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env})
+    done = subprocess.run(command, capture_output=True, text=True, env={**ENV, **env})
     if done.returncode:
         raise SystemExit(f"{module}: {done.stderr[-400:]}")
     out = json.loads(done.stdout)
@@ -272,7 +275,11 @@ def import_times(n: int) -> list[float]:
         "import time, numpy; t = time.perf_counter(); import macart; print(time.perf_counter() - t)"
     )
     return [
-        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout)
+        float(
+            subprocess.run(
+                [sys.executable, "-c", code], capture_output=True, text=True, env=ENV
+            ).stdout
+        )
         for _ in range(n)
     ]
 

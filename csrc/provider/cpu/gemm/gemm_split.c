@@ -47,7 +47,9 @@ static double cost_split(int parts, int64_t m, int64_t n, int64_t k) {
   const double groups = (double)ceil_div(k, 32), strips = (double)ceil_div(m, 16) / 2,
                panels = (double)ceil_div(n, 16) / 2, supers = (double)ceil_div(m, 32 * MAX_STRIPS);
   const double tiles = strips * product[parts], split = supers * split_b[parts];
-  const double both = tiles + 0.6 * split > split ? tiles + 0.6 * split : split;
+  /* One strip does not hide the split of a panel, whose floats come from L3 or farther. */
+  const double seen = strips > 1 ? 0.6 : 1.5;
+  const double both = tiles + seen * split > split ? tiles + seen * split : split;
   const double first = panels < 1 ? panels : 1;
   return 150.0 + 280.0 * strips * panels + groups * (first * tiles + (panels - first) * both) +
          2 * groups * (split + strips * split_a[parts]); /* each worker for itself */

@@ -18,7 +18,13 @@
 #include "base/fork.h"
 #include "base/log.h"
 
-enum { PATH = 4096, SAMPLE = 4096, EVERY = 256 << 10, STALE = 600 /* seconds */ };
+enum {
+  PATH = 4096,
+  SAMPLE = 4096,
+  EVERY = 256 << 10,
+  POPULATE = 8 << 20, /* bytes from which on a mapping is populated */
+  STALE = 600         /* seconds */
+};
 
 typedef struct header {
   char magic[8]; /* "MRTWGT1" */
@@ -63,8 +69,10 @@ bool mrt_cache_open(mrt_weight_key key, size_t bytes, void **map) {
   if (fd < 0) return false;
   const size_t size = bytes + MRT_CACHE_HEADER;
   bool ok = fstat(fd, &s) == 0 && S_ISREG(s.st_mode) && (uint64_t)s.st_size == size;
-  /* Populated: the run would fault page after page. */
-  void *p = ok ? mmap(NULL, size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0) : MAP_FAILED;
+  /* Large ones are populated: the run would fault page after page. Small ones come with the first
+   * run, when the model's file is no longer in memory: the peak of a small network is lower. */
+  const int populate = size >= POPULATE ? MAP_POPULATE : 0;
+  void *p = ok ? mmap(NULL, size, PROT_READ, MAP_PRIVATE | populate, fd, 0) : MAP_FAILED;
   if (p != MAP_FAILED) {
     const header *h = p;
     ok = memcmp(h->magic, "MRTWGT1", 8) == 0 && same_key(h->key, key) && h->bytes == bytes &&
