@@ -16,25 +16,6 @@ static const entry entries[] = {
 #undef MRT_KERNEL
 };
 
-static float wide_float(void) { /* many magnitudes, now and then something special */
-  static const float special[] = {INFINITY, -INFINITY, NAN, 3.4e38f, 1e-40f, -0.0f, 0x1p-120f};
-  const uint32_t r = rng();
-  if (r % 97 == 0) return special[r / 97 % 7];
-  return ldexpf(rng_float(), (int)(r >> 8) % 40 - 20);
-}
-
-/* NaN may carry any sign and payload. */
-static int same_bits(const float *a, const float *b, int n) {
-  for (int i = 0; i < n; ++i)
-    if (!(isnan(a[i]) && isnan(b[i])) && memcmp(a + i, b + i, 4) != 0) return 0;
-  return 1;
-}
-static int same_halves(const uint16_t *a, const uint16_t *b, int64_t n) {
-  for (int64_t i = 0; i < n; ++i)
-    if (a[i] != b[i] && !((a[i] & 0x7fff) > 0x7f80 && (b[i] & 0x7fff) > 0x7f80)) return 0;
-  return 1;
-}
-
 /* Both kernels' steps on the same data. */
 static void check_steps(const mrt_split_kernels *kern, int rows, int cols, int64_t k, int parts,
                         int blocking) {

@@ -26,19 +26,10 @@ bool mrt_band_ok(const mrt_conv *p) {
          p->pad_top < p->kh && p->pad_bottom < p->kh && mrt_conv_dw_find(p, &none, &row) != NULL;
 }
 
-static mrt_conv pointwise(int64_t cin, int64_t cout) {
-  return (mrt_conv){.cin = cin,
-                    .cout = cout,
-                    .groups = 1,
-                    .kh = 1,
-                    .kw = 1,
-                    .stride_h = 1,
-                    .stride_w = 1,
-                    .dil_h = 1,
-                    .dil_w = 1};
+mrt_conv mrt_band_expand(const mrt_band *b) { return mrt_conv_pointwise(b->cin, b->depthwise.cin); }
+mrt_conv mrt_band_project(const mrt_band *b) {
+  return mrt_conv_pointwise(b->depthwise.cin, b->cout);
 }
-mrt_conv mrt_band_expand(const mrt_band *b) { return pointwise(b->cin, b->depthwise.cin); }
-mrt_conv mrt_band_project(const mrt_band *b) { return pointwise(b->depthwise.cin, b->cout); }
 
 /* ---- how the work is cut ---- */
 typedef struct plan {

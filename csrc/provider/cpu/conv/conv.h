@@ -38,12 +38,24 @@ typedef struct mrt_conv {
   bool winograd;   /* see mrt_conv_winograd_ok */
   bool raw;        /* with 3 parts: weights are kept as floats and split at run */
   int parts;       /* 1 .. 3: out of products of bf16 parts on tiles (conv_split.h); 0: float32 */
-  bool
-      spread; /* output pixels lie apart, as mrt_conv_args.out_* says; not depthwise, no Winograd */
+  bool spread;     /* output pixels lie apart (mrt_conv_args.out_*); not depthwise, no Winograd */
   /* With parts and spread: so many convolutions on one input, weights [fan_h * fan_w][cout]...,
    * number (i, j) written to the pixels (i, j) of the gaps that out_* leaves. 0 is 1. */
   int fan_h, fan_w;
 } mrt_conv;
+
+/* 1x1, stride 1, no padding. */
+static inline mrt_conv mrt_conv_pointwise(int64_t cin, int64_t cout) {
+  return (mrt_conv){.cin = cin,
+                    .cout = cout,
+                    .groups = 1,
+                    .kh = 1,
+                    .kw = 1,
+                    .stride_h = 1,
+                    .stride_w = 1,
+                    .dil_h = 1,
+                    .dil_w = 1};
+}
 
 static inline int64_t mrt_conv_out(int64_t in, int64_t k, int64_t stride, int64_t dil,
                                    int64_t pad_a, int64_t pad_b) {

@@ -65,15 +65,7 @@ static mrt_conv phase_conv(const mrt_convt *p, int64_t i, const mrt_convt_args *
 }
 /* All phases as channels (m, ry, rx) of a 1x1 convolution. */
 static mrt_conv plain_conv(const mrt_convt *p) {
-  return (mrt_conv){.cin = p->cin,
-                    .cout = p->cout * p->kh * p->kw,
-                    .groups = 1,
-                    .kh = 1,
-                    .kw = 1,
-                    .stride_h = 1,
-                    .stride_w = 1,
-                    .dil_h = 1,
-                    .dil_w = 1};
+  return mrt_conv_pointwise(p->cin, p->cout * p->kh * p->kw);
 }
 
 /* All phases as fans of a 1x1 convolution. */
