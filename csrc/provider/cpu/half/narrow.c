@@ -10,7 +10,9 @@ enum {
   FEW = MRT_NARROW_ROWS,
   STRIDED = 4, /* rows that are read where they lie; more are put side by side */
   PANEL = MRT_GEMM_PANEL,
-  SLAB_FLOATS = 1 << 20 /* of widened weights: they stay in the caches until they are used */
+  SLAB_FLOATS = 1 << 20, /* of widened weights: they stay in the caches until they are used */
+  MIDDLE = 64,           /* rows up to which a worker widens for itself, into its L2 */
+  OWN_FLOATS = 128 << 10
 };
 
 const mrt_narrow_kernels *mrt_narrow_kernels_get(void) {
@@ -113,6 +115,8 @@ typedef struct job {
   const float *side_by_side; /* A, [k][8]; NULL: where it lies */
   int64_t first;             /* panel that is widened to dst */
   float *dst;
+  size_t widened, own; /* bytes of a worker's scratch: widened panels, all */
+  char *scratch;
 } job;
 
 static job job_of(const mrt_gemm *g, const mrt_narrow *w) {
@@ -165,12 +169,37 @@ static int64_t slab_panels(int64_t n, int64_t k) {
 
 static bool is_few(int64_t m, bool a_trans) { return m <= FEW && !a_trans; }
 
+/* Panels that a worker widens and multiplies at a time: a function of the shape. */
+static int64_t own_panels(int64_t n, int64_t k) {
+  const int64_t fit = OWN_FLOATS / (PANEL * (k ? k : 1)), share = (panels_of(n) + 7) / 8;
+  return fit < 1 ? 1 : min_i64(fit, share);
+}
+
+static const mrt_par alone = {.threads = 1};
+
+/* Floats of one worker's widened panels, to a line; its scratch of the product follows them. */
+static bool own_scratch(int64_t m, int64_t n, int64_t k, size_t *widened, size_t *all) {
+  const int64_t cols = own_panels(n, k) * PANEL, last = n % cols;
+  size_t gemm = mrt_gemm_scratch_size(&alone, m, cols, k, false);
+  const size_t rest = last ? mrt_gemm_scratch_size(&alone, m, last, k, false) : 0;
+  if (rest > gemm) gemm = rest;
+  return mrt_size_mul((size_t)cols * sizeof(float), (size_t)k, widened) &&
+         mrt_size_add(*widened, (gemm + 63) & ~(size_t)63, all);
+}
+
 size_t mrt_narrow_scratch_size(const mrt_par *par, int64_t m, int64_t n, int64_t k, bool a_trans) {
   size_t bytes;
   if (m <= 0 || n <= 0) return 0;
   if (is_few(m, a_trans)) {
     if (m <= STRIDED) return 0;
     return mrt_size_mul(MRT_NARROW_ROWS * sizeof(float), (size_t)k, &bytes) ? bytes : SIZE_MAX;
+  }
+  if (m <= MIDDLE && !a_trans) {
+    size_t widened;
+    return own_scratch(m, n, k, &widened, &bytes) &&
+                   mrt_size_mul(bytes, (size_t)mrt_par_workers(par), &bytes)
+               ? bytes
+               : SIZE_MAX;
   }
   const int64_t slab = slab_panels(n, k) * PANEL, last = n % slab;
   size_t gemm = mrt_gemm_scratch_size(par, m, slab, k, a_trans);
@@ -196,6 +225,31 @@ void mrt_narrow_widen(const mrt_par *par, const mrt_narrow *w, int64_t n, int64_
   job j = job_of(&g, w);
   j.dst = dst;
   mrt_par_run(par, j.panels, widen_chunk, &j);
+}
+
+static void own_chunk(void *arg, int64_t chunk, int worker) {
+  job j = *(const job *)arg;
+  mrt_gemm_epilogue e = j.e;
+  mrt_gemm g = *j.g;
+  const int64_t group = own_panels(g.n, g.k), n = chunk * group * PANEL;
+  char *scratch = j.scratch + (size_t)worker * j.own;
+  j.first = chunk * group;
+  j.dst = (float *)scratch;
+  for (int64_t i = 0; i < min_i64(group, j.panels - j.first); ++i) widen_chunk(&j, i, worker);
+  g.n = min_i64(group * PANEL, g.n - n);
+  g.b = j.dst;
+  g.c += n;
+  g.epi = &e;
+  if (e.bias) e.bias += n;
+  if (e.residual) e.residual += n;
+  mrt_gemm_run(&alone, &g, scratch + j.widened);
+}
+
+static void run_middle(const mrt_par *par, job *j, void *scratch) {
+  const int64_t group = own_panels(j->g->n, j->g->k);
+  j->scratch = scratch;
+  if (own_scratch(j->g->m, j->g->n, j->g->k, &j->widened, &j->own))
+    mrt_par_run(par, (j->panels + group - 1) / group, own_chunk, j);
 }
 
 static void run_many(const mrt_par *par, job *j, void *scratch) {
@@ -228,7 +282,10 @@ void mrt_narrow_run(const mrt_par *par, const mrt_gemm *g, const mrt_narrow *w, 
   if (g->m <= 0 || g->n <= 0) return;
   job j = job_of(g, w);
   if (!is_few(g->m, g->a_trans)) {
-    run_many(par, &j, scratch);
+    if (g->m <= MIDDLE && !g->a_trans)
+      run_middle(par, &j, scratch);
+    else
+      run_many(par, &j, scratch);
     return;
   }
   if (g->m > STRIDED) j.side_by_side = side_by_side(g, scratch);
