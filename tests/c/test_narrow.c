@@ -152,9 +152,12 @@ static void body(void) {
   for (int kind = 0; kind < MRT_NARROW_KINDS; ++kind) {
     for (int what = 0; what < 64; ++what)
       check_product((mrt_narrow_kind)kind, 1 + what % 11, 33 + what, 40 + what, what);
-    check_product((mrt_narrow_kind)kind, 8, 900, 512, 2);    /* shared out */
-    check_product((mrt_narrow_kind)kind, 20, 170, 20000, 6); /* several slabs */
+    check_product((mrt_narrow_kind)kind, 8, 900, 512, 2);   /* shared out */
+    check_product((mrt_narrow_kind)kind, 20, 790, 1000, 6); /* a few panels a worker */
+    check_product((mrt_narrow_kind)kind, 64, 333, 5000, 2); /* one */
+    check_product((mrt_narrow_kind)kind, 65, 90, 20000, 6); /* several slabs */
     check_product((mrt_narrow_kind)kind, 3, 5, 0, 2);
+    check_product((mrt_narrow_kind)kind, 20, 40, 0, 2);
   }
 }
 

@@ -29,9 +29,9 @@ typedef struct mrt_gemm_epilogue {
 
 /* What a product of float32 promises (PyTorch's words for float32 matmul precision). Error of an
  * element as max |e| / sum |a b|: HIGHEST not above that of a float32 loop of fused multiply-adds;
- * HIGH 3 to 6 times it for long sums, up to 15 times for k near 100 (its own error hardly grows with
- * k, the loop's does); MEDIUM that of bf16 inputs. Infinities, NaN and overflow are those of float32
- * arithmetic in all of them. */
+ * HIGH 3 to 6 times it for long sums, up to 15 times for k near 100 (its own error hardly grows
+ * with k, the loop's does); MEDIUM that of bf16 inputs. Infinities, NaN and overflow are those of
+ * float32 arithmetic in all of them. */
 typedef enum mrt_precision {
   MRT_PRECISION_HIGHEST = 0,
   MRT_PRECISION_HIGH,
