@@ -11,8 +11,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define MAP_FROM  ((off_t)1 << 20)
 #define MAP_ABOVE ((off_t)64 << 20)
-#define OWN_PAGES ((size_t)1 << 20)
+#define PIECE     ((size_t)1 << 20) /* settled at once: the file's pages are there meanwhile */
+
+enum { PAGE_FILE, PAGE_WANTED, PAGE_KEPT };
 
 struct mrt_blob {
   const mrt_alloc *alloc;
@@ -20,9 +23,9 @@ struct mrt_blob {
   const uint8_t *data;
   size_t size;
   bool mapped, own;
-  bool own_pages;      /* read into pages of its own: parts may give way to the file itself */
-  atomic_bool swapped; /* some did */
-  char *path;          /* of own pages */
+  bool keeps_all;      /* of mapped ones: see mrt_blob_keeps_all */
+  char *path;          /* of mapped ones */
+  uint8_t *pages;      /* of mapped ones, of each page: PAGE_ */
   mrt_file_place file; /* inode 0: not a file */
   void (*release)(void *ctx);
   void *ctx;
@@ -58,6 +61,21 @@ static uint64_t nanoseconds(struct timespec t) {
   return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+static size_t page_size(void) { return (size_t)sysconf(_SC_PAGESIZE); }
+
+/* *done = false: this file cannot be mapped. */
+static mrt_status *map_file(mrt_blob *b, int fd, const char *path, bool *done) {
+  const size_t n = strlen(path) + 1;
+  void *p = mmap(NULL, b->size, PROT_READ, MAP_PRIVATE, fd, 0);
+  *done = p != MAP_FAILED;
+  if (!*done) return NULL;
+  b->data = p;
+  b->mapped = true;
+  MRT_TRY(mrt_mem_new(b->alloc, n, (void **)&b->path));
+  memcpy(b->path, path, n);
+  return mrt_mem_new_zero(b->alloc, b->size / page_size() + 1, (void **)&b->pages);
+}
+
 static mrt_status *fill(mrt_blob *b, int fd, const char *path, mrt_file_mode mode) {
   struct stat s;
   if (fstat(fd, &s) != 0) return MRT_ERR(MRT_FAIL, "'%s': %s", path, strerror(errno));
@@ -68,26 +86,16 @@ static mrt_status *fill(mrt_blob *b, int fd, const char *path, mrt_file_mode mod
                              .size = (uint64_t)s.st_size,
                              .mtime_ns = nanoseconds(s.st_mtim),
                              .ctime_ns = nanoseconds(s.st_ctim)};
-  if (b->size && (mode == MRT_FILE_MAP || (mode == MRT_FILE_AUTO && s.st_size > MAP_ABOVE))) {
-    void *p = mmap(NULL, b->size, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (p != MAP_FAILED) {
-      b->data = p;
-      b->mapped = true;
-      return NULL;
-    }
+  const off_t from = mode == MRT_FILE_AUTO ? MAP_FROM : mode == MRT_FILE_MAP ? 1 : INT64_MAX;
+  if (s.st_size >= from) {
+    b->keeps_all = mode == MRT_FILE_AUTO && s.st_size <= MAP_ABOVE;
+    bool done;
+    mrt_status *st = map_file(b, fd, path, &done);
+    if (st || done) return st;
   }
   void *data = NULL;
-  if (mode == MRT_FILE_AUTO && b->size >= OWN_PAGES) {
-    const size_t n = strlen(path) + 1;
-    MRT_TRY(mrt_mem_new(b->alloc, n, (void **)&b->path));
-    memcpy(b->path, path, n);
-    data = mmap(NULL, b->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (data == MAP_FAILED) return mrt_status_oom();
-    b->own_pages = true;
-  } else {
-    MRT_TRY(mrt_mem_new_aligned(b->alloc, b->size, MRT_ALIGN, &data));
-    b->own = true;
-  }
+  MRT_TRY(mrt_mem_new_aligned(b->alloc, b->size, MRT_ALIGN, &data));
+  b->own = true;
   b->data = data;
   return read_all(fd, path, data, b->size);
 }
@@ -119,8 +127,9 @@ mrt_blob *mrt_blob_retain(mrt_blob *blob) {
 
 void mrt_blob_release(mrt_blob *b) {
   if (!b || atomic_fetch_sub(&b->refs, 1) != 1) return;
-  if (b->mapped || b->own_pages) munmap((void *)b->data, b->size);
+  if (b->mapped) munmap((void *)b->data, b->size);
   mrt_mem_free(b->alloc, b->path);
+  mrt_mem_free(b->alloc, b->pages);
   if (b->own) mrt_mem_free(b->alloc, (void *)b->data);
   if (b->release) b->release(b->ctx);
   mrt_mem_free(b->alloc, b);
@@ -137,43 +146,63 @@ bool mrt_blob_place(const mrt_blob *b, size_t offset, size_t bytes, mrt_file_pla
   return b->file.inode != 0;
 }
 
+static bool in_map(const mrt_blob *b, size_t offset, size_t size) {
+  return b->mapped && offset <= b->size && size <= b->size - offset;
+}
+
 void mrt_blob_drop_pages(mrt_blob *b, size_t offset, size_t size) {
-  if (!b->mapped || offset > b->size || size > b->size - offset) return;
-  size_t page = (size_t)sysconf(_SC_PAGESIZE);
-  size_t begin = (offset + page - 1) / page * page, end = (offset + size) / page * page;
-  if (begin < end) madvise((uint8_t *)b->data + begin, end - begin, MADV_DONTNEED);
+  if (!in_map(b, offset, size)) return;
+  const size_t page = page_size(), end = (offset + size) / page;
+  for (size_t i = (offset + page - 1) / page; i < end;) {
+    size_t j = i;
+    while (j < end && b->pages[j] != PAGE_KEPT) ++j;
+    if (j > i) madvise((uint8_t *)b->data + i * page, (j - i) * page, MADV_DONTNEED);
+    i = j + 1;
+  }
 }
 
-static bool is_place(const mrt_file_place *f, const struct stat *s) {
-  return f->device == (uint64_t)s->st_dev && f->inode == (uint64_t)s->st_ino;
-}
-static bool is_unchanged(const mrt_file_place *f, const struct stat *s) {
-  return f->size == (uint64_t)s->st_size && f->mtime_ns == nanoseconds(s->st_mtim);
+mrt_status *mrt_blob_keep(mrt_blob *b, size_t offset, size_t size) {
+  if (!in_map(b, offset, size) || !size) return NULL;
+  const size_t page = page_size(), last = (offset + size - 1) / page;
+  for (size_t i = offset / page; i <= last; ++i)
+    if (b->pages[i] == PAGE_FILE) b->pages[i] = PAGE_WANTED;
+  return NULL;
 }
 
-void mrt_blob_unload(mrt_blob *b, size_t offset, size_t size) {
-  struct stat s;
-  if (!b->own_pages || offset > b->size || size > b->size - offset) {
-    mrt_blob_drop_pages(b, offset, size);
-    return;
-  }
-  const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-  const size_t begin = (offset + page - 1) / page * page, end = (offset + size) / page * page;
-  if (begin >= end) return;
-  const int fd = open(b->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return;
-  if (fstat(fd, &s) == 0 && is_place(&b->file, &s) && is_unchanged(&b->file, &s)) {
-    void *at = (uint8_t *)b->data + begin;
-    const void *got = mmap(at, end - begin, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd, (off_t)begin);
-    if (got == at) atomic_store(&b->swapped, true);
-  }
-  close(fd);
+/* Anonymous memory with the same contents takes the place of some pages. */
+static mrt_status *replace(mrt_blob *b, size_t at, size_t size) {
+  uint8_t *old = (uint8_t *)b->data + at;
+  void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (p == MAP_FAILED) return mrt_status_oom();
+  memcpy(p, old, at + size < b->size ? size : b->size - at);
+  if (mremap(p, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, old) == old) return NULL;
+  munmap(p, size);
+  return MRT_ERR(MRT_FAIL, "'%s': mremap: %s", b->path, strerror(errno));
 }
+
+mrt_status *mrt_blob_settle(mrt_blob *b) {
+  if (!b->mapped) return NULL;
+  const size_t page = page_size(), n = (b->size + page - 1) / page;
+  for (size_t i = 0; i < n;) {
+    size_t j = i;
+    while (j < n && j - i < PIECE / page && b->pages[j] == PAGE_WANTED) ++j;
+    if (j > i) {
+      MRT_TRY(replace(b, i * page, (j - i) * page));
+      memset(b->pages + i, PAGE_KEPT, j - i);
+    }
+    i = j > i ? j : i + 1;
+  }
+  return NULL;
+}
+
+bool mrt_blob_keeps_all(const mrt_blob *b) { return b->keeps_all; }
 
 bool mrt_blob_is_intact(const mrt_blob *b) {
   struct stat s;
-  if (!atomic_load(&b->swapped) || stat(b->path, &s) != 0 || !is_place(&b->file, &s)) return true;
-  return is_unchanged(&b->file, &s);
+  if (!b->mapped) return true;
+  if (stat(b->path, &s) != 0) return true; /* removed: the mapping holds it */
+  if (b->file.device != (uint64_t)s.st_dev || b->file.inode != (uint64_t)s.st_ino) return true;
+  return b->file.size == (uint64_t)s.st_size && b->file.mtime_ns == nanoseconds(s.st_mtim);
 }
 
 mrt_status *mrt_path_real(const mrt_alloc *alloc, const char *path, char **out) {

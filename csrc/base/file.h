@@ -5,7 +5,7 @@
 #include "base/alloc.h"
 
 typedef enum mrt_file_mode {
-  MRT_FILE_AUTO, /* up to 64 MiB: read; larger: mapped */
+  MRT_FILE_AUTO, /* below 1 MiB: read; to 64 MiB: mapped until mrt_blob_settle; larger: mapped */
   MRT_FILE_READ, /* always read into memory (others may rewrite the file) */
   MRT_FILE_MAP,
 } mrt_file_mode;
@@ -33,14 +33,18 @@ typedef struct mrt_file_place {
 /* Of [offset, offset + bytes) of a blob; false: it does not come from a file. */
 bool mrt_blob_place(const mrt_blob *blob, size_t offset, size_t bytes, mrt_file_place *out);
 /* Tells the OS that [offset, offset+size) of a mapped file is not needed soon (after packing);
- * whole pages only; a no-op for memory. */
+ * whole pages only, none that are kept; a no-op for memory. */
 void mrt_blob_drop_pages(mrt_blob *blob, size_t offset, size_t size);
 
-/* Like mrt_blob_drop_pages, also for larger files that MRT_FILE_AUTO read: the whole pages in
- * [offset, offset + size) become pages of the file, which are read when somebody asks. For bytes
- * that are hardly needed again, since the file may be changed meanwhile: ask mrt_blob_is_intact
- * then. Nobody may be reading them. */
-void mrt_blob_unload(mrt_blob *blob, size_t offset, size_t size);
+/* Bytes that will be read again and again: notes their pages. */
+mrt_status *mrt_blob_keep(mrt_blob *blob, size_t offset, size_t size) MRT_MUST_CHECK;
+/* Copies the pages noted since to memory, in place: addresses stay, nobody may be reading. From
+ * then on they do not care what becomes of the file, and bring no neighbours into memory. */
+mrt_status *mrt_blob_settle(mrt_blob *blob) MRT_MUST_CHECK;
+/* Which ranges to keep: true, all that are needed (a file that others may rewrite once a session
+ * is made); false, small ones. */
+bool mrt_blob_keeps_all(const mrt_blob *blob);
+/* Is the file as it was when it was mapped? Ask before reading pages that were not kept. */
 bool mrt_blob_is_intact(const mrt_blob *blob);
 
 /* The real path (symlinks resolved), in memory from alloc. */

@@ -419,6 +419,7 @@ static mrt_status *create(mrt_session *s, const mrt_session_options *o, const mr
   MRT_TRY_CTX(optimize(s, o->optimized_path), "%s", where);
   MRT_TRY(complete_outputs(s));
   MRT_TRY(check_cancel(o));
+  MRT_TRY_CTX(mrt_model_settle(s->model), "%s", where);
   if (s->file) /* the scan and the packing touched pages that no run needs */
     mrt_blob_drop_pages(s->file, 0, mrt_blob_size(s->file));
   MRT_LOG(&s->logger, MRT_INFO, "%s: ready, %d kernel calls in %d segments", where,
@@ -428,7 +429,7 @@ static mrt_status *create(mrt_session *s, const mrt_session_options *o, const mr
   return NULL;
 }
 
-#define TRIM_ABOVE (16 << 20) /* bytes: packing weights leaves holes of their size */
+#define TRIM_ABOVE (1 << 20) /* bytes: packing weights leaves holes of their size */
 
 mrt_status *mrt_session_create(const mrt_session_options *o, const mrt_source *source,
                                mrt_session **out) {
@@ -447,7 +448,8 @@ mrt_status *mrt_session_create(const mrt_session_options *o, const mrt_source *s
     mrt_session_release(s);
     return st;
   }
-  if (mrt_alloc_live_bytes() - before > TRIM_ABOVE) mrt_alloc_trim();
+  if (s->weight_bytes > TRIM_ABOVE || mrt_alloc_live_bytes() - before > TRIM_ABOVE)
+    mrt_alloc_trim();
   *out = s;
   return NULL;
 }

@@ -196,6 +196,9 @@ mrt_value *const *mrt_model_owned(const mrt_model *model, size_t *n); /* all of 
 /* When nothing but kernels and subgraphs will read the model: forgets the constants that have no
  * reader, and counts the readers of the others (mrt_tensor.readers). keep[n]: read elsewhere. */
 void mrt_model_sweep(mrt_model *model, mrt_tensor *const *keep, int n_keep);
+enum { MRT_MANY_READERS = UINT8_MAX }; /* that many, or some that are no kernels */
+/* When kernels are made: what they still read of mapped files is settled (mrt_tensor_keep). */
+mrt_status *mrt_model_settle(mrt_model *model) MRT_MUST_CHECK;
 mrt_status *mrt_model_check(const mrt_model *model) MRT_MUST_CHECK; /* OOM if failed */
 /* parent NULL: a main graph (or a function body). */
 mrt_status *mrt_graph_create(mrt_model *model, mrt_graph *parent, const char *name,

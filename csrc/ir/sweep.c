@@ -4,7 +4,7 @@
  * left alone. */
 #include "ir/ir.h"
 
-enum { MANY = 2 };
+enum { MANY = MRT_MANY_READERS };
 
 static bool ours(const mrt_tensor *t) { return t && atomic_load(&t->base.refs) == 1; }
 
@@ -46,4 +46,18 @@ void mrt_model_sweep(mrt_model *m, mrt_tensor *const *keep, int n_keep) {
     mrt_tensor *t = mrt_value_tensor(owned[i]);
     if (ours(t) && !t->readers) mrt_tensor_forget(t);
   }
+}
+
+mrt_status *mrt_model_settle(mrt_model *m) {
+  size_t n;
+  mrt_value *const *owned = mrt_model_owned(m, &n);
+  for (size_t i = 0; i < n; ++i) {
+    const mrt_tensor *t = mrt_value_tensor(owned[i]);
+    if (t) MRT_TRY(mrt_tensor_keep(t));
+  }
+  for (size_t i = 0; i < n; ++i) {
+    const mrt_tensor *t = mrt_value_tensor(owned[i]);
+    if (t) MRT_TRY(mrt_tensor_settle(t));
+  }
+  return NULL;
 }

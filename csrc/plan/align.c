@@ -34,16 +34,20 @@ static mrt_status *keep_or_drop(mrt_node *node, mrt_tensor **originals, const mr
     else
       mrt_tensor_release(copy);
     if (!read || st) v->constant = originals[i];
-    mrt_tensor_drop_pages(originals[i]);
+    if (read && !st && atomic_load(&originals[i]->base.refs) == 1)
+      mrt_tensor_unload(originals[i]);
+    else
+      mrt_tensor_drop_pages(originals[i]);
   }
   return st;
 }
 
-/* What was packed, and has no other reader, is hardly read again. */
+/* What all its readers packed is hardly read again. */
 static void give_up(const mrt_node *node, const mrt_kernel *k, int i) {
-  const mrt_tensor *t = node->in[i].var ? node->in[i].var->constant : NULL;
+  mrt_tensor *t = node->in[i].var ? node->in[i].var->constant : NULL;
   const bool moved = node->def && (node->def->flags & MRT_OP_BYTES); /* and read at each run */
-  if (t && t->readers == 1 && is_packed(k, i) && !moved) mrt_tensor_unload(t);
+  if (!t || !is_packed(k, i) || moved || !t->readers || t->readers == MRT_MANY_READERS) return;
+  if (--t->readers == 0) mrt_tensor_unload(t);
 }
 
 mrt_status *mrt_aligned_kernel_create(const mrt_provider *p, mrt_node *node, mrt_kernel **out) {

@@ -123,10 +123,28 @@ void mrt_tensor_forget(mrt_tensor *t) {
   t->base.flags |= MRT_VALUE_FORGOTTEN;
 }
 
-void mrt_tensor_unload(const mrt_tensor *t) {
+static size_t offset_in(const mrt_blob *b, const mrt_tensor *t) {
+  return (size_t)((const uint8_t *)t->data - mrt_blob_data(b));
+}
+
+void mrt_tensor_unload(mrt_tensor *t) {
   if (t->release != release_blob) return;
+  mrt_tensor_drop_pages(t);
+  t->base.flags |= MRT_VALUE_UNLOADED;
+}
+
+/* A fault on a file's page may bring megabytes of neighbours. */
+#define KEEP_BELOW ((size_t)256 << 10)
+
+mrt_status *mrt_tensor_keep(const mrt_tensor *t) {
+  if (t->release != release_blob || (t->base.flags & MRT_VALUE_UNLOADED)) return NULL;
   mrt_blob *b = t->ctx;
-  mrt_blob_unload(b, (size_t)((const uint8_t *)t->data - mrt_blob_data(b)), t->bytes);
+  if (!mrt_blob_keeps_all(b) && t->bytes >= KEEP_BELOW) return NULL;
+  return mrt_blob_keep(b, offset_in(b, t), t->bytes);
+}
+
+mrt_status *mrt_tensor_settle(const mrt_tensor *t) {
+  return t->release == release_blob ? mrt_blob_settle(t->ctx) : NULL;
 }
 
 bool mrt_tensor_is_intact(const mrt_tensor *t) {
@@ -136,13 +154,13 @@ bool mrt_tensor_is_intact(const mrt_tensor *t) {
 void mrt_tensor_drop_pages(const mrt_tensor *t) {
   if (t->release != release_blob) return;
   mrt_blob *b = t->ctx;
-  mrt_blob_drop_pages(b, (size_t)((const uint8_t *)t->data - mrt_blob_data(b)), t->bytes);
+  mrt_blob_drop_pages(b, offset_in(b, t), t->bytes);
 }
 
 bool mrt_tensor_file_place(const mrt_tensor *t, mrt_file_place *out) {
   if (t->release != release_blob) return false;
   const mrt_blob *b = t->ctx;
-  return mrt_blob_place(b, (size_t)((const uint8_t *)t->data - mrt_blob_data(b)), t->bytes, out);
+  return mrt_blob_place(b, offset_in(b, t), t->bytes, out);
 }
 
 void mrt_tensor_init_view(mrt_tensor *t, mrt_dtype dtype, int rank, const int64_t *dims, void *data,

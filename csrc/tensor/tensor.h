@@ -52,7 +52,7 @@ typedef enum mrt_layout {
   MRT_LAYOUT_NHWC,      /* [N, spatial..., C] */
 } mrt_layout;
 
-enum { MRT_VALUE_BORROWED = 1, MRT_VALUE_READONLY = 2, MRT_VALUE_FORGOTTEN = 4 };
+enum { MRT_VALUE_BORROWED = 1, MRT_VALUE_READONLY = 2, MRT_VALUE_FORGOTTEN = 4, MRT_VALUE_UNLOADED = 8 };
 
 typedef struct mrt_value {
   atomic_int refs;
@@ -115,8 +115,12 @@ mrt_status *mrt_tensor_over_blob(const mrt_alloc *alloc, mrt_dtype dtype, int ra
 bool mrt_tensor_is_aligned(const mrt_tensor *t);
 /* Of a tensor over a mapped file: its pages are not needed soon (they were packed). */
 void mrt_tensor_drop_pages(const mrt_tensor *t);
-/* Of a tensor over a file, also one that was read: see mrt_blob_unload. */
-void mrt_tensor_unload(const mrt_tensor *t);
+/* The same of one that hardly anybody will read again. */
+void mrt_tensor_unload(mrt_tensor *t);
+/* Of a tensor over a mapped file that was not unloaded and may be read at each run: notes its pages
+ * for mrt_tensor_settle, unless they may stay the file's (see mrt_blob_keeps_all). */
+mrt_status *mrt_tensor_keep(const mrt_tensor *t) MRT_MUST_CHECK;
+mrt_status *mrt_tensor_settle(const mrt_tensor *t) MRT_MUST_CHECK;
 /* May it be read, perhaps from its file again? */
 bool mrt_tensor_is_intact(const mrt_tensor *t);
 /* Unloads, or frees the contents of a tensor that nobody else holds: data is NULL then. */
