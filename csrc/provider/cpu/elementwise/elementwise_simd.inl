@@ -29,7 +29,7 @@ FN(TANH) {
 }
 FN(GELU) {
   UNUSED;
-  return v_set(0.5f) * a * (v_set(1.0f) + v_erf(a * v_set(0.70710678f)));
+  return v_gelu(a);
 }
 FN(GELU_TANH) {
   UNUSED;

@@ -36,8 +36,10 @@ INLINE vi v_cast_i(vf a) { return (vi)_mm256_castps_si256(a); }
 INLINE vf v_cast_f(vi a) { return _mm256_castsi256_ps((__m256i)a); }
 INLINE vi v_to_i(vf a) { return (vi)_mm256_cvtps_epi32(a); }
 INLINE vf v_to_f(vi a) { return _mm256_cvtepi32_ps((__m256i)a); }
+INLINE vf v_limit(vf x, float m) {
+  return _mm256_min_ps(_mm256_set1_ps(m), _mm256_max_ps(_mm256_set1_ps(-m), x));
+}
 /* In two steps, so that each power of two is a normal number. */
-INLINE vf v_recip(vf d) { return _mm256_div_ps(_mm256_set1_ps(1.0f), d); }
 INLINE vf v_ldexp(vf a, vf n) {
   const vi k = v_to_i(n), h = k >> 1;
   return a * v_cast_f((h + v_seti(127)) << 23) * v_cast_f((k - h + v_seti(127)) << 23);

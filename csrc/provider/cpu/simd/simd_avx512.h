@@ -37,12 +37,7 @@ INLINE vi v_cast_i(vf a) { return (vi)_mm512_castps_si512(a); }
 INLINE vf v_cast_f(vi a) { return _mm512_castsi512_ps((__m512i)a); }
 INLINE vi v_to_i(vf a) { return (vi)_mm512_cvtps_epi32(a); }
 INLINE vf v_to_f(vi a) { return _mm512_cvtepi32_ps((__m512i)a); }
-/* 1 / d for d >= 1 or NaN, to an ulp: an estimate and one step of Newton's; 0 for infinity. Several
- * times the speed of a division. */
-INLINE vf v_recip(vf d) {
-  const vf r = _mm512_rcp14_ps(d), e = _mm512_fnmadd_ps(d, r, _mm512_set1_ps(1.0f));
-  return _mm512_mask_fmadd_ps(r, _mm512_cmp_ps_mask(d, _mm512_set1_ps(1e38f), _CMP_NGT_UQ), e, r);
-}
+INLINE vf v_limit(vf x, float m) { return _mm512_range_ps(x, _mm512_set1_ps(m), 2); }
 INLINE vf v_ldexp(vf a, vf n) { return _mm512_scalef_ps(a, n); }
 INLINE float v_hsum(vf a) { return _mm512_reduce_add_ps(a); }
 INLINE float v_hmax(vf a) { return _mm512_reduce_max_ps(a); }
