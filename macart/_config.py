@@ -76,7 +76,7 @@ SESSION_KEYS = (
     Key("session.macart.decompose", "0", EFFECTIVE,
         "1: fused operators are taken apart again, to check what they stand for"),
     Key("session.macart.winograd", "1", EFFECTIVE,
-        "0: 3x3 convolutions are summed directly, not by Winograd's F(2x2, 3x3)"),
+        "0: 3x3 convolutions are summed directly, not by Winograd's algorithms"),
     Key("session.float32_matmul_precision", "", EFFECTIVE,
         "highest, high or medium: what float32 products promise; empty: "
         "macart.set_float32_matmul_precision, MRT_FLOAT32_MATMUL_PRECISION"),

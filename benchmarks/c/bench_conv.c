@@ -1,5 +1,5 @@
 /* float32 convolutions of ResNet-50, MobileNetV2 and a UNet beside the FMA peak.
- * Argument: threads (default 1). */
+ * Arguments: threads (default 1); "high": Winograd F(4x4, 3x3) where it pays. */
 #include "bench.h"
 
 #include "provider/cpu/conv/conv.h"
@@ -10,6 +10,8 @@ typedef struct job {
   mrt_conv_args a;
   void *scratch;
 } job;
+static bool four;
+
 static void run(void *arg) {
   job *j = arg;
   mrt_conv_run(&j->par, &j->p, &j->a, j->scratch);
@@ -38,7 +40,7 @@ static double layer(int threads, int64_t h, int64_t cin, int64_t cout, int64_t k
   float *w = bench_floats((size_t)(cout * cin / groups * k * k)),
         *bias = bench_floats((size_t)cout);
   float *out = bench_floats((size_t)mrt_c16_size(1, cout, o, o));
-  j.p.winograd = mrt_conv_winograd_ok(&j.p, w) && mrt_conv_winograd_pays(&j.p, h, h);
+  if (mrt_conv_winograd_ok(&j.p, w)) j.p.winograd = mrt_conv_winograd_pays(&j.p, h, h, four);
   float *packed = aligned_alloc(64, mrt_conv_packed_size(&j.p) + 64);
   mrt_conv_pack(&j.par, &j.p, w, packed);
   j.scratch = aligned_alloc(64, mrt_conv_scratch_size(&j.par, &j.p, h, h) / 64 * 64 + 64);
@@ -54,9 +56,12 @@ static double layer(int threads, int64_t h, int64_t cin, int64_t cout, int64_t k
   const bench_result r = bench_run(run, &j, 0.1, 0);
   mrt_threads_run_end(&j.par);
   char name[80];
-  snprintf(name, sizeof name, "%lldx%lld s%lld %lld>%lld @%lld%s", (long long)k, (long long)k,
+  snprintf(name, sizeof name, "%lldx%lld s%lld %lld>%lld @%lld%s%s", (long long)k, (long long)k,
            (long long)stride, (long long)cin, (long long)cout, (long long)h,
-           groups > 1 ? " depthwise" : j.p.winograd ? " winograd" : "");
+           groups > 1 ? " depthwise" : "",
+           j.p.winograd == 4 ? " F(4,3)"
+           : j.p.winograd    ? " F(2,3)"
+                             : "");
   bench_print(name, 2.0 * (double)(o * o * cout * cin / groups * k * k), r, threads);
   free(in), free(w), free(bias), free(out), free(packed), free(j.scratch);
   return r.median * 1e6;
@@ -64,6 +69,7 @@ static double layer(int threads, int64_t h, int64_t cin, int64_t cout, int64_t k
 
 int main(int argc, char **argv) {
   const int t = argc > 1 ? atoi(argv[1]) : 1;
+  four = argc > 2 && !strcmp(argv[2], "high");
   static const int64_t resnet[][6] = {
       /* h, cin, cout, k, stride, how often */
       {224, 3, 64, 7, 2, 1},    {56, 64, 64, 1, 1, 1},     {56, 64, 64, 3, 1, 3},

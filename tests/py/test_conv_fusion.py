@@ -372,7 +372,14 @@ def test_winograd_switch_without_tiles() -> None:
     assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout[-3000:]
 
 
-SHAPES = [(64, 96, 3, 1, 20), (128, 64, 1, 1, 17), (64, 128, 3, 2, 33), (256, 32, 1, 2, 15)]
+SHAPES = [
+    (64, 96, 3, 1, 20),
+    (128, 64, 1, 1, 17),
+    (64, 128, 3, 2, 33),
+    (256, 32, 1, 2, 15),
+    (64, 80, 3, 1, 50),
+    (128, 128, 3, 1, 28),
+]
 
 
 def exact(x: np.ndarray, w: np.ndarray, stride: int) -> tuple[np.ndarray, float]:
@@ -410,3 +417,34 @@ def test_precision(cin: int, cout: int, k: int, stride: int, size: int) -> None:
             results[mode] = got
     finally:
         ort.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.parametrize("isa", ["avx512bf16", "avx2"])
+def test_precision_without_tiles(isa: str) -> None:
+    """The same where `high` is Winograd's F(4x4, 3x3)."""
+    command = [sys.executable, "-m", "pytest", "-q", "-k", "test_precision and not tiles"]
+    environment = {**os.environ, "MRT_CPU_ISA": isa}
+    done = subprocess.run(
+        [*command, str(Path(__file__))], env=environment, capture_output=True, text=True
+    )
+    expected = f"{len(SHAPES)} passed"
+    assert done.returncode == 0 and expected in done.stdout, done.stdout[-3000:]
+
+
+def test_high_differs_without_tiles() -> None:
+    """`high` does take another way than `highest` there."""
+    code = (
+        "import numpy as np, test_conv_fusion as t\n"
+        "data = t.model([t.node('Conv', 'x w', 'y', **t.PAD)], t.conv_weights(64, 64), 64)\n"
+        "x = t.rand(1, 1, 64, 40, 40)\n"
+        "key = 'session.float32_matmul_precision'\n"
+        "a, b = (t.configured(data, key, m).run(None, {'x': x})[0] for m in ('highest', 'high'))\n"
+        "assert not np.array_equal(a, b)\n"
+    )
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here), *sys.path])
+    environment = {**os.environ, "MRT_CPU_ISA": "avx2", "PYTHONPATH": path}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]

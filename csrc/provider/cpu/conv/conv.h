@@ -35,7 +35,7 @@ typedef struct mrt_conv {
   int64_t kh, kw, stride_h, stride_w, dil_h, dil_w;
   int64_t pad_top, pad_left, pad_bottom, pad_right;
   bool input_nchw; /* the input is plain NCHW (first layers, cin <= 16, groups 1); output is c16 */
-  bool winograd;   /* see mrt_conv_winograd_ok */
+  int winograd;    /* 2 or 4: by F(2x2, 3x3) or F(4x4, 3x3), see mrt_conv_winograd_ok; 0: not */
   bool raw;        /* with 3 parts: weights are kept as floats and split at run */
   int parts;       /* 1 .. 3: out of products of bf16 parts on tiles (conv_split.h); 0: float32 */
   bool spread;     /* output pixels lie apart (mrt_conv_args.out_*); not depthwise, no Winograd */
@@ -66,14 +66,15 @@ static inline int64_t mrt_conv_out(int64_t in, int64_t k, int64_t stride, int64_
 /* NULL if this family can run it, else NOT_IMPLEMENTED saying why. */
 mrt_status *mrt_conv_check(const mrt_conv *p) MRT_MUST_CHECK;
 
-/* May p be run by Winograd's F(2x2, 3x3)? 3x3, stride 1, no dilation, one group, c16 input, and
- * weights that are finite with room to spare. The error stays below that of direct summation
- * against the maximum of sum |x w| over the 2x2 outputs of a tile; tiles with outputs that are not
- * finite are computed again directly. Set p->winograd before packing. weights NULL: asks about the
- * shape only. */
+/* May p be run by Winograd's F(2x2, 3x3) or F(4x4, 3x3) (Lavin and Gray, arXiv:1509.09308)? 3x3,
+ * stride 1, no dilation, one group, c16 input, and weights that are finite with room to spare. The
+ * error is taken against the maximum of sum |x w| over the outputs of a tile: that of F(2x2, 3x3)
+ * stays below that of direct summation, that of F(4x4, 3x3) within a few times it; tiles with
+ * outputs that are not finite are computed again directly. Set p->winograd before packing. weights
+ * NULL: asks about the shape only. */
 bool mrt_conv_winograd_ok(const mrt_conv *p, const float *weights);
-/* Is it likely to be faster for images of this size? */
-bool mrt_conv_winograd_pays(const mrt_conv *p, int64_t h, int64_t w);
+/* Which is likely to be fastest for images of this size: 0 (neither), 2 or, if `four`, 4. */
+int mrt_conv_winograd_pays(const mrt_conv *p, int64_t h, int64_t w, bool four);
 
 /* Bytes of packed weights, and packing of plain [cout][cin/groups][kh][kw]. dst: 64-byte aligned.
  */

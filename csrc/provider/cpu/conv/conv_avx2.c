@@ -78,4 +78,6 @@ const mrt_conv_kernels mrt_conv_f32_avx2 = {.name = "avx2",
                                             .to_c16 = to_c16,
                                             .from_c16 = from_c16,
                                             .wino_input = wino_input,
-                                            .wino_output = wino_output};
+                                            .wino_output = wino_output,
+                                            .wino4_input = wino4_input,
+                                            .wino4_output = wino4_output};

@@ -89,4 +89,6 @@ const mrt_conv_kernels mrt_conv_f32_avx512 = {.name = "avx512",
                                               .from_c16 = from_c16,
                                               .wino_input = wino_input,
                                               .wino_output = wino_output,
+                                              .wino4_input = wino4_input,
+                                              .wino4_output = wino4_output,
                                               .c16_tile = mrt_c16_tile_avx512};

@@ -51,9 +51,9 @@ typedef struct mrt_pixel_row {
 typedef struct mrt_wino_out {
   const float *m;
   int64_t f_stride, count;
-  float *out[2];            /* two output rows, from the first tile's first pixel; NULL: no row */
-  const float *residual[2]; /* or NULL */
-  int last_cols;            /* columns of the last tile that exist: 1 or 2 */
+  float *out[4]; /* output rows (2 or 4), from the first tile's first pixel; NULL: no such row */
+  const float *residual[4]; /* or NULL */
+  int last_cols;            /* columns of the last tile that exist: 1 to 2 or 4 */
   const float *bias;        /* 16 floats or NULL */
   float lo, hi;
   bool clip;
@@ -76,8 +76,11 @@ typedef struct mrt_conv_kernels {
   void (*from_c16)(const float *src, int64_t plane, int channels, int64_t pixels, float *dst);
   /* `count` neighbouring 4x4 tiles, two pixels apart; rows[i]: the first tile's first pixel in row
    * i. Element f of tile t goes to dst + f * f_stride + t * 16. */
-  void (*wino_input)(const float *const rows[4], int64_t count, float *dst, int64_t f_stride);
+  void (*wino_input)(const float *const *rows, int64_t count, float *dst, int64_t f_stride);
   void (*wino_output)(const mrt_wino_out *o);
+  /* The same for 6x6 tiles, four pixels apart. */
+  void (*wino4_input)(const float *const *rows, int64_t count, float *dst, int64_t f_stride);
+  void (*wino4_output)(const mrt_wino_out *o);
   /* `pixels` pixels that are neighbours in the input and in the output: t without its a_hi, a_row,
    * c_row and r_row (16), alpha and beta (1) and row_bias (none); cols 16 or 32; the bias counts in
    * the first block of k (no MRT_TILE_LOAD); ahead_lines lines are fetched for each whole block of

@@ -161,7 +161,7 @@ static mrt_status *packed_weights(const conv_kernel *q, variant *v, const mrt_te
   mrt_packed *have = atomic_load(&v->packed), *none = NULL;
   if (!have) {
     const pack_arg arg = {q, v, q->special};
-    const int form = p->raw ? 8 : p->winograd ? 4 : p->parts;
+    const int form = p->raw ? 8 : p->winograd ? 3 + p->winograd / 2 : p->parts;
     mrt_packer packer = {.format = "conv.f32.1",
                          .params = {p->cin, p->cout, p->groups, p->kh, p->kw, q->loop,
                                     p->input_nchw, form + (q->special ? 16 : 0)},
@@ -322,13 +322,14 @@ static void choose(conv_kernel *q, const mrt_provider *p, const mrt_node *node) 
   for (int i = 4 - t->rank; i < 2 && usable; ++i)
     if (!t->dims[t->rank - 2 + i] || !mrt_expr_is_const(t->dims[t->rank - 2 + i], &size[i]))
       size[i] = 64;
-  const bool wino = usable && winograd && t->rank == 4 && mrt_conv_winograd_ok(&q->p, NULL) &&
-                    mrt_conv_winograd_pays(&q->p, size[0], size[1]);
+  const bool wino = usable && winograd && t->rank == 4 && mrt_conv_winograd_ok(&q->p, NULL);
   const bool split = usable && mrt_conv_split_ok(&q->p, NULL);
   for (int i = 0; i < PRECISIONS; ++i) {
     variant *v = &q->variants[i];
     v->p = q->p;
-    v->p.winograd = wino;
+    v->p.winograd = 0;
+    if (wino)
+      v->p.winograd = mrt_conv_winograd_pays(&q->p, size[0], size[1], i >= MRT_PRECISION_HIGH);
     if (split) mrt_conv_split_choose(&v->p, (mrt_precision)i, size[0], size[1]);
     v->piece = mrt_conv_packed_size(&v->p);
     for (v->same = 0; q->variants[v->same].p.winograd != v->p.winograd ||

@@ -46,8 +46,8 @@ static double float_cost(const mrt_conv *p, int64_t h, int64_t w) {
   const double fan = p->fan_h ? p->fan_h * p->fan_w : 1;
   const double work = 2.0 * fan * (double)(oh * ow * p->kh * p->kw) * (double)p->cin *
                       (double)(mrt_c16_blocks(p->cout) * 16);
-  const double rate = !p->winograd ? 200 : p->cin < 64 ? 290 : p->cin < 128 ? 350 : 390;
-  return work / rate;
+  static const double rates[3][3] = {{200, 200, 200}, {290, 350, 390}, {390, 560, 610}};
+  return work / rates[p->winograd / 2][p->cin < 64 ? 0 : p->cin < 128 ? 1 : 2];
 }
 
 void mrt_conv_split_choose(mrt_conv *p, mrt_precision precision, int64_t h, int64_t w) {
@@ -56,7 +56,7 @@ void mrt_conv_split_choose(mrt_conv *p, mrt_precision precision, int64_t h, int6
   /* Tiles must be clearly faster: they lower the clock for what runs next to them. */
   double least = float_cost(p, h, w) * 0.9;
   mrt_conv best = *p, q = *p;
-  q.winograd = false;
+  q.winograd = 0;
   for (q.parts = first[precision]; q.parts <= 3; ++q.parts) {
     q.raw = q.parts == 3;
     const double cost = mrt_conv_split_cost(&q, h, w);
