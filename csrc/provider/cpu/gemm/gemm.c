@@ -16,6 +16,8 @@
 enum {
   KC_MAX = 1152,        /* k-block when A is reused; 147 KB of a panel */
   KC_GEMV = 16384,      /* and when B is only streamed */
+  FEW_ROWS = 8,         /* up to here B is what takes time */
+  FEW_CHUNKS = 192,
   MC_FLOATS = 96 << 10, /* row block: 384 KB of A */
   SMALL = 40000         /* m n k below which sharing or packing cannot pay */
 };
@@ -74,6 +76,10 @@ static void plan_make(gemm_plan *p, const mrt_par *par, int64_t m, int64_t n, in
   const int64_t total = mrt_par_chunks(p->tiles * p->panels * batch, cost * (double)batch);
   const int64_t each = ceil_div(total, batch);
   if (each <= 1) return;
+  if (m <= FEW_ROWS && batch == 1) { /* bound by memory: both ends of the work meet to a panel */
+    p->parts_n = min_i64(p->panels, FEW_CHUNKS);
+    return;
+  }
   if (n >= m) { /* B outweighs A: every thread reads its own part of B */
     p->parts_n = min_i64(p->panels, each);
     p->parts_m = min_i64(p->tiles, ceil_div(each, p->parts_n));

@@ -11,6 +11,7 @@ enum {
   STRIDED = 4, /* rows that are read where they lie; more are put side by side */
   PANEL = MRT_GEMM_PANEL,
   SLAB_FLOATS = 1 << 20, /* of widened weights: they stay in the caches until they are used */
+  FEW_CHUNKS = 192,
   MIDDLE = 64,           /* rows up to which a worker widens for itself, into its L2 */
   OWN_FLOATS = 128 << 10
 };
@@ -290,5 +291,6 @@ void mrt_narrow_run(const mrt_par *par, const mrt_gemm *g, const mrt_narrow *w, 
   }
   if (g->m > STRIDED) j.side_by_side = side_by_side(g, scratch);
   j.chunks = mrt_par_chunks(j.panels, (double)g->n * (double)g->k * 0.1);
+  if (j.chunks > 1) j.chunks = min_i64(j.panels, FEW_CHUNKS); /* both ends meet to a panel */
   mrt_par_run(par, j.chunks, few_chunk, &j);
 }
