@@ -14,9 +14,9 @@
 #include "provider/cpu/gemm/gemm_split.h"
 
 enum {
-  KC_MAX = 1152,        /* k-block when A is reused; 147 KB of a panel */
-  KC_GEMV = 16384,      /* and when B is only streamed */
-  FEW_ROWS = 8,         /* up to here B is what takes time */
+  KC_MAX = 1152,   /* k-block when A is reused; 147 KB of a panel */
+  KC_GEMV = 16384, /* and when B is only streamed */
+  FEW_ROWS = 8,    /* up to here B is what takes time */
   FEW_CHUNKS = 192,
   MC_FLOATS = 96 << 10, /* row block: 384 KB of A */
   SMALL = 40000         /* m n k below which sharing or packing cannot pay */

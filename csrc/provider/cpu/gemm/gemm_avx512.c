@@ -87,6 +87,25 @@ INLINE void finish(const mrt_tile *t, __m512 c[ROWS][2], const int rows, const i
 #undef EACH
 }
 
+/* What a tile ends with, fetched while its sums are made. */
+INLINE void fetch_ends(const mrt_tile *t, const int rows, const int nv) {
+#pragma GCC unroll 14
+  for (int i = 0; i < rows; ++i) {
+    _mm_prefetch((const char *)(t->c + i * t->c_row), _MM_HINT_ET0);
+    if (nv > 1) _mm_prefetch((const char *)(t->c + i * t->c_row + t->c_col16), _MM_HINT_ET0);
+  }
+  if (t->bias) {
+    _mm_prefetch((const char *)t->bias, _MM_HINT_T0);
+    if (nv > 1) _mm_prefetch((const char *)(t->bias + 16), _MM_HINT_T0);
+  }
+  if (!t->residual) return;
+#pragma GCC unroll 14
+  for (int i = 0; i < rows; ++i) {
+    _mm_prefetch((const char *)(t->residual + i * t->r_row), _MM_HINT_T0);
+    if (nv > 1) _mm_prefetch((const char *)(t->residual + i * t->r_row + t->r_col16), _MM_HINT_T0);
+  }
+}
+
 /* rows, nv (vectors of columns) and phases are constants: the loops below unroll away. */
 INLINE void tile(const mrt_tile *t, const int rows, const int nv, const int phases) {
   __m512 c[4][ROWS][2];
@@ -94,6 +113,7 @@ INLINE void tile(const mrt_tile *t, const int rows, const int nv, const int phas
   for (int p = 0; p < phases; ++p)
 #pragma GCC unroll 14
     for (int i = 0; i < rows; ++i) c[p][i][0] = c[p][i][1] = _mm512_setzero_ps();
+  if (rows <= 8) fetch_ends(t, rows, nv);
   cursor p = {.s = t->a_row, .s3 = 3 * t->a_row};
   __asm__("" : "+r"(p.s3)); /* keep it in a register */
   const float *b = t->b, *ahead = t->ahead;
@@ -152,6 +172,7 @@ INLINE void packed_tile(const mrt_tile *t, const int rows) {
   for (int i = 0; i < rows; ++i) c[i][0] = c[i][1] = _mm512_setzero_ps();
   const float *b = t->b, *ahead = t->ahead;
   const int64_t lines = ahead ? t->ahead_lines * 4 : 0;
+  fetch_ends(t, rows, 2);
   for (int64_t kb = 0; kb < t->n_blocks; ++kb) {
     const float *a = t->a + t->blocks[kb].off;
     int64_t len = t->blocks[kb].len;

@@ -12,7 +12,8 @@ enum {
   PANEL = MRT_GEMM_PANEL,
   SLAB_FLOATS = 1 << 20, /* of widened weights: they stay in the caches until they are used */
   FEW_CHUNKS = 192,
-  MIDDLE = 64,           /* rows up to which a worker widens for itself, into its L2 */
+  GROUP = 8,   /* panels whose sums are finished together */
+  MIDDLE = 64, /* rows up to which a worker widens for itself, into its L2 */
   OWN_FLOATS = 128 << 10
 };
 
@@ -134,31 +135,39 @@ static const char *panel_at(const job *j, int64_t panel) {
 /* Row m of C from column n on, `cols` of them. */
 static void finish(const job *j, const float *sums, int64_t m, int64_t n, int64_t cols) {
   const mrt_gemm_epilogue *e = &j->e;
-  const float *scale = j->w->scale ? j->w->scale + n : NULL;
-  float *c = j->g->c + m * j->g->ldc + n;
-  for (int64_t i = 0; i < cols; ++i) {
-    float x = e->alpha * (scale ? sums[i] * scale[i] : sums[i]);
-    if (e->bias) x += e->bias[n + i];
-    if (e->row_bias) x += e->row_bias[m];
-    if (e->residual) x += e->beta * e->residual[m * e->residual_ld + n + i];
-    c[i] = x;
-  }
-  if (j->act) j->act(c, c, NULL, NULL, e->act.p, cols);
+  const mrt_narrow_row row = {.sums = sums,
+                              .scale = j->w->scale ? j->w->scale + n : NULL,
+                              .bias = e->bias ? e->bias + n : NULL,
+                              .residual = e->residual ? e->residual + m * e->residual_ld + n : NULL,
+                              .alpha = e->alpha,
+                              .beta = e->beta,
+                              .row_bias = e->row_bias ? e->row_bias[m] : 0,
+                              .c = j->g->c + m * j->g->ldc + n,
+                              .cols = (int)cols};
+  j->kern->finish(&row);
+  if (j->act) j->act(row.c, row.c, NULL, NULL, e->act.p, cols);
+}
+
+/* Panels [p, end): sums first, then what is added to them and where they go, whose lines are missed
+ * together and not one at a time between two panels. */
+static void few_panels(const job *j, int64_t p, int64_t end) {
+  const mrt_gemm *g = j->g;
+  const float *a = j->side_by_side ? j->side_by_side : g->a;
+  const int rows = j->side_by_side ? MRT_NARROW_ROWS : (int)g->m;
+  _Alignas(64) float sums[GROUP][MRT_NARROW_ROWS * PANEL];
+  for (int64_t i = p; i < end; ++i)
+    j->kern->sums[j->w->kind](panel_at(j, i), g->k, a, g->lda, rows, sums[i - p]);
+  for (int64_t r = 0; r < g->m; ++r)
+    for (int64_t i = p; i < end; ++i)
+      finish(j, sums[i - p] + r * PANEL, r, i * PANEL, min_i64(PANEL, g->n - i * PANEL));
 }
 
 static void few_chunk(void *arg, int64_t chunk, int worker) {
   const job *j = arg;
-  const mrt_gemm *g = j->g;
   (void)worker;
   const int64_t end = mrt_par_begin(j->panels, j->chunks, chunk + 1);
-  for (int64_t p = mrt_par_begin(j->panels, j->chunks, chunk); p < end; ++p) {
-    _Alignas(64) float sums[MRT_NARROW_ROWS * PANEL];
-    const int64_t n = p * PANEL;
-    const float *a = j->side_by_side ? j->side_by_side : g->a;
-    const int rows = j->side_by_side ? MRT_NARROW_ROWS : (int)g->m;
-    j->kern->sums[j->w->kind](panel_at(j, p), g->k, a, g->lda, rows, sums);
-    for (int64_t r = 0; r < g->m; ++r) finish(j, sums + r * PANEL, r, n, min_i64(PANEL, g->n - n));
-  }
+  for (int64_t p = mrt_par_begin(j->panels, j->chunks, chunk); p < end; p += GROUP)
+    few_panels(j, p, min_i64(end, p + GROUP));
 }
 
 /* ---- many rows ---- */

@@ -21,11 +21,21 @@ typedef enum mrt_narrow_kind {
 
 enum { MRT_NARROW_ROWS = 8 }; /* rows of A that one pass over a panel serves, at most */
 
+/* The end of a row's product in one panel: c = alpha * sums * scale + bias + row_bias +
+ * beta * residual. Pointers to the panel's first column; NULL where there is none but c. */
+typedef struct mrt_narrow_row {
+  const float *sums, *scale, *bias, *residual;
+  float alpha, beta, row_bias;
+  float *c;
+  int cols; /* 1..32 */
+} mrt_narrow_row;
+
 typedef struct mrt_narrow_kernels {
   const char *name;
   /* sums[r][32] = rows of A times a panel [k][32]. 1 to 4 rows: lda apart. 8: A is [k][8]. */
   void (*sums[MRT_NARROW_KINDS])(const void *panel, int64_t k, const float *a, int64_t lda,
                                  int rows, float *sums);
+  void (*finish)(const mrt_narrow_row *row);
   /* out[i][32] = panel[i][32] * scale[32] (NULL: 1) */
   void (*widen[MRT_NARROW_KINDS])(const void *panel, int64_t k, const float *scale, float *out);
 } mrt_narrow_kernels;

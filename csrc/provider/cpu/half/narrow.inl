@@ -87,5 +87,25 @@ KERNELS(bf16, MRT_NARROW_BF16)
 KERNELS(f16, MRT_NARROW_F16)
 KERNELS(s8, MRT_NARROW_S8)
 
+/* n columns from c on: a vector, or the rest of a panel. */
+INLINE vf finish_load(const float *p, int n) { return n < VW ? v_load_n(p, n) : v_load(p); }
+INLINE void finish_at(const mrt_narrow_row *row, int c, int n) {
+  vf x = v_load(row->sums + c);
+  if (row->scale) x = x * finish_load(row->scale + c, n);
+  x = v_fma(x, v_set(row->alpha), v_set(row->row_bias));
+  if (row->bias) x = x + finish_load(row->bias + c, n);
+  if (row->residual) x = v_fma(v_set(row->beta), finish_load(row->residual + c, n), x);
+  if (n < VW)
+    v_store_n(row->c + c, x, n);
+  else
+    v_store(row->c + c, x);
+}
+
+/* Between two panels nothing comes from memory: short. */
+static void finish(const mrt_narrow_row *row) {
+  for (int c = 0; c < row->cols; c += VW)
+    finish_at(row, c, row->cols - c < VW ? row->cols - c : VW);
+}
+
 const mrt_narrow_kernels TABLE = {
-    TABLE_NAME, {sums_bf16, sums_f16, sums_s8}, {widen_bf16, widen_f16, widen_s8}};
+    TABLE_NAME, {sums_bf16, sums_f16, sums_s8}, finish, {widen_bf16, widen_f16, widen_s8}};
