@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "kernels.h"
 #include "provider/cpu/weights/cache.h"
+#include "provider/cpu/weights/slab.h"
 
 enum { N = 40000 };
 static char folder[] = "/tmp/macart-packed-XXXXXX";
@@ -56,6 +57,29 @@ static void check_contents(const mrt_packed *p, const uint8_t *from, uint8_t add
 }
 static void fill(uint8_t *data) {
   for (int i = 0; i < N; ++i) data[i] = (uint8_t)rng();
+}
+
+/* Blocks of every size, in slabs and alone: apart, aligned, theirs until they are freed. */
+static void test_slabs(void) {
+  enum { BLOCKS = 60 };
+  const int64_t live = mrt_alloc_live_bytes();
+  void *block[BLOCKS] = {0};
+  size_t size[BLOCKS];
+  for (int i = 0; i < 4 * BLOCKS; ++i) {
+    const int k = (int)(rng() % BLOCKS);
+    if (block[k]) {
+      const uint8_t *b = block[k];
+      CHECK(b[0] == k && b[size[k] - 1] == k && b[size[k] / 2] == k);
+      mrt_slab_free(block[k]);
+    }
+    size[k] = (size_t)1 << rng() % 22;
+    size[k] += rng() % size[k];
+    CHECK_OK(mrt_slab_new(size[k], &block[k]));
+    CHECK_EQ_I((uintptr_t)block[k] % 64, 0);
+    memset(block[k], k, size[k]);
+  }
+  for (int k = 0; k < BLOCKS; ++k) mrt_slab_free(block[k]);
+  CHECK_EQ_I(mrt_alloc_live_bytes(), live);
 }
 
 static void test_failure(void) {
@@ -377,6 +401,7 @@ static void test_no_folder(void) {
 int main(void) {
   const int64_t live = mrt_alloc_live_bytes();
   unsetenv("MRT_CACHE_DIR");
+  test_slabs();
   test_sharing();
   test_failure();
   test_more();

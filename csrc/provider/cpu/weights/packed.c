@@ -7,6 +7,7 @@
 
 #include "base/fork.h"
 #include "provider/cpu/weights/cache.h"
+#include "provider/cpu/weights/slab.h"
 
 enum {
   SMALL = 16 << 10,   /* packed bytes below which neither sharing nor the folder pays */
@@ -158,7 +159,7 @@ static void free_block(mrt_packed *p) {
   if (p->mapped)
     mrt_cache_close(p->block, p->bytes);
   else
-    mrt_mem_free(mrt_alloc_default(), p->block);
+    mrt_slab_free(p->block);
 }
 
 /* Puts p into the list, unless somebody was faster: then p goes and theirs is used. */
@@ -224,11 +225,11 @@ static mrt_status *pack(const mrt_tensor *source, const mrt_packer *q, mrt_packe
   mrt_tensor *copy = NULL;
   if (q->align_source && !mrt_tensor_is_aligned(source))
     MRT_TRY(mrt_tensor_copy(mrt_alloc_default(), source, &copy));
-  mrt_status *st = mrt_mem_new_aligned(mrt_alloc_default(), size, MRT_ALIGN, &block);
+  mrt_status *st = mrt_slab_new(size, &block);
   if (!st) st = q->pack(q->arg, copy ? copy : source, (uint8_t *)block + front(q->bytes));
   mrt_tensor_release(copy);
   if (st) {
-    mrt_mem_free(mrt_alloc_default(), block);
+    mrt_slab_free(block);
     return st;
   }
   p->block = block;
@@ -250,7 +251,7 @@ static mrt_status *make(const mrt_tensor *source, const mrt_packer *q, mrt_packe
   if (!folder) return NULL;
   mrt_cache_write(p->content, p->block, q->bytes);
   if (mrt_cache_open(p->content, q->bytes, &map)) { /* pages that other processes share */
-    mrt_mem_free(mrt_alloc_default(), p->block);
+    mrt_slab_free(p->block);
     p->block = map;
     p->mapped = true;
   }

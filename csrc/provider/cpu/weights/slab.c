@@ -1,0 +1,74 @@
+/* Slabs (slab.h): blocks are cut off the front of the newest slab; what is freed within one comes
+ * back with the whole. In front of each block a line says which slab it is of. */
+#include "provider/cpu/weights/slab.h"
+
+#include <pthread.h>
+
+#include "base/fork.h"
+
+enum {
+  LINE = 64,
+  LEAST = 64 << 10,   /* smaller blocks are not worth a huge page */
+  MOST = 2 << 20,     /* larger ones get huge pages of their own */
+  SLAB_SIZE = 8 << 20 /* what is never touched of it is not memory */
+};
+
+typedef struct slab {
+  size_t used; /* from the slab's beginning */
+  int blocks;
+} slab;
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static mrt_fork_guard lock_guard;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static slab *newest;
+static void guard(void) { mrt_fork_guard_add(&lock_guard, &lock); }
+
+static slab **owner(void *block) { return (slab **)(void *)((char *)block - LINE); }
+
+/* `size` bytes of the newest slab, or of a new one. The lock is held. */
+static mrt_status *cut(size_t size, void **out) {
+  if (!newest || newest->used + size > SLAB_SIZE) {
+    void *memory;
+    MRT_TRY(mrt_mem_new_aligned(mrt_alloc_default(), SLAB_SIZE, MRT_ALIGN, &memory));
+    newest = memory;
+    *newest = (slab){.used = LINE};
+  }
+  *out = (char *)newest + newest->used + LINE;
+  *owner(*out) = newest;
+  newest->used += size;
+  ++newest->blocks;
+  return NULL;
+}
+
+mrt_status *mrt_slab_new(size_t bytes, void **out) {
+  size_t size;
+  *out = NULL;
+  if (!mrt_size_add(bytes, 2 * LINE - 1, &size)) return mrt_status_oom();
+  size -= size % LINE;
+  if (bytes < LEAST || bytes >= MOST) {
+    MRT_TRY(mrt_mem_new_aligned(mrt_alloc_default(), size, MRT_ALIGN, out));
+    *(slab **)*out = NULL;
+    *out = (char *)*out + LINE;
+    return NULL;
+  }
+  pthread_once(&once, guard);
+  pthread_mutex_lock(&lock);
+  mrt_status *st = cut(size, out);
+  pthread_mutex_unlock(&lock);
+  return st;
+}
+
+void mrt_slab_free(void *block) {
+  if (!block) return;
+  slab *s = *owner(block);
+  if (!s) {
+    mrt_mem_free(mrt_alloc_default(), owner(block));
+    return;
+  }
+  pthread_mutex_lock(&lock);
+  const bool last = --s->blocks == 0;
+  if (last && s == newest) newest = NULL;
+  pthread_mutex_unlock(&lock);
+  if (last) mrt_mem_free(mrt_alloc_default(), s);
+}
