@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import macart as ort
 import numpy as np
 import pytest
 from graphs import Graph, check, kernels, run
@@ -63,6 +64,26 @@ def test_exported_styles(style: str, masked: bool) -> None:
         check(graph, out, bound=4e-6)
         steps = kernels(graph.model(out), graph.feeds)
         assert [op for op, _ in steps if op != "Reshape"] == ["Attention"], steps
+
+
+@pytest.mark.parametrize(
+    ("precision", "bound"), [("highest", 2e-6), ("high", 3e-5), ("medium", 0.03)]
+)
+def test_precision(precision: str, bound: float) -> None:
+    """The session's precision holds for both products; against float64."""
+    graph = Graph()
+    out = attention(graph, "bert", False, 2, 130, 75)
+    options = ort.SessionOptions()
+    options.add_session_config_entry("session.float32_matmul_precision", precision)
+    session = ort.InferenceSession(graph.model(out).SerializeToString(), options)
+    (got,) = session.run(None, graph.feeds)
+    q, k, v = (
+        x.astype(np.float64).reshape(2, -1, 4, 16).transpose(0, 2, 1, 3)
+        for x in (graph.feeds[name] for name in ("q", "k", "v"))
+    )
+    e = np.exp(q @ k.transpose(0, 1, 3, 2) * 0.25)
+    want = (e / e.sum(-1, keepdims=True) @ v).transpose(0, 2, 1, 3).reshape(got.shape)
+    assert np.abs(got - want).max() < bound
 
 
 def test_rank_three() -> None:

@@ -1,6 +1,7 @@
 /* The walk over batch entries, heads and blocks of query rows. A unit of work packs the keys and
  * values of one head, then goes through its query rows block by block: scores, softmax and the
- * product with v stay in L2. One to four query rows (a decoder's step) are done without packing. */
+ * product with v stay in L2. One to four query rows (a decoder's step) are done without packing;
+ * where bf16 tiles pay, both products run on them (attention_split.h). */
 #include "provider/cpu/attention/attention.h"
 
 #include <math.h>
@@ -8,8 +9,7 @@
 
 #include "base/alloc.h"
 #include "base/cpu.h"
-#include "provider/cpu/attention/attention_kernel.h"
-#include "provider/cpu/gemm/gemm.h"
+#include "provider/cpu/attention/attention_split.h"
 #include "provider/cpu/rows/rows.h"
 
 enum { FEW = 4, BLOCK = 96, ROWS = 12, UNITS = 8 };
@@ -29,16 +29,35 @@ typedef struct job {
   int64_t block, splits; /* query rows at a time; units of one kv head */
   int64_t skp, dvp;      /* rounded up to panels */
   int64_t chunks, units;
-  size_t at_v, at_s, at_o, at_m, floats; /* of a worker's scratch */
+  int parts;
+  size_t at_v, at_s, at_o, at_m, at_k16, at_v16, at_t, floats; /* of a worker's scratch */
   float *scratch;
 } job;
 
 static int64_t round_up(int64_t n) { return (n + 31) / 32 * 32; }
 
+int mrt_attn_parts(const mrt_attn *a) {
+  static const int first[] = {3, 2, 1};
+  if (a->sq < 8 || a->sk < 16 || a->d < 16 || a->dv < 16 || a->sk > INT32_MAX || a->d > INT32_MAX ||
+      !mrt_split_kernels_get())
+    return 0;
+  int best = 0;
+  double cost = mrt_attn_tiles_cost(0, a->sq, a->sk, a->d, a->dv);
+  for (int parts = first[a->precision]; parts <= 3; ++parts) {
+    const double c = mrt_attn_tiles_cost(parts, a->sq, a->sk, a->d, a->dv);
+    if (c < cost) {
+      cost = c;
+      best = parts;
+    }
+  }
+  return best;
+}
+
 static void plan(job *j, const mrt_attn *a) {
-  *j = (job){.a = a, .skp = round_up(a->sk), .dvp = round_up(a->dv)};
+  *j = (job){.a = a, .skp = round_up(a->sk), .dvp = round_up(a->dv), .parts = mrt_attn_parts(a)};
+  const int64_t step = j->parts ? MRT_STRIP : ROWS;
   j->block = BLOCK;
-  while (j->block > ROWS && j->block * j->skp > 1 << 17) j->block -= ROWS;
+  while (j->block > step && j->block * j->skp > 1 << 17) j->block -= step;
   const int64_t pairs = a->batch * a->kv_heads, blocks = (a->sq + j->block - 1) / j->block;
   j->splits = pairs >= UNITS || pairs == 0 ? 1 : (UNITS + pairs - 1) / pairs;
   if (j->splits > blocks) j->splits = blocks ? blocks : 1;
@@ -49,16 +68,26 @@ static void plan(job *j, const mrt_attn *a) {
 static bool lay_out(job *j) {
   const mrt_attn *a = j->a;
   const bool few = a->sq <= FEW;
-  const size_t parts[5][2] = {
+  size_t k16 = 0, v16 = 0, tiles = 0;
+  if (j->parts && (!mrt_attn_side_size(j->parts, a->d, j->skp, &k16) ||
+                   !mrt_attn_side_size(j->parts, a->sk, j->dvp, &v16) ||
+                   !mrt_attn_tiles_size(j->parts, a->sk > a->d ? a->sk : a->d, &tiles)))
+    return false;
+  const size_t parts[][2] = {
       {few ? 0 : (size_t)j->skp, (size_t)a->d},
       {few ? 0 : (size_t)j->dvp, (size_t)a->sk},
       {few ? 1 : (size_t)j->block, (size_t)j->skp},
       {few ? 1 : (size_t)j->block, (size_t)j->dvp},
       {1, (size_t)j->skp},
+      {1, k16 / sizeof(float)},
+      {1, v16 / sizeof(float)},
+      {1, tiles / sizeof(float)},
   };
-  size_t *const at[5] = {NULL, &j->at_v, &j->at_s, &j->at_o, &j->at_m};
+  enum { N = sizeof parts / sizeof *parts };
+  size_t *const at[N] = {NULL,     &j->at_v,   &j->at_s,   &j->at_o,
+                         &j->at_m, &j->at_k16, &j->at_v16, &j->at_t};
   size_t n = 0, one;
-  for (int i = 0; i < 5; ++i) {
+  for (int i = 0; i < N; ++i) {
     if (at[i]) *at[i] = n;
     if (!mrt_size_mul(parts[i][0], parts[i][1], &one) || one > SIZE_MAX / 64 ||
         !mrt_size_add(n, (one + 15) & ~(size_t)15, &n))
@@ -153,13 +182,36 @@ static void pack(const job *j, int64_t b, int64_t hk, float *own) {
                   own + j->at_v);
 }
 
+/* Keys and values, packed and split, in a worker's memory. */
+typedef struct sides {
+  mrt_attn_tiles tiles;
+  mrt_attn_side k, v;
+} sides;
+static sides sides_of(const job *j, float *own) {
+  const mrt_attn *a = j->a;
+  return (sides){{mrt_split_kernels_get(), j->kern, j->parts, own + j->at_t},
+                 {own, (uint16_t *)(own + j->at_k16), a->d, j->skp},
+                 {own + j->at_v, (uint16_t *)(own + j->at_v16), a->sk, j->dvp}};
+}
+
+/* c[m, cols] = a[m, k] b, whole panels of columns. */
+static void product(const job *j, const mrt_attn_tiles *t, float *c, int64_t ldc, const float *a,
+                    int64_t lda, const mrt_attn_side *b, int64_t m, int64_t k, int64_t cols) {
+  if (j->parts) {
+    mrt_attn_tiles_run(t, c, ldc, a, lda, b, m, k, cols);
+    return;
+  }
+  for (int64_t n = 0; n < cols; n += 32)
+    j->kern->panel(c + n, ldc, a, lda, b->panels + n * b->k, m, k);
+}
+
 static void query_block(const job *j, int64_t b, int64_t h, int64_t i0, int64_t n, float *own) {
   const mrt_attn *a = j->a;
   float *s = own + j->at_s, *o = own + j->at_o, *m = own + j->at_m, weights[BLOCK];
   const float *q = at(&a->q, b, h, i0);
   const int64_t seen = visible(a, i0 + n - 1); /* by the last row, hence by the block */
-  for (int64_t c = 0; c < seen; c += 32)
-    j->kern->panel(s + c, j->skp, q, a->q.row, own + c * a->d, n, a->d);
+  const sides t = sides_of(j, own);
+  product(j, &t.tiles, s, j->skp, q, a->q.row, &t.k, n, a->d, round_up(seen));
   for (int64_t i = 0; i < n; ++i) {
     const int64_t keys = visible(a, i0 + i);
     float *row = s + i * j->skp;
@@ -168,8 +220,7 @@ static void query_block(const job *j, int64_t b, int64_t h, int64_t i0, int64_t 
     if (weights[i] == 0.0f) memset(row, 0, (size_t)keys * sizeof *row); /* it may hold NaN */
     if (keys < seen) memset(row + keys, 0, (size_t)(seen - keys) * sizeof *row);
   }
-  for (int64_t c = 0; c < a->dv; c += 32)
-    j->kern->panel(o + c, j->dvp, s, j->skp, own + j->at_v + c * a->sk, n, seen);
+  product(j, &t.tiles, o, j->dvp, s, j->skp, &t.v, n, seen, j->dvp);
   for (int64_t i = 0; i < n; ++i)
     j->rows->scale(out_row(a, b, h, i0 + i), o + i * j->dvp, weights[i], a->dv);
 }
@@ -179,6 +230,12 @@ static void unit(const job *j, int64_t u, float *own) {
   const int64_t pair = u / j->splits, part = u % j->splits, group = a->heads / a->kv_heads;
   const int64_t b = pair / a->kv_heads, hk = pair % a->kv_heads;
   if (a->sq > FEW) pack(j, b, hk, own);
+  const sides s = sides_of(j, own);
+  if (j->parts) {
+    mrt_attn_side_split(&s.tiles, &s.k);
+    mrt_attn_side_split(&s.tiles, &s.v);
+    s.tiles.kern->begin();
+  }
   const int64_t blocks = (a->sq + j->block - 1) / j->block;
   const int64_t first = mrt_par_begin(blocks, j->splits, part) * j->block;
   const int64_t last = mrt_par_begin(blocks, j->splits, part + 1) * j->block;
@@ -190,6 +247,7 @@ static void unit(const job *j, int64_t u, float *own) {
     for (int64_t i = first; i < last && i < a->sq; i += j->block)
       query_block(j, b, h, i, a->sq - i < j->block ? a->sq - i : j->block, own);
   }
+  if (j->parts) s.tiles.kern->end();
 }
 
 static void run_chunk(void *arg, int64_t chunk, int worker) {

@@ -5,7 +5,7 @@
 #ifndef MRT_PROVIDER_CPU_ATTENTION_H
 #define MRT_PROVIDER_CPU_ATTENTION_H
 
-#include "base/threads.h"
+#include "provider/cpu/gemm/gemm.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -27,11 +27,15 @@ typedef struct mrt_attn {
   float scale;
   bool causal; /* query i sees keys 0 .. i + causal_offset only; sees none: 0 */
   int64_t causal_offset;
-  bool masked_is_zero; /* a row whose mask is -infinity everywhere gives 0, not NaN */
+  bool masked_is_zero;     /* a row whose mask is -infinity everywhere gives 0, not NaN */
+  mrt_precision precision; /* of both products; softmax is float32 arithmetic in all of them */
 } mrt_attn;
 
 /* Bytes of scratch (64-byte aligned); SIZE_MAX when they cannot be counted. */
 size_t mrt_attn_scratch_size(const mrt_par *par, const mrt_attn *a);
+/* How many bf16 parts the products use (gemm_split.h), 0: fused multiply-add. By shape and machine,
+ * never by the number of threads. */
+int mrt_attn_parts(const mrt_attn *a);
 void mrt_attn_run(const mrt_par *par, const mrt_attn *a, void *scratch);
 
 #endif

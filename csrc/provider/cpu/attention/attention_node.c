@@ -3,11 +3,13 @@
 
 #include "provider/cpu/attention/attention.h"
 #include "provider/cpu/cpu.h"
+#include "provider/cpu/gemm/precision.h"
 
 typedef struct attention_kernel {
   mrt_kernel k;
   char layout[4][5]; /* of q, k, v, out */
   float scale;
+  int precision; /* mrt_precision, or -1: the process default */
 } attention_kernel;
 
 typedef struct axes { /* length and step of each letter; B may be absent */
@@ -95,7 +97,8 @@ static mrt_status *run(const mrt_kernel *kernel, mrt_kctx *c) {
                 .out_batch = o.step_b,
                 .out_head = o.step_h,
                 .out_row = o.step_s,
-                .scale = p->scale};
+                .scale = p->scale,
+                .precision = mrt_precision_now(p->precision)};
   if (!set_sizes(&a, &q, &k, &v, &o, mask))
     return MRT_ERR(MRT_INVALID_ARGUMENT, "Attention: shapes do not fit together");
   a.q = view(tq, &q, a.heads, a.sq);
@@ -113,10 +116,13 @@ static mrt_status *run(const mrt_kernel *kernel, mrt_kctx *c) {
 static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kernel **out) {
   static const char *const names[4] = {"q_layout", "k_layout", "v_layout", "out_layout"};
   attention_kernel *q;
+  int precision;
   *out = NULL;
+  MRT_TRY(mrt_precision_option(p->env, &precision));
   MRT_TRY(mrt_kernel_new(p->env->alloc, sizeof *q, "attention_f32", run, NULL, &q));
   for (int i = 0; i < 4; ++i) strncpy(q->layout[i], mrt_node_str(node, names[i]), 4);
   q->scale = mrt_node_float(node, "scale");
+  q->precision = precision;
   *out = &q->k;
   return NULL;
 }

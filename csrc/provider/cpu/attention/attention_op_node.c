@@ -6,6 +6,7 @@
 
 #include "provider/cpu/attention/attention.h"
 #include "provider/cpu/cpu.h"
+#include "provider/cpu/gemm/precision.h"
 
 enum { Q, K, V, MASK, PAST_K, PAST_V, VALID };
 
@@ -14,6 +15,7 @@ typedef struct attention_kernel {
   int64_t q_heads, kv_heads;
   float scale; /* 0: 1 / sqrt(features) */
   bool causal;
+  int precision; /* mrt_precision, or -1: the process default */
 } attention_kernel;
 
 typedef struct form { /* a tensor as [batch, heads, positions, features] */
@@ -112,7 +114,8 @@ static mrt_status *run(const mrt_kernel *kernel, mrt_kctx *c) {
                 .scale = p->scale != 0 ? p->scale : 1.0f / sqrtf((float)q.size),
                 .causal = p->causal,
                 .causal_offset = past_k ? past_k->dims[2] : 0,
-                .masked_is_zero = true};
+                .masked_is_zero = true,
+                .precision = mrt_precision_now(p->precision)};
   MRT_TRY(read_mask(c, &a, &fits));
   if (!fits) return c->node->def->run(c);
   const size_t bytes = mrt_attn_scratch_size(&c->par, &a);
@@ -139,11 +142,14 @@ static bool match(const mrt_provider *p, const mrt_node *node) {
 
 static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kernel **out) {
   attention_kernel *q;
+  int precision;
   *out = NULL;
+  MRT_TRY(mrt_precision_option(p->env, &precision));
   MRT_TRY(mrt_kernel_new(p->env->alloc, sizeof *q, "attention_f32", run, NULL, &q));
   q->q_heads = mrt_node_int(node, "q_num_heads");
   q->kv_heads = mrt_node_int(node, "kv_num_heads");
   q->scale = mrt_node_float(node, "scale");
+  q->precision = precision;
   q->causal = mrt_node_int(node, "is_causal") != 0;
   *out = &q->k;
   return NULL;

@@ -2,13 +2,18 @@
 #include "ops/ms_attention.h"
 #include "provider/cpu/attention/attention.h"
 #include "provider/cpu/cpu.h"
+#include "provider/cpu/gemm/precision.h"
+
+typedef struct mha_kernel {
+  mrt_kernel k;
+  int precision; /* mrt_precision, or -1: the process default */
+} mha_kernel;
 
 static mrt_attn_view view(const mrt_heads *h) {
   return (mrt_attn_view){h->data, h->batch, h->head, h->row, 1};
 }
 
 static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
-  (void)k;
   mrt_sdpa p;
   void *scratch;
   MRT_TRY(mrt_mha_read(c, &p));
@@ -35,7 +40,8 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
                       .mask_col = 1,
                       .scale = p.scale,
                       .causal = p.causal,
-                      .causal_offset = p.past};
+                      .causal_offset = p.past,
+                      .precision = mrt_precision_now(((const mha_kernel *)k)->precision)};
   const size_t bytes = mrt_attn_scratch_size(&c->par, &a);
   if (bytes == SIZE_MAX) return mrt_status_oom();
   MRT_TRY(mrt_scratch(c, bytes + 64, &scratch));
@@ -44,8 +50,15 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
 }
 
 static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kernel **out) {
+  mha_kernel *q;
+  int precision;
   (void)node;
-  return mrt_kernel_new(p->env->alloc, sizeof(mrt_kernel), "multi_head_attention", run, NULL, out);
+  *out = NULL;
+  MRT_TRY(mrt_precision_option(p->env, &precision));
+  MRT_TRY(mrt_kernel_new(p->env->alloc, sizeof *q, "multi_head_attention", run, NULL, &q));
+  q->precision = precision;
+  *out = &q->k;
+  return NULL;
 }
 MRT_CPU_KERNEL(multi_head_attention) = {
     .domain = "com.microsoft", .op = "MultiHeadAttention", .create = create};

@@ -3,11 +3,13 @@
  * the speed of loads and lose few digits. */
 #include <stddef.h>
 
-INLINE vf tail_or(const float *p, int r, float other) { /* lanes from r on are `other` */
-  float t[VW];
-  for (int i = 0; i < VW; ++i) t[i] = i < r ? p[i] : other;
-  return v_load(t);
+/* Lanes from n on become `other`; nothing goes through memory, which a tail would wait for. */
+INLINE vf keep_n(vf x, int n, float other) {
+  static const float lane[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  const vf i = v_load(lane);
+  return v_sel(v_eq(v_max(i, v_set((float)n)), i), v_set(other), x);
 }
+INLINE vf tail_or(const float *p, int r, float other) { return keep_n(v_load_n(p, r), r, other); }
 
 /* max that keeps a NaN of either side. */
 INLINE vf max_nan(vf a, vf b) { return v_sel(v_eq(a, a), v_max(a, b), a); }
@@ -117,6 +119,13 @@ INLINE vf logit_tail(const float *x, const float *mask, int64_t i, vf scale, int
   return v;
 }
 
+/* e^d for d <= 0. What is below e^-87 is 0: next to the 1 of the largest element it is nothing, and
+ * results that are denormal take a hundred cycles each (masked elements are such). NaN stays. */
+INLINE vf soft_exp(vf d) {
+  const vf low = v_set(-87.0f), t = v_max(low, d);
+  return v_sel(v_eq(t, low), v_set(0.0f), v_exp(t));
+}
+
 static float row_exp_sum(float *y, const float *x, const float *mask, float scale, int64_t n) {
   const vf k = v_set(scale);
   vf m0 = v_set(-INFINITY), m1 = m0;
@@ -127,29 +136,29 @@ static float row_exp_sum(float *y, const float *x, const float *mask, float scal
   }
   for (; i + VW <= n; i += VW) m0 = v_max(m0, logit(x, mask, i, k));
   const int r = (int)(n - i);
-  float last[VW];
-  if (r) { /* the tail's logits, padded with what e^ turns into 0 */
-    for (int t = 0; t < VW; ++t) last[t] = -INFINITY;
-    v_store_n(last, logit_tail(x, mask, i, k, r), r);
-    m1 = v_max(m1, v_load(last));
+  vf last = v_set(-INFINITY); /* the tail's logits, padded with what e^ turns into 0 */
+  if (r) {
+    last = keep_n(logit_tail(x, mask, i, k, r), r, -INFINITY);
+    m1 = v_max(m1, last);
   }
   const vf m = v_set(v_hmax(v_max(m0, m1)));
   vf s0 = v_set(0.0f), s1 = s0;
   for (i = 0; i + 2 * VW <= n; i += 2 * VW) {
-    const vf e0 = v_exp(logit(x, mask, i, k) - m), e1 = v_exp(logit(x, mask, i + VW, k) - m);
+    const vf e0 = soft_exp(logit(x, mask, i, k) - m), e1 = soft_exp(logit(x, mask, i + VW, k) - m);
     v_store(y + i, e0);
     v_store(y + i + VW, e1);
     s0 = s0 + e0;
     s1 = s1 + e1;
   }
   for (; i + VW <= n; i += VW) {
-    const vf e = v_exp(logit(x, mask, i, k) - m);
+    const vf e = soft_exp(logit(x, mask, i, k) - m);
     v_store(y + i, e);
     s0 = s0 + e;
   }
   if (r) {
-    v_store_n(y + i, v_exp(v_load(last) - m), r);
-    s1 = s1 + v_load_n(y + i, r);
+    const vf e = soft_exp(last - m);
+    v_store_n(y + i, e, r);
+    s1 = s1 + e;
   }
   return v_hsum(s0 + s1);
 }
