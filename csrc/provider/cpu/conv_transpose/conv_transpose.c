@@ -176,6 +176,15 @@ typedef struct apart_job {
   const float *in; /* c16 */
   int64_t units, chunks;
 } apart_job;
+/* What no input reaches (output_padding) of the output rows of input row iy is the bias. */
+static void apart_rest(const apart_job *j, int64_t iy, float bias, float *plane) {
+  const mrt_convt_args *a = j->a;
+  const int64_t kh = j->p->kh, begin = iy * kh, next = begin + kh < a->oh ? begin + kh : a->oh,
+                end = iy + 1 == a->h ? a->oh : next;
+  for (int64_t y = begin; y < end; ++y)
+    for (int64_t x = y < a->h * kh ? a->w * j->p->kw : 0; x < a->ow; ++x)
+      plane[y * a->ow + x] = bias;
+}
 /* Units: (image, output channel, input row): kh output rows. */
 static void apart_chunk(void *arg, int64_t chunk, int worker) {
   (void)worker;
@@ -186,6 +195,7 @@ static void apart_chunk(void *arg, int64_t chunk, int worker) {
                 end = mrt_par_begin(j->units, j->chunks, chunk + 1);
   for (int64_t u = mrt_par_begin(j->units, j->chunks, chunk); u < end; ++u) {
     const int64_t iy = u % a->h, m = u / a->h % p->cout, n = u / a->h / p->cout;
+    apart_rest(j, iy, a->bias ? a->bias[m] : 0, a->output + (n * p->cout + m) * a->oh * a->ow);
     for (int64_t t = 0; t < taps; ++t) {
       const int64_t c = m * taps + t, oy = iy * p->kh + t / p->kw, ox = t % p->kw;
       const float *src = j->in + ((n * blocks + c / 16) * a->h + iy) * a->w * 16 + c % 16;

@@ -233,7 +233,8 @@ static void band_tiles(const direct_job *j, const band *b, mrt_qtile *t, mrt_qse
   const mrt_qgemm_kernels *k = p->kern;
   for (int64_t line = 0; line < b->lines; ++line) {
     const uint8_t *a = b->a + line * b->line_bytes;
-    if (b->rows <= k->split && b->rows > k->split / 2 && line + 1 < b->lines) { /* two lines */
+    if (b->rows <= k->split && k->split + b->rows <= k->max_rows && b->rows > k->split / 2 &&
+        line + 1 < b->lines) { /* two lines */
       t->a = half_at(j, b, a, 0);
       t->a_hi = half_at(j, b, a + b->line_bytes, 1);
       t->n_segments = add_segments(b, j->d->ldy, line, 0, b->rows, 0, segments);
