@@ -97,8 +97,9 @@ static PyObject *bind_input(PyObject *self, PyObject *args) {
   while (k < b->n_in && b->in_index[k] != index) ++k;
   if (k == b->n_in) b->in[b->n_in++] = NULL;
   b->in_index[k] = index;
-  mrt_value_release(b->in[k]);
+  mrt_value *old = b->in[k];
   b->in[k] = mrt_value_retain(v->v);
+  mrt_value_release(old); /* last: what it held may call back */
   Py_RETURN_NONE;
 }
 
@@ -122,10 +123,11 @@ static PyObject *bind_output(PyObject *self, PyObject *args) {
     ++b->n_out;
   }
   b->out_index[k] = index;
-  mrt_value_release(b->given[k]);
-  mrt_value_release(b->result[k]);
+  mrt_value *given = b->given[k], *result = b->result[k];
   b->given[k] = v ? mrt_value_retain(v->v) : NULL;
   b->result[k] = v ? mrt_value_retain(v->v) : NULL;
+  mrt_value_release(given); /* last: what they held may call back */
+  mrt_value_release(result);
   Py_RETURN_NONE;
 }
 

@@ -40,7 +40,8 @@ int mrt_py_session_call(mrt_py_session *o, PyObject *flag, int n_feeds, const in
 typedef struct call {
   mrt_py_session *o;
   mrt_py_state *state;
-  int n_feeds, n_fetch, n_tensors;
+  int n_feeds, n_fetch;
+  Py_ssize_t room; /* for feeds */
   int *feed_index, *fetch_index;
   mrt_value **feeds, **out;
   mrt_tensor *views; /* of plain arrays */
@@ -56,6 +57,7 @@ static int call_init(call *c, PyObject *self, Py_ssize_t n_feeds, Py_ssize_t n_f
   c->o = (mrt_py_session *)self;
   c->state = mrt_py_state_of(self);
   c->n_feeds = c->n_fetch = 0;
+  c->room = n_feeds;
   c->heap = NULL;
   c->feed_index = c->small_feed_index;
   c->fetch_index = c->small_fetch_index;
@@ -90,16 +92,23 @@ static const mrt_io_info *input_info(const mrt_py_session *o, int i) {
                            : mrt_session_overridable(o->s, i - o->n_required);
 }
 
+/* Conversions run code of the objects, which may change the dict and the list of names. */
+static int changed(const char *what) {
+  PyErr_Format(PyExc_RuntimeError, "%s changed while it was read", what);
+  return -1;
+}
+
 static int add_feed(call *c, int index, PyObject *value) {
   int k = c->n_feeds;
+  if (k >= c->room) return changed("the input feed");
+  c->held[k] = Py_NewRef(value);
   if (mrt_py_array_view(value, &c->views[k])) {
     c->feeds[k] = &c->views[k].base;
   } else {
     const mrt_io_info *info = input_info(c->o, index);
     c->feeds[k] = mrt_py_to_value(c->state, value, info->type, info->name);
-    if (!c->feeds[k]) return -1;
+    if (!c->feeds[k]) return Py_DECREF(c->held[k]), -1;
   }
-  c->held[k] = Py_NewRef(value);
   c->feed_index[k] = index;
   ++c->n_feeds;
   return 0;
@@ -126,28 +135,30 @@ static int missing(const call *c, PyObject *feed) {
 static int parse_feeds(call *c, PyObject *feed) {
   PyObject *name, *value, *unknown = NULL;
   Py_ssize_t pos = 0;
-  int required = 0;
-  while (PyDict_Next(feed, &pos, &name, &value)) {
+  int required = 0, st = 0;
+  while (!st && PyDict_Next(feed, &pos, &name, &value)) {
     int index = mrt_py_session_find(c->o, name, false);
-    if (index == -2) return -1;
+    if (index == -1) Py_XSETREF(unknown, Py_NewRef(name));
     if (index < 0) {
-      unknown = name;
+      st = index == -1 ? 0 : -1;
       continue;
     }
     required += index < c->o->n_required && value != Py_None;
-    if (value != Py_None && add_feed(c, index, value) < 0) return -1;
+    if (value != Py_None) st = add_feed(c, index, value);
   }
-  if (required < c->o->n_required && missing(c, feed) < 0) return -1;
-  if (!unknown) return 0;
-  const char *text = PyUnicode_AsUTF8(unknown);
+  if (!st && required < c->o->n_required) st = missing(c, feed);
+  const char *text = !st && unknown ? PyUnicode_AsUTF8(unknown) : NULL;
   if (text) mrt_py_raise(c->state, MRT_ERR(MRT_INVALID_ARGUMENT, "Invalid input name: %s", text));
-  return -1;
+  if (unknown) st = -1;
+  Py_XDECREF(unknown);
+  return st;
 }
 
 static int parse_fetches(call *c, PyObject *names, Py_ssize_t n) {
   for (Py_ssize_t i = 0; i < n; ++i) {
     c->out[i] = NULL;
     c->fetch_index[i] = (int)i;
+    if (names && PySequence_Fast_GET_SIZE(names) != n) return changed("the list of output names");
     if (names) {
       PyObject *name = PySequence_Fast_GET_ITEM(names, i);
       c->fetch_index[i] = mrt_py_session_find(c->o, name, true);

@@ -216,7 +216,8 @@ static PyObject *value_dlpack(PyObject *self, PyObject *args, PyObject *kwargs) 
   if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOOO", names, &stream, &version, &device,
                                    &copy))
     return NULL;
-  if (stream != Py_None && !(PyLong_Check(stream) && PyLong_AsLong(stream) == -1)) {
+  const long none = PyLong_Check(stream) ? PyLong_AsLong(stream) : 0;
+  if (stream != Py_None && (none != -1 || PyErr_Occurred())) {
     PyErr_Clear();
     PyErr_SetString(PyExc_BufferError, "memory of the CPU has no stream");
     return NULL;

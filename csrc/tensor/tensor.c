@@ -192,6 +192,7 @@ mrt_status *mrt_tensor_copy_into(mrt_tensor *dst, const mrt_tensor *src) {
   }
   if (!mrt_device_is_host(src->device) || !mrt_device_is_host(dst->device))
     return MRT_ERR(MRT_FAIL, "copy of device memory without its provider");
+  if (dst == src) return NULL;
   if (dst->dtype == MRT_STRING && dst->strided)
     return MRT_ERR(MRT_NOT_IMPLEMENTED, "copy of strings into a strided tensor");
   if (dst->dtype == MRT_STRING) free_strings(dst);

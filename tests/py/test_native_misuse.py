@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,86 @@ def test_misuse_of_the_native_types(seed: int) -> None:
                 except Exception:
                     pass
         assert (make(tiny.add_relu()).run(["z"], {"x": X, "y": X})[0] == 2 * X).all()
+
+
+class Name(str):
+    """A key that equals no other."""
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+class Calls:
+    """A producer that does something else when it is asked."""
+
+    def __init__(self, what: Callable[[], Any]) -> None:
+        self.what = what
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        self.what()
+        return X.copy().__dlpack__(**kwargs)
+
+
+def test_containers_that_change_while_they_are_read() -> None:
+    """Code of a feed adds feeds, takes them away, or empties the list of names."""
+    session = make(tiny.add_relu())._sess
+    for what in ("more", "fewer", "other"):
+        feed: dict[str, Any] = {"x": 0, "y": X}
+
+        def change(feed: dict[str, Any] = feed, what: str = what) -> None:
+            if what == "more":
+                feed.update({Name("y"): X for _ in range(100)})
+            else:
+                feed.clear()
+                feed.update({f"{what}{i}": X for i in range(100 if what == "other" else 0)})
+
+        feed["x"] = Calls(change)
+        with pytest.raises((RuntimeError, ValueError, ort._errors.InvalidArgument)):
+            session.run(None, feed)
+    names = ["z"] * 3
+    with pytest.raises(RuntimeError, match="list of output names changed"):
+        session.run(names, {"x": Calls(names.clear), "y": X})
+    assert (session.run(["z"] * 3, {"x": X, "y": X})[2] == 2 * X).all()
+
+
+def test_memory_that_calls_back_when_it_is_given_up() -> None:
+    """A bound value whose memory unbinds all when it goes."""
+    binding = ort._core.SessionIOBinding(make(tiny.add_relu())._sess)
+
+    class Memory(bytearray):
+        def __del__(self) -> None:
+            binding.clear_binding_inputs()
+            binding.clear_binding_outputs()
+
+    def value() -> Any:
+        array = np.frombuffer(Memory(X.nbytes), X.dtype).reshape(X.shape)
+        return ort._core.OrtValue.ortvalue_from_numpy(array)
+
+    for bind, name in ((binding.bind_ortvalue_input, "x"), (binding.bind_ortvalue_output, "z")):
+        bind(name, value())
+        bind(name, value())
+        gc.collect()
+        assert binding.get_outputs() == []
+
+
+def test_copy_onto_itself() -> None:
+    """A value of strings takes itself."""
+    strings = make(tiny.unary("Identity", TensorProto.STRING, [2]))
+    text = np.array(["a" * 50, "b" * 50], object)
+    (value,) = strings._sess.run_values(None, {"x": text})
+    for _ in range(3):
+        value.update_inplace(value)
+    assert list(value.numpy()) == list(text)
+
+
+def test_stream_that_is_no_stream() -> None:
+    """A number that C cannot hold."""
+    value = ort._core.OrtValue.ortvalue_from_numpy(X.copy())
+    for stream in (1 << 80, -(1 << 80), 0, "x"):
+        with pytest.raises(BufferError):
+            value.__dlpack__(stream=stream)
 
 
 @pytest.mark.full
