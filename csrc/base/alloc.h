@@ -22,11 +22,11 @@ typedef struct mrt_alloc {
 
 /* The process allocator (malloc family; large blocks get huge-page advice). Thread safe. */
 const mrt_alloc *mrt_alloc_default(void);
-/* Bytes now live in mrt_alloc_default, and the highest they have been. */
+/* Bytes now live in mrt_alloc_default. */
 int64_t mrt_alloc_live_bytes(void);
-/* Gives freed memory back to the system: after work that used much more than it leaves. */
 /* Resident memory of the process that no file backs, KiB; -1: the system does not say. Slow. */
 int64_t mrt_alloc_anonymous_kib(void);
+/* Gives freed memory back to the system: after work that used much more than it leaves. */
 void mrt_alloc_trim(void);
 
 /* For tests: forwards to `parent`, counts, and fails allocation number `fail_at` (0-based; < 0

@@ -4,12 +4,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "base/writer.h"
 
 #define MAP_FROM  ((off_t)1 << 20)
 #define MAP_ABOVE ((off_t)64 << 20)
@@ -219,27 +220,8 @@ mrt_status *mrt_path_real(const mrt_alloc *alloc, const char *path, char **out) 
 
 mrt_status *mrt_file_write(const mrt_alloc *alloc, const char *path, const void *data,
                            size_t size) {
-  mrt_status *st = NULL;
-  char *tmp = NULL;
-  size_t n = strlen(path) + 32;
-  MRT_TRY(mrt_mem_new(alloc, n, (void **)&tmp));
-  snprintf(tmp, n, "%s.%d.tmp", path, (int)getpid());
-  int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (fd < 0) {
-    st = MRT_ERR(MRT_FAIL, "writing '%s': %s", path, strerror(errno));
-    goto done;
-  }
-  for (size_t at = 0; at < size && !st;) {
-    ssize_t k = write(fd, (const char *)data + at, size - at);
-    if (k < 0 && errno != EINTR) st = MRT_ERR(MRT_FAIL, "writing '%s': %s", path, strerror(errno));
-    if (k > 0) at += (size_t)k;
-  }
-  if (!st && fsync(fd) != 0) st = MRT_ERR(MRT_FAIL, "writing '%s': %s", path, strerror(errno));
-  close(fd);
-  if (!st && rename(tmp, path) != 0)
-    st = MRT_ERR(MRT_FAIL, "writing '%s': %s", path, strerror(errno));
-  if (st) unlink(tmp);
-done:
-  mrt_mem_free(alloc, tmp);
-  return st;
+  mrt_writer *w;
+  MRT_TRY(mrt_writer_create(alloc, path, &w));
+  mrt_writer_add(w, data, size);
+  return mrt_writer_commit(w);
 }

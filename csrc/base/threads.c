@@ -250,7 +250,9 @@ void mrt_par_run(const mrt_par *par, int64_t n_chunks, mrt_chunk_fn fn, void *ar
   }
   work(&j, 0);
   atomic_store(&pool.current, NULL);
-  for (int spins = 0; atomic_load_explicit(&pool.inside, memory_order_acquire); ++spins) {
+  /* In one order with the store above and both accesses of try_join: else a helper might enter
+   * unseen and still find the job. */
+  for (int spins = 0; atomic_load(&pool.inside); ++spins) {
     pause_cpu();
     if (spins > 4000) sched_yield(); /* the helper lost its core: let it have this one */
   }

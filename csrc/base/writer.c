@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #define BUFFER ((size_t)1 << 16)
+#define TRIES  1000
 
 struct mrt_writer {
   const mrt_alloc *alloc;
@@ -27,15 +28,17 @@ static void destroy(mrt_writer *w) {
   mrt_mem_free(w->alloc, w);
 }
 
-/* Names differ between threads and processes that write the same file at once. */
+/* A file that nobody else has: processes in different containers may have the same number. */
 static mrt_status *open_file(mrt_writer *w, const char *path) {
   static atomic_uint serial;
   size_t n = strlen(path) + 1;
   MRT_TRY(mrt_mem_new(w->alloc, n, (void **)&w->path));
   memcpy(w->path, path, n);
   MRT_TRY(mrt_mem_new(w->alloc, n + 40, (void **)&w->tmp));
-  snprintf(w->tmp, n + 40, "%s.%d.%u.tmp", path, (int)getpid(), atomic_fetch_add(&serial, 1));
-  w->fd = open(w->tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  for (int i = 0; i < TRIES && w->fd < 0 && (!i || errno == EEXIST); ++i) {
+    snprintf(w->tmp, n + 40, "%s.%d.%u.tmp", path, (int)getpid(), atomic_fetch_add(&serial, 1));
+    w->fd = open(w->tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  }
   if (w->fd >= 0) return NULL;
   mrt_status *st = MRT_ERR(MRT_FAIL, "writing '%s': %s", path, strerror(errno));
   mrt_mem_free(w->alloc, w->tmp); /* not ours to remove */

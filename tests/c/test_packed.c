@@ -240,6 +240,51 @@ static void test_place(void) {
   empty_folder();
 }
 
+/* A file that became shorter after its pages were given back: an error, no SIGBUS. */
+static void test_shrunk(void) {
+  enum { BIG = 2 << 20 };
+  static uint8_t a[BIG];
+  char file[] = "/tmp/macart-weights-XXXXXX";
+  close(mkstemp(file));
+  CHECK_OK(mrt_file_write(mrt_alloc_default(), file, a, sizeof a));
+  const int64_t dims[1] = {N};
+  mrt_blob *blob = NULL;
+  mrt_tensor *t = NULL;
+  mrt_packed *p = NULL;
+  CHECK_OK(mrt_blob_from_file(mrt_alloc_default(), file, MRT_FILE_AUTO, &blob));
+  CHECK_OK(mrt_tensor_over_blob(mrt_alloc_default(), MRT_UINT8, 1, dims, blob,
+                                mrt_blob_data(blob) + BIG / 2, N, &t));
+  mrt_tensor_unload(t);
+  CHECK(truncate(file, 100) == 0);
+  mrt_status *st = mrt_packed_get(t, &one, &p);
+  CHECK_EQ_I(mrt_status_code(st), MRT_FAIL);
+  mrt_status_free(st);
+  mrt_tensor_release(t);
+  mrt_blob_release(blob);
+  unlink(file);
+  empty_folder();
+}
+
+/* Temporary files that somebody else writes just now are not touched. */
+static void test_names_in_use(void) {
+  char file[] = "/tmp/macart-file-XXXXXX", other[80];
+  close(mkstemp(file));
+  for (int i = 0; i < 400; ++i) {
+    snprintf(other, sizeof other, "%s.%d.%d.tmp", file, (int)getpid(), i);
+    FILE *f = fopen(other, "w");
+    CHECK(f && fputs("theirs", f) >= 0 && fclose(f) == 0);
+  }
+  CHECK_OK(mrt_file_write(mrt_alloc_default(), file, "ours", 4));
+  for (int i = -1; i < 400; ++i) {
+    char text[16] = {0};
+    snprintf(other, sizeof other, i < 0 ? "%s" : "%s.%d.%d.tmp", file, (int)getpid(), i);
+    FILE *f = fopen(other, "r");
+    CHECK(f && fread(text, 1, 15, f) && strcmp(text, i < 0 ? "ours" : "theirs") == 0);
+    if (f) fclose(f);
+    unlink(other);
+  }
+}
+
 static void test_limit(void) {
   static uint8_t a[N];
   setenv("MRT_CACHE_LIMIT", "1", 1); /* MiB: 22 files of about 44 KB */
@@ -412,6 +457,8 @@ int main(void) {
   test_folder();
   test_damage();
   test_place();
+  test_shrunk();
+  test_names_in_use();
   test_limit();
   test_processes();
   test_full_disk();

@@ -73,6 +73,11 @@ bool mrt_cache_open(mrt_weight_key key, size_t bytes, void **map) {
    * run, when the model's file is no longer in memory: the peak of a small network is lower. */
   const int populate = size >= POPULATE ? MAP_POPULATE : 0;
   void *p = ok ? mmap(NULL, size, PROT_READ, MAP_PRIVATE | populate, fd, 0) : MAP_FAILED;
+  if (ok && p == MAP_FAILED) { /* no room: the file may be good */
+    complain("mapping", path);
+    close(fd);
+    return false;
+  }
   if (p != MAP_FAILED) {
     const header *h = p;
     ok = memcmp(h->magic, "MRTWGT1", 8) == 0 && same_key(h->key, key) && h->bytes == bytes &&

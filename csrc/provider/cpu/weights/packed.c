@@ -216,12 +216,18 @@ static mrt_status *new_entry(size_t bytes, mrt_packed **out) {
   return NULL;
 }
 
+/* Before the source is read: pages that were given back come from the file again, and a file that
+ * became shorter has none. */
+static mrt_status *check_intact(const mrt_tensor *source) {
+  if (mrt_tensor_is_intact(source)) return NULL;
+  return MRT_ERR(MRT_FAIL, "the model file has changed: weights cannot be packed again");
+}
+
 static mrt_status *pack(const mrt_tensor *source, const mrt_packer *q, mrt_packed *p) {
   size_t size;
   void *block = NULL;
   if (!mrt_size_add(q->bytes, front(q->bytes), &size)) return mrt_status_oom();
-  if (!mrt_tensor_is_intact(source))
-    return MRT_ERR(MRT_FAIL, "the model file has changed: weights cannot be packed again");
+  MRT_TRY(check_intact(source));
   mrt_tensor *copy = NULL;
   if (q->align_source && !mrt_tensor_is_aligned(source))
     MRT_TRY(mrt_tensor_copy(mrt_alloc_default(), source, &copy));
@@ -265,7 +271,10 @@ static mrt_status *get(const mrt_tensor *source, const mrt_packer *q, mrt_packed
   const bool has_place = hash_place(source, q, form, &place);
   if (has_place && (*out = find_place(place))) goto shared;
   const bool remembered = has_place && folder && mrt_cache_lookup(place, &content);
-  if (!remembered) MRT_TRY(hash_contents(source, q, form, &content));
+  if (!remembered) {
+    MRT_TRY(check_intact(source));
+    MRT_TRY(hash_contents(source, q, form, &content));
+  }
   if ((*out = find_content(content))) goto shared;
   mrt_packed *p;
   MRT_TRY(new_entry(q->bytes, &p));
