@@ -208,14 +208,14 @@ typedef struct slicing {
 static void slice_axis(int64_t dim, int64_t s, int64_t e, int64_t step, slicing *out, int a) {
   if (s < 0) s += dim;
   if (e < 0 && e > -INT64_MAX / 2) e += dim;
-  s = step > 0 ? clamp_to(s, 0, dim) : clamp_to(s, -1, dim - 1);
+  s = clamp_to(s, 0, step > 0 || !dim ? dim : dim - 1); /* not as numpy: never in front of all */
   e = step > 0 ? clamp_to(e, 0, dim) : clamp_to(e, -1, dim);
   int64_t span = step > 0 ? e - s : s - e, by = step > 0            ? step
                                                 : step < -INT64_MAX ? INT64_MAX
                                                                     : -step;
   out->start[a] = s;
   out->step[a] = step;
-  out->len[a] = span > 0 ? (span - 1) / by + 1 : 0;
+  out->len[a] = span > 0 && dim ? (span - 1) / by + 1 : 0;
 }
 static mrt_status *slice_infer(mrt_infer *c) {
   int rank = mrt_infer_rank(c, 0), ns, ne, na = 0, nt = 0;

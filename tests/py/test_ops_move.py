@@ -511,6 +511,7 @@ def test_rare_types_are_moved(name: str) -> None:
     expect("Gather", [x, index], [np.take(x, index, 1)], axis=1)
     expect("Concat", [x, x[:, :1]], [np.concatenate([x, x[:, :1]], 1)], axis=1)
     expect("Slice", [x, i64([4]), i64([0]), i64([1]), i64([-2])], [x[:, 4:0:-2]])
+    expect("Slice", [x, i64([-99]), i64([-99]), i64([1]), i64([-1])], [x[:, :1]])  # as ORT clamps
     picked = np.where(np.array([True, False]), x, x[:1])
     expect("Where", [np.array([True, False]), x, x[:1]], [picked])
     expect("Expand", [x[:, :1], i64(3, 4, 2)], [np.broadcast_to(x[:, :1], (3, 4, 2))])

@@ -251,7 +251,7 @@ def test_ctrl_c(how: str) -> None:
 
 @pytest.mark.full
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("op", ["matmul", "gemm", "conv"])
+@pytest.mark.parametrize("op", ["matmul", "gemm", "conv", "lstm"])
 def test_ctrl_c_within_one_step(op: str, threads: int) -> None:
     """A single step that takes seconds is left in the middle."""
     code = """
@@ -263,6 +263,11 @@ def test_ctrl_c_within_one_step(op: str, threads: int) -> None:
         weights = {"w": np.ones((256, 128, 9, 9), np.float32)}
         node = helper.make_node("Conv", ["x", "w"], ["y"], pads=[4, 4, 4, 4])
         shape = [8, 128, 112, 112]
+    elif sys.argv[1] == "lstm":
+        feed = {"x": np.ones((10000, 1, 4), np.float32)}
+        weights = {"w": np.ones((1, 4096, 4), np.float32), "r": np.ones((1, 4096, 1024), np.float32)}
+        node = helper.make_node("LSTM", ["x", "w", "r"], ["y"], hidden_size=1024)
+        shape = [None, 1, 4]
     else:
         feed = {"x": np.ones((20000, 6000), np.float32)}
         weights = {"w": np.ones((6000, 6000), np.float32)}

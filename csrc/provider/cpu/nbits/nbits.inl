@@ -178,7 +178,7 @@ static void quantize(const float *a, int64_t blocks, int64_t block, int8_t *q, f
     }
     const float top = v_hmax(most);
     const bool finite = v_hsum(bad) == 0.0f;
-    const vf inverse = v_set(top > 0 ? 127.0f / top : 0.0f);
+    const vf inverse = v_set(top > 1e-36f ? 127.0f / top : 0.0f); /* finite */
     int32_t sum = 0;
     for (int64_t i = 0; i < block; i += VW) {
       int32_t rounded[VW] = {0};

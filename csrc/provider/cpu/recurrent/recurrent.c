@@ -187,7 +187,7 @@ static void slice(const walk *w, int64_t t, int k) {
 
 /* Every step of the chosen slices on this thread. */
 static void alone(const walk *w) {
-  for (int64_t t = 0; t < w->q->seq; ++t)
+  for (int64_t t = 0; t < w->q->seq && !mrt_par_stop(); ++t)
     for (int i = 0; i < w->n; ++i) slice(w, t, w->first + (t & 1 ? w->n - 1 - i : i));
 }
 
@@ -231,7 +231,8 @@ static void take_part(void *arg, int64_t chunk, int worker) {
   (void)worker;
   const int self = (int)chunk, first = owner_begin(w, self), end = owner_begin(w, self + 1);
   atomic_store_explicit(&w->arrived[self], 1, memory_order_relaxed);
-  for (int64_t t = 0; t < w->q->seq; ++t) {
+  /* Who stops has begun no slice that he leaves undone: the others stop too, or do without him. */
+  for (int64_t t = 0; t < w->q->seq && !mrt_par_stop(); ++t) {
     for (int k = first; k < end; ++k) try_slice(w, t, self, t & 1 ? end - 1 - (k - first) : k);
     for (int i = 0; i < w->workers; ++i) wait_for(w, t, i);
   }
