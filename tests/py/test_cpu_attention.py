@@ -75,7 +75,7 @@ def test_precision(precision: str, bound: float) -> None:
     out = attention(graph, "bert", False, 2, 130, 75)
     options = ort.SessionOptions()
     options.add_session_config_entry("session.float32_matmul_precision", precision)
-    session = ort.InferenceSession(graph.model(out).SerializeToString(), options)
+    session = ort.InferenceSession(graph.model(out), options)
     (got,) = session.run(None, graph.feeds)
     q, k, v = (
         x.astype(np.float64).reshape(2, -1, 4, 16).transpose(0, 2, 1, 3)
