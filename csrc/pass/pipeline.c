@@ -16,9 +16,9 @@ static const mrt_pass *const all[] = {
 
 #define MAX_ROUNDS 8
 /* Repeated until a round changes nothing; inference runs between them. */
-static const char *const rounds[] = {"noop",      "fold",    "cse",       "hard_swish",
-                                     "transpose", "reshape", "conv_fold", "matmul_add",
-                                     "dce",       NULL};
+static const char *const rounds[] = {"noop",       "fold",    "cse",       "hard_swish",
+                                     "transpose",  "reshape", "conv_fold", "layer_scale",
+                                     "matmul_add", "dce",     NULL};
 
 const mrt_pass *mrt_pass_find(const char *name) {
   for (size_t i = 0; i < N_ALL; ++i)

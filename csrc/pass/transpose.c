@@ -1,5 +1,6 @@
 /* Transposes: two in a row become one (or none), and one above point-wise operators sinks below
- * them, where it may meet the next. Only sinking, never rising, so the pass comes to an end. */
+ * them, where it may meet the next. Only sinking, so the pass comes to an end; a residual stream
+ * between transposes is the one exception: it is entered once, at its first member. */
 #include <string.h>
 
 #include "ir/pattern.h"
@@ -51,25 +52,27 @@ static bool one_element(const mrt_var *v) {
   return v->constant && mrt_tensor_count(v->constant) == 1 && v->constant->rank <= 1;
 }
 
-/* The Transpose that all inputs of the point-wise node come from (constants of one element aside),
- * with the same permutation, each used here alone; NULL if it is not so. */
+/* A Transpose that all inputs of the point-wise node come from (constants of one element aside),
+ * with the same permutation, one of them at least used here alone, so that there will not be more
+ * of them; NULL if it is not so. A residual stream has other readers. */
 static mrt_node *common_transpose(const mrt_node *n, int *rank, int64_t *perm) {
   mrt_node *found = NULL;
   int64_t other[MRT_MAX_RANK];
   int r;
+  bool alone = false;
   for (int i = 0; i < n->n_in; ++i) {
     mrt_var *v = n->in[i].var;
     if (!v || one_element(v)) continue;
     mrt_node *t = v->producer;
-    if (!is_transpose(t) || t->graph != n->graph || v->n_uses != 1 || v->n_graph_outputs)
-      return NULL;
+    if (!is_transpose(t) || t->graph != n->graph) return NULL;
+    alone = alone || (v->n_uses == 1 && !v->n_graph_outputs);
     if (!get_perm(t, &r, other)) return NULL;
     if (found && (r != *rank || memcmp(perm, other, (size_t)r * sizeof *perm) != 0)) return NULL;
     *rank = r;
     memcpy(perm, other, (size_t)r * sizeof *perm);
     found = t;
   }
-  return found;
+  return alone ? found : NULL;
 }
 
 /* f(Transpose(x), Transpose(y)) -> Transpose(f(x, y)) */
@@ -94,6 +97,61 @@ static mrt_status *sink(mrt_pass_ctx *ctx, mrt_node *n, int *fired) {
   return NULL;
 }
 
+/* Does a sum read v beside the same transpose: the next member of a residual stream? */
+static bool stream_goes_on(const mrt_var *v, int rank, const int64_t *perm) {
+  int64_t other[MRT_MAX_RANK];
+  int r;
+  for (size_t i = 0; i < v->n_uses; ++i) {
+    const mrt_node *n = v->uses[i].node;
+    if (n->graph != v->graph || *n->domain || strcmp(n->op_type, "Add") != 0) continue;
+    const mrt_var *beside = n->in[1 - v->uses[i].index].var;
+    const mrt_node *t = beside ? beside->producer : NULL;
+    if (is_transpose(t) && get_perm(t, &r, other) && r == rank &&
+        memcmp(perm, other, (size_t)r * sizeof *perm) == 0)
+      return true;
+  }
+  return false;
+}
+static bool same_shape(const mrt_var *a, const mrt_var *b) {
+  const mrt_type *x = a->type, *y = b->type;
+  if (!x || !y || x->kind != MRT_KIND_TENSOR || y->kind != MRT_KIND_TENSOR || x->rank != y->rank)
+    return false;
+  for (int i = 0; i < x->rank; ++i)
+    if (!x->dims[i] || x->dims[i] != y->dims[i]) return false;
+  return true;
+}
+
+/* A residual stream: Add(c, Transpose(x)) whose result the next such sum reads. Its first member,
+ * c, is transposed back instead, and all sums of the stream then sink to where x is. */
+static mrt_status *enter(mrt_pass_ctx *ctx, mrt_node *n, int *fired) {
+  int rank;
+  int64_t perm[MRT_MAX_RANK], back[MRT_MAX_RANK];
+  mrt_node *inverse;
+  mrt_var *turned;
+  if (*n->domain || strcmp(n->op_type, "Add") != 0 || n->n_in != 2 || !n->out[0]) return NULL;
+  for (int i = 0; i < 2; ++i) {
+    mrt_var *t = n->in[i].var, *c = n->in[1 - i].var;
+    if (!t || !c || !is_transpose(t->producer) || is_transpose(c->producer) || c->constant ||
+        t->producer->graph != n->graph || t->n_uses != 1 || t->n_graph_outputs)
+      continue;
+    if (!get_perm(t->producer, &rank, perm) || !same_shape(t, c) ||
+        !stream_goes_on(n->out[0], rank, perm))
+      continue;
+    for (int k = 0; k < rank; ++k) back[perm[k]] = k;
+    MRT_TRY(mrt_graph_insert(n->graph, n, ctx->ops, "", "Transpose", 1, &c,
+                             t->producer->in[0].var->type, &inverse, &turned));
+    MRT_TRY(mrt_node_set_ints(inverse, "perm", rank, back));
+    c = turned;
+    MRT_TRY(mrt_graph_insert(n->graph, n, ctx->ops, "", "Transpose", 1, &c, t->type, &inverse,
+                             &turned));
+    MRT_TRY(mrt_node_set_ints(inverse, "perm", rank, perm));
+    MRT_TRY(mrt_node_set_input(n, 1 - i, turned));
+    ++*fired;
+    return sink(ctx, n, fired);
+  }
+  return NULL;
+}
+
 static mrt_status *run(mrt_pass_ctx *ctx, mrt_graph *g, int *fired) {
   for (mrt_node *n = g->first, *next; n; n = next) {
     next = n->next;
@@ -101,6 +159,7 @@ static mrt_status *run(mrt_pass_ctx *ctx, mrt_graph *g, int *fired) {
       MRT_TRY(compose(n, fired));
     else
       MRT_TRY(sink(ctx, n, fired));
+    MRT_TRY(enter(ctx, n, fired));
   }
   return NULL;
 }

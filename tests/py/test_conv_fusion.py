@@ -300,6 +300,38 @@ def test_layout_of_joins_and_borders(ops: Ops) -> None:
         check(data)
 
 
+@pytest.mark.parametrize("channels", [20, 32])
+def test_transposes_read_and_make_blocks(ops: Ops, channels: int) -> None:
+    """A block of ConvNeXt: channels-last between convolutions, without a reorder."""
+    dw = {"group": channels, "pads": [1, 1, 1, 1]}
+    nodes = [
+        node("Conv", "x w", "a", **PAD),
+        node("Conv", "a k", "b", **dw),
+        node("Transpose", "b", "bt", perm=[0, 2, 3, 1]),
+        node("LayerNormalization", "bt g", "n", axis=-1),
+        node("MatMul", "n m", "p"),
+        node("Add", "p g", "q"),
+        node("Mul", "s q", "r"),
+        node("Transpose", "r", "rt", perm=[0, 3, 1, 2]),
+        node("Add", "a rt", "c"),
+        node("Conv", "c k", "d", **dw),
+        node("Transpose", "d", "dt", perm=[0, 2, 3, 1]),
+        node("Mul", "dt s", "e"),
+        node("Transpose", "e", "et", perm=[0, 3, 1, 2]),
+        node("Add", "c et", "f"),
+        node("Conv", "f w2", "y", **PAD),
+    ]
+    weights = conv_weights(32, channels) | conv_weights(channels, 16, "w2")
+    weights |= {"k": rand(7, channels, 1, 3, 3), "m": rand(8, channels, channels) / np.float32(6)}
+    weights |= {"g": rand(9, channels), "s": rand(10, channels)}
+    data = model(nodes, weights)
+    found = ops(data)
+    assert found.count("macart.Reorder") <= 1  # the input
+    assert found.count("Add") <= 1  # the second; the first is the product's
+    assert found.count("Transpose") == 5  # where the stream is entered, too
+    check(data)
+
+
 def test_no_blocks_without_convolutions(ops: Ops) -> None:
     """Point-wise graphs stay plain."""
     data = model([node("Relu", "x", "a"), node("Neg", "a", "y")], {})

@@ -9,6 +9,8 @@ typedef enum mrt_c16_role {
   MRT_C16_NEVER, /* plain values only */
   MRT_C16_FLOW,  /* output 0 and the data inputs must be in the same layout, any */
   MRT_C16_ENDS,  /* input 0 and output 0 may each be in either layout; c16 saves a reorder */
+  MRT_C16_READS, /* input 0 may be in either layout at the same cost; the output is plain */
+  MRT_C16_MAKES, /* output 0 may be in either layout at the same cost; the input is plain */
 } mrt_c16_role;
 
 /* *data: bit i is set when input i is a data input (the others are constants in plain layout).

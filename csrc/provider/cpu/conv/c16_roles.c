@@ -109,14 +109,31 @@ static bool is_pool(const mrt_node *node) {
   return false;
 }
 
+/* [N, C, H, W] to or from [N, H, W, C]. */
+static mrt_c16_role transpose_role(const mrt_node *node, uint64_t *data) {
+  static const int64_t reads[] = {0, 2, 3, 1}, makes[] = {0, 3, 1, 2};
+  int n;
+  const int64_t *perm = mrt_node_ints(node, "perm", &n);
+  const mrt_var *x = node->in[0].var;
+  if (!perm || n != 4 || x->constant) return MRT_C16_NEVER;
+  const mrt_type *in = x->type, *out = node->out[0]->type;
+  if (memcmp(perm, reads, sizeof reads) == 0 && mrt_c16_type_ok(in) && in->rank == 4)
+    return MRT_C16_READS;
+  *data = 0;
+  if (memcmp(perm, makes, sizeof makes) == 0 && mrt_c16_type_ok(out) && out->rank == 4)
+    return MRT_C16_MAKES;
+  return MRT_C16_NEVER;
+}
+
 mrt_c16_role mrt_c16_node(const mrt_node *node, uint64_t *data) {
   mrt_conv conv;
   mrt_act act;
   int64_t loop;
   const mrt_var *x = node->n_in ? node->in[0].var : NULL;
   *data = 1;
-  if (!x || !node->n_out || !node->out[0] || !mrt_c16_type_ok(node->out[0]->type) || !node->def)
-    return MRT_C16_NEVER;
+  if (!x || !node->n_out || !node->out[0] || !node->def) return MRT_C16_NEVER;
+  if (!*node->domain && strcmp(node->op_type, "Transpose") == 0) return transpose_role(node, data);
+  if (!mrt_c16_type_ok(node->out[0]->type)) return MRT_C16_NEVER;
   if (strcmp(node->op_type, "Conv") == 0) {
     if (node->n_in > 3 && node->in[3].var) *data |= 8;
     return mrt_c16_type_ok(x->type) && mrt_conv_node_read(node, &conv, &loop) && loop == 1 &&

@@ -54,10 +54,11 @@ static bool can_be_made(const value *v) {
   return v->maker != MRT_C16_NEVER && !v->var->constant && !v->var->is_input;
 }
 
-/* A convolution reads few plain channels in place. */
+/* A convolution reads few plain channels in place, a transpose any. */
 static bool reads_plain(const mrt_node *n, int i) {
   mrt_conv p;
   int64_t loop;
+  if (strcmp(n->op_type, "Transpose") == 0) return true;
   return i == 0 && strcmp(n->op_type, "Conv") == 0 && mrt_conv_node_read(n, &p, &loop) &&
          p.cin <= 16 && p.groups == 1;
 }
@@ -66,7 +67,7 @@ static void gather_sets(layouts *l) {
   for (mrt_node *n = l->g->first; n; n = n->next) {
     uint64_t data;
     const mrt_c16_role r = role(l, n, &data);
-    if (r == MRT_C16_NEVER) continue;
+    if (r == MRT_C16_NEVER || r == MRT_C16_READS) continue;
     const int out = n->out[0]->id;
     l->values[out].maker = r;
     for (int i = 0; i < n->n_in && i < 64; ++i) {
@@ -97,14 +98,14 @@ static void weigh(layouts *l) {
       const mrt_use *u = &v->var->uses[i];
       if (!data_use(l, u, &r))
         plain = true;
-      else if (r == MRT_C16_ENDS && u->index == 0)
+      else if ((r == MRT_C16_ENDS && u->index == 0) || r == MRT_C16_READS)
         ends = ends || !reads_plain(u->node, 0);
       else if (!made) /* a blocked reader of a value that is plain */
         l->values[find(l, u->node->out[0]->id)].gain -= w;
     }
     if (!made) continue;
     l->values[find(l, k)].gain +=
-        (v->maker == MRT_C16_ENDS ? w : 0) + (ends ? w : 0) - (plain ? w : 0);
+        (v->maker != MRT_C16_FLOW ? w : 0) + (ends ? w : 0) - (plain ? w : 0);
   }
   for (int k = 0; k < l->n; ++k) {
     value *v = &l->values[k];
@@ -128,7 +129,7 @@ static mrt_status *redirect(const layouts *l, const value *v, mrt_var *twin, boo
     mrt_c16_role r;
     if (!data_use(l, &u, &r)) continue;
     const mrt_var *out = u.node->out[0];
-    const bool free_input = r == MRT_C16_ENDS && u.index == 0;
+    const bool free_input = (r == MRT_C16_ENDS && u.index == 0) || r == MRT_C16_READS;
     if (free_input ? !v->c16 && reads_plain(u.node, 0) : !l->values[out->id].c16) continue;
     *any = true;
     if (twin) MRT_TRY(mrt_node_set_input(u.node, u.index, twin));

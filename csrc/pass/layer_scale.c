@@ -1,0 +1,102 @@
+/* A product's columns scaled by constants (ConvNeXt's layer scale): Mul(MatMul(x, W) + b, s), where
+ * s is one value a column, multiplies W and b instead. What remains may be fused: bias, residual.
+ */
+#include <string.h>
+
+#include "pass/pass.h"
+
+static bool is_op(const mrt_node *n, const char *op) {
+  return n && !*n->domain && strcmp(n->op_type, op) == 0;
+}
+static mrt_node *only_user(const mrt_var *v) {
+  return v && v->n_uses == 1 && !v->n_graph_outputs && v->uses[0].node->graph == v->graph
+             ? v->uses[0].node
+             : NULL;
+}
+/* Float32 constant of one value a column, [n] or [1, ..., n]. */
+static const mrt_tensor *row_of(const mrt_var *v, int64_t n) {
+  const mrt_tensor *t = v ? v->constant : NULL;
+  return t && t->dtype == MRT_FLOAT && !t->strided && t->rank > 0 && t->dims[t->rank - 1] == n &&
+                 mrt_tensor_count(t) == n
+             ? t
+             : NULL;
+}
+static mrt_var *other_input(const mrt_node *n, const mrt_var *v) {
+  return n->in[n->in[0].var == v ? 1 : 0].var;
+}
+
+/* t with its last dim, or else (`rows`) its first, multiplied by scale. */
+static mrt_status *scaled(mrt_graph *g, const mrt_tensor *t, const float *scale, bool rows,
+                          mrt_var **out) {
+  mrt_tensor *y = NULL;
+  MRT_TRY(mrt_tensor_create(g->model->alloc, MRT_FLOAT, t->rank, t->dims, &y));
+  const float *from = t->data;
+  float *to = y->data;
+  const int64_t n = t->dims[t->rank - 1], m = n ? mrt_tensor_count(t) / n : 0;
+  for (int64_t i = 0; i < m; ++i)
+    for (int64_t k = 0; k < n; ++k) to[i * n + k] = from[i * n + k] * scale[rows ? i : k];
+  return mrt_graph_add_constant(g, NULL, y, out);
+}
+
+/* The product's own third input and one constant sum behind it. */
+typedef struct product {
+  const mrt_tensor *w;
+  bool rows; /* columns of the product are rows of w (Gemm, transB) */
+  mrt_node *add;
+  int add_row; /* which input of add */
+  int64_t n;
+} product;
+
+static bool read_product(const mrt_node *p, product *out) {
+  const bool gemm = is_op(p, "Gemm");
+  if ((!gemm && !is_op(p, "MatMul")) || p->n_in < 2 || !p->in[1].var || !p->out[0]) return false;
+  const mrt_tensor *w = p->in[1].var->constant;
+  if (!w || w->dtype != MRT_FLOAT || w->strided || w->rank != 2 || p->in[1].var->n_uses != 1)
+    return false;
+  *out = (product){.w = w, .rows = gemm && mrt_node_int(p, "transB")};
+  out->n = w->dims[out->rows ? 0 : 1];
+  if (gemm && p->n_in > 2 && p->in[2].var && !row_of(p->in[2].var, out->n)) return false;
+  mrt_node *add = only_user(p->out[0]);
+  if (is_op(add, "Add") && add->out[0]) {
+    const int k = add->in[0].var == p->out[0] ? 1 : 0;
+    if (!row_of(add->in[k].var, out->n)) return true;
+    out->add = add;
+    out->add_row = k;
+  }
+  return true;
+}
+
+static mrt_status *try_product(mrt_node *p, int *fired) {
+  product q;
+  if (!read_product(p, &q)) return NULL;
+  mrt_var *y = q.add ? q.add->out[0] : p->out[0], *v;
+  mrt_node *mul = only_user(y);
+  if (!is_op(mul, "Mul") || !mul->out[0]) return NULL;
+  const mrt_tensor *s = row_of(other_input(mul, y), q.n);
+  if (!s || s->rank > (y->type ? y->type->rank : 1)) return NULL;
+  MRT_TRY(scaled(p->graph, q.w, s->data, q.rows, &v));
+  MRT_TRY(mrt_node_set_input(p, 1, v));
+  if (p->n_in > 2 && p->in[2].var) {
+    MRT_TRY(scaled(p->graph, p->in[2].var->constant, s->data, false, &v));
+    MRT_TRY(mrt_node_set_input(p, 2, v));
+  }
+  if (q.add) {
+    MRT_TRY(scaled(p->graph, q.add->in[q.add_row].var->constant, s->data, false, &v));
+    MRT_TRY(mrt_node_set_input(q.add, q.add_row, v));
+  }
+  MRT_TRY(mrt_var_replace(mul->out[0], y));
+  mrt_node_remove(mul);
+  ++*fired;
+  return NULL;
+}
+
+static mrt_status *run(mrt_pass_ctx *ctx, mrt_graph *g, int *fired) {
+  (void)ctx;
+  for (mrt_node *n = g->first; n; n = n->next) MRT_TRY(try_product(n, fired));
+  return NULL;
+}
+
+MRT_PASS(layer_scale) = {.name = "layer_scale",
+                         .doc = "columns of a product scaled by constants: into its weights",
+                         .level = 1,
+                         .run = run};
