@@ -302,7 +302,7 @@ def test_layout_of_joins_and_borders(ops: Ops) -> None:
 
 @pytest.mark.parametrize("channels", [20, 32])
 def test_transposes_read_and_make_blocks(ops: Ops, channels: int) -> None:
-    """A block of ConvNeXt: channels-last between convolutions, without a reorder."""
+    """A block of ConvNeXt: channels-last between convolutions, no reorder (c16_last)."""
     dw = {"group": channels, "pads": [1, 1, 1, 1]}
     nodes = [
         node("Conv", "x w", "a", **PAD),
