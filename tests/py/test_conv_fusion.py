@@ -300,6 +300,39 @@ def test_layout_of_joins_and_borders(ops: Ops) -> None:
         check(data)
 
 
+@pytest.mark.parametrize("last", [20, 32])
+def test_dense_layers_are_not_copied(ops: Ops, last: int) -> None:
+    """Concat, BatchNormalization and Relu read the joined values where they are (c16_join)."""
+    norm = "BatchNormalization"
+    nodes = [
+        node("Conv", "x w", "a", **PAD),
+        node("Conv", "a w", "b", **PAD),
+        node("Concat", "a b", "ab", axis=1),
+        node(norm, "ab s1 o1 m1 v1", "n1", epsilon=1e-3),
+        node("Relu", "n1", "r1"),
+        node("Conv", "r1 k", "c", **PAD),
+        node("Concat", "ab c", "abc", axis=1),
+        node(norm, "abc s2 o2 m2 v2", "n2"),
+        node("LeakyRelu", "n2", "r2", alpha=0.2),
+        node("Conv", "r2 z", "y", **PAD),
+        node(norm, "a s3 o3 m3 v3", "n3"),
+        node("Relu", "n3", "r3"),
+        node("Conv", "r3 w", "y2", **PAD),
+    ]
+    weights = conv_weights() | conv_weights(64, last, "k") | conv_weights(64 + last, 16, "z")
+    for i, channels in enumerate((64, 64 + last, 32), 1):
+        weights |= {f"{k}{i}": v for k, v in bn_weights(channels).items()}
+    data = model(nodes, weights, outputs="y y2")
+    found = ops(data)
+    assert found.count("macart.JoinNorm") == 3
+    assert not {"Concat", norm, "Relu"} & set(found)
+    assert "Concat" in ops(data, "-join_norm")
+    check(data)
+    data = model(nodes, weights, outputs="y y2 abc")  # a reader that wants the joined value
+    assert ops(data).count("Concat") == 2
+    check(data)
+
+
 @pytest.mark.parametrize("channels", [20, 32])
 def test_transposes_read_and_make_blocks(ops: Ops, channels: int) -> None:
     """A block of ConvNeXt: channels-last between convolutions, no reorder (c16_last)."""

@@ -3,7 +3,6 @@
  *
  * An operand that has one value a channel is spread over a tile of TILE floats (32 pixels), so that
  * the flat point-wise functions serve it. */
-#include <math.h>
 #include <string.h>
 
 #include "provider/cpu/conv/c16.h"
@@ -180,87 +179,6 @@ static mrt_status *binary_create(const mrt_provider *p, const mrt_node *node, mr
   return st;
 }
 
-/* ---- BatchNormalization: x * scale + shift ---- */
-typedef struct affine_job {
-  const float *x, *scale, *shift;
-  float *y;
-  int64_t blocks, area, pieces, units, chunks;
-  mrt_ew_fn fma;
-} affine_job;
-
-static const float no_params[2];
-
-static void affine_chunk(void *arg, int64_t chunk, int worker) {
-  (void)worker;
-  const affine_job *j = arg;
-  float scale[TILE] __attribute__((aligned(64))), shift[TILE] __attribute__((aligned(64)));
-  int64_t last = -1;
-  const int64_t end = mrt_par_begin(j->units, j->chunks, chunk + 1);
-  for (int64_t u = mrt_par_begin(j->units, j->chunks, chunk); u < end; ++u) {
-    const int64_t plane = u / j->pieces, p0 = u % j->pieces * PIECE_PIXELS;
-    const int64_t p1 = p0 + PIECE_PIXELS < j->area ? p0 + PIECE_PIXELS : j->area;
-    if (last != plane % j->blocks) {
-      last = plane % j->blocks;
-      spread(j->scale + last * 16, scale);
-      spread(j->shift + last * 16, shift);
-    }
-    for (int64_t x = p0; x < p1; x += TILE_PIXELS) {
-      const int64_t off = (plane * j->area + x) * 16;
-      j->fma(j->y + off, j->x + off, scale, shift, no_params,
-             (p1 - x < TILE_PIXELS ? p1 - x : TILE_PIXELS) * 16);
-    }
-  }
-}
-
-static mrt_status *affine_run(const mrt_kernel *k, mrt_kctx *c) {
-  const c16_kernel *q = (const c16_kernel *)k;
-  mrt_tensor *y = mrt_out(c, 0);
-  if (!y || !mrt_tensor_count(y)) return NULL;
-  const mrt_planes s = mrt_planes_of(y);
-  affine_job j = {.x = mrt_in(c, 0)->data,
-                  .scale = q->vec[0],
-                  .shift = q->vec[1],
-                  .y = y->data,
-                  .blocks = mrt_c16_blocks(s.c),
-                  .area = s.h * s.w,
-                  .fma = q->fn};
-  j.pieces = (j.area + PIECE_PIXELS - 1) / PIECE_PIXELS;
-  j.units = s.n * j.blocks * j.pieces;
-  j.chunks = mrt_par_chunks(j.units, (double)(y->bytes / 4) * 0.2);
-  mrt_par_run(&c->par, j.chunks, affine_chunk, &j);
-  return NULL;
-}
-
-static mrt_status *affine_fill(c16_kernel *q, const mrt_node *node) {
-  const int64_t channels = node_channels(node);
-  const float *t[4];
-  for (int i = 0; i < 4; ++i) t[i] = mrt_node_in_const(node, i + 1)->data;
-  const double eps = mrt_node_float(node, "epsilon");
-  q->fn = mrt_ew_find(MRT_EW_FMA);
-  MRT_TRY(new_vector(&q->k, channels, &q->vec[0]));
-  MRT_TRY(new_vector(&q->k, channels, &q->vec[1]));
-  memset(q->vec[0], 0, (size_t)mrt_c16_blocks(channels) * 64);
-  memset(q->vec[1], 0, (size_t)mrt_c16_blocks(channels) * 64);
-  for (int64_t i = 0; i < channels; ++i) {
-    const double s = t[0][i] / sqrt(t[3][i] + eps);
-    q->vec[0][i] = (float)s;
-    q->vec[1][i] = (float)(t[1][i] - t[2][i] * s);
-  }
-  return NULL;
-}
-
-static mrt_status *affine_create(const mrt_provider *p, const mrt_node *node, mrt_kernel **out) {
-  c16_kernel *q;
-  *out = NULL;
-  MRT_TRY(mrt_kernel_new(p->env->alloc, sizeof *q, "c16_affine", affine_run, destroy, &q));
-  mrt_status *st = affine_fill(q, node);
-  if (st)
-    destroy(&q->k);
-  else
-    *out = &q->k;
-  return st;
-}
-
 /* ---- Concat along channels ---- */
 enum { CONCAT_PIECE = 32 << 10 };
 
@@ -367,5 +285,4 @@ MRT_CPU_KERNEL(c16_mul) = {C16, .op = "Mul", .create = binary_create};
 MRT_CPU_KERNEL(c16_div) = {C16, .op = "Div", .create = binary_create};
 MRT_CPU_KERNEL(c16_min) = {C16, .op = "Min", .create = binary_create};
 MRT_CPU_KERNEL(c16_max) = {C16, .op = "Max", .create = binary_create};
-MRT_CPU_KERNEL(c16_batch_norm) = {C16, .op = "BatchNormalization", .create = affine_create};
 MRT_CPU_KERNEL(c16_concat) = {C16, .op = "Concat", .create = concat_create};
