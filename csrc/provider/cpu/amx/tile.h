@@ -8,6 +8,7 @@
  *   MRT_AMX_BEGIN() / MRT_AMX_END()      configure / release; around every use, per thread
  *   MRT_AMX_ZERO(t)                      t = 0
  *   MRT_AMX_LOAD(t, ptr, stride)         16 rows of 64 bytes, `stride` bytes apart
+ *   MRT_AMX_ONCE(t, ptr, stride)         loads what will not be read again soon
  *   MRT_AMX_STORE(t, ptr, stride)
  *   MRT_AMX_BF16(c, a, b)                c[m][n] (float) += sum over pairs a[m][2k..] * b[k][2n..]
  *   MRT_AMX_U8S8, _S8S8, _S8U8, _U8U8    c[m][n] (int32, wraps) += sum over quads
@@ -43,6 +44,7 @@ static inline __attribute__((always_inline)) void mrt_amx_begin(void) {
 #define MRT_AMX_END()                 _tile_release()
 #define MRT_AMX_ZERO(t)               _tile_zero(t)
 #define MRT_AMX_LOAD(t, ptr, stride)  _tile_loadd(t, ptr, stride)
+#define MRT_AMX_ONCE(t, ptr, stride)  _tile_stream_loadd(t, ptr, stride)
 #define MRT_AMX_STORE(t, ptr, stride) _tile_stored(t, ptr, stride)
 #define MRT_AMX_BF16(c, a, b)         _tile_dpbf16ps(c, a, b)
 #define MRT_AMX_U8S8(c, a, b)         _tile_dpbusd(c, a, b)
@@ -110,6 +112,7 @@ static inline void mrt_amx_model_int8(int c, int a, int b, int a_signed, int b_s
 #define MRT_AMX_END()                 memset(mrt_amx_tiles, 0xff, sizeof mrt_amx_tiles)
 #define MRT_AMX_ZERO(t)               memset(mrt_amx_tiles[t], 0, sizeof mrt_amx_tiles[t])
 #define MRT_AMX_LOAD(t, ptr, stride)  mrt_amx_model_load(t, ptr, stride)
+#define MRT_AMX_ONCE(t, ptr, stride)  mrt_amx_model_load(t, ptr, stride)
 #define MRT_AMX_STORE(t, ptr, stride) mrt_amx_model_store(t, ptr, stride)
 #define MRT_AMX_BF16(c, a, b)         mrt_amx_model_bf16(c, a, b)
 #define MRT_AMX_U8S8(c, a, b)         mrt_amx_model_int8(c, a, b, 0, 1)

@@ -170,8 +170,9 @@ static void some_pairs(const depth_job *j, int64_t image, int64_t pair, int64_t 
 
 static void chunk(void *arg, int64_t index, int worker) {
   const depth_job *j = arg;
-  const int64_t all = j->a->n * j->pairs, end = mrt_par_begin(all, j->chunks, index + 1);
-  for (int64_t u = mrt_par_begin(all, j->chunks, index); u < end;) {
+  /* halves fall on halves whatever the number of chunks is, as in qdirect.c */
+  const int64_t all = j->a->n * j->pairs, end = all * (index + 1) / j->chunks;
+  for (int64_t u = all * index / j->chunks; u < end;) {
     const int64_t image = u / j->pairs, first = u % j->pairs,
                   n = end - u < j->pairs - first ? end - u : j->pairs - first;
     some_pairs(j, image, first, first + n, j->workers + worker * j->worker_bytes);
@@ -206,7 +207,8 @@ void mrt_qdepth_run(const mrt_par *par, const mrt_qconv *p, const mrt_qconv_args
     j.r.hi = hi < j.r.hi ? hi : j.r.hi;
   }
   const int64_t units = a->n * j.pairs;
-  j.chunks =
-      mrt_par_chunks(units, (double)(units * 2 * j.r.bytes) * (0.08 + 0.03 * (double)j.r.quads));
+  const double cost = (double)(units * 2 * j.r.bytes) * (0.08 + 0.03 * (double)j.r.quads);
+  j.chunks = mrt_par_chunks(units, cost);
+  if (j.chunks < 2 && cost > 2000 && units > 1) j.chunks = 2;
   mrt_par_run(par, j.chunks, chunk, &j);
 }

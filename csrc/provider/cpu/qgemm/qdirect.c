@@ -8,6 +8,7 @@
 
 /* BAND: bytes of a copied band. B_PART: of the weights that one sweep over the rows uses. */
 enum { PANEL = 32, UNIT = 64, BAND = 256 << 10, B_PART = 1 << 20, MAX_SEGMENTS = 64 };
+enum { LEAST_COST = 2000, REMOTE = 2 }; /* ns; time of a byte from the other core, of a weight 1 */
 
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -44,23 +45,31 @@ static bool join_rows(const mrt_qdirect *d, const direct_plan *p, int64_t lines)
   return one < each;
 }
 
-static void plan_shares(direct_plan *p, const mrt_qdirect *d, const mrt_par *par) {
+/* Chunk i of n starts at this unit: halves fall on halves whatever n is, so that a core finds in
+ * its cache what it wrote for the layer before. */
+static inline int64_t share(int64_t units, int64_t n, int64_t i) { return units * i / n; }
+
+/* Even a small layer is shared: half of its image lies in the other core's cache, and fetching it
+ * from there costs more than the start of a section. */
+static void plan_shares(direct_plan *p, const mrt_qdirect *d) {
   const double rows = (double)(d->n * d->oh * d->ow), k = (double)(p->blocks * UNIT);
   const double cost = rows * (double)d->cout * k / p->kern->macs_per_ns +
                       rows * (double)d->cout * 0.06 + k * (double)d->cout / 20.0;
-  int64_t total = mrt_par_chunks(p->units * p->panels, cost);
-  p->parts_m = min_i64(p->units, total);
+  int64_t total = cost < LEAST_COST ? 1 : max_i64(2, mrt_par_chunks(p->units * p->panels, cost));
+  const int64_t least = p->flat && p->kern->by_sixteen ? 4 : 1; /* units: whole tiles */
+  p->parts_m = max_i64(min_i64(2, total), min_i64(p->units / least, total));
+  p->parts_m = min_i64(p->parts_m, p->units);
   p->parts_n = 1;
   /* Sharing out rows, each core reads all weights; sharing out columns, it fetches half of the
-   * image that the other core wrote, and leaves it half of its own to fetch. */
-  if ((double)d->cout * k > (double)(d->n * d->h * d->w) * (double)d->c + rows * (double)d->cout) {
+   * image that the other core wrote, and leaves it half of its own to fetch, which is slower. */
+  if ((double)d->cout * k >
+      REMOTE * ((double)(d->n * d->h * d->w) * (double)d->c + rows * (double)d->cout)) {
     if (p->copy) total = min_i64(total, 8);
     p->parts_n = min_i64(p->panels, total);
     p->parts_m = min_i64(p->units, total / p->parts_n);
-  } else if (p->parts_m < total) {
+  } else if (p->parts_m < 2 && p->parts_m < total) {
     p->parts_n = min_i64(p->panels, total / p->parts_m);
   }
-  (void)par;
 }
 
 static void plan_make(direct_plan *p, const mrt_qdirect *d, const mrt_par *par) {
@@ -83,7 +92,7 @@ static void plan_make(direct_plan *p, const mrt_qdirect *d, const mrt_par *par) 
   const int64_t last_tap = p->run == d->c ? (d->kw - 1) * d->dil_w : 0;
   p->reach = ((d->kh - 1) * d->dil_h * p->wide + last_tap) * d->c +
              (p->kern->by_sixteen ? round64(p->run) : (p->run + 3) / 4 * 4);
-  plan_shares(p, d, par);
+  plan_shares(p, d);
   p->part_panels = max_i64(1, B_PART / (p->blocks * UNIT * PANEL + 1));
   const int64_t half = p->kern->by_sixteen ? 16 : p->kern->max_rows;
   p->half_bytes = (half - 1) * p->a_row + p->reach;
@@ -264,10 +273,8 @@ static void chunk(void *arg, int64_t index, int worker) {
   const mrt_qdirect *d = j->d;
   const mrt_qgemm_epilogue *e = d->epi;
   const int64_t pm = index % p->parts_m, pn = index / p->parts_m,
-                n0 = mrt_par_begin(p->panels, p->parts_n, pn),
-                n1 = mrt_par_begin(p->panels, p->parts_n, pn + 1);
-  int64_t u = mrt_par_begin(p->units, p->parts_m, pm),
-          end = mrt_par_begin(p->units, p->parts_m, pm + 1);
+                n0 = share(p->panels, p->parts_n, pn), n1 = share(p->panels, p->parts_n, pn + 1);
+  int64_t u = share(p->units, p->parts_m, pm), end = share(p->units, p->parts_m, pm + 1);
   if (p->flat) u *= p->unit_rows, end = min_i64(end * p->unit_rows, d->n * d->oh * d->ow);
   mrt_qsegment segments[MAX_SEGMENTS];
   mrt_qtile t = {.a_row = p->a_row,

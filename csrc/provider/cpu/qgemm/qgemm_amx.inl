@@ -1,6 +1,7 @@
 /* Up to 32 rows x 32 columns on eight tiles: 0 1 / 2 3 are the sums, 4 5 hold A (rows 0-15 and
  * 16-31), 6 7 hold B. Sixteen rows and 64 k are loaded whatever there is: rows that nobody stores,
- * and k where B is zero. FINISH(t, sums): what becomes of sums [rows][32]. */
+ * and k where B is zero. B is streamed past L1, where A
+ * stays for the next panel. FINISH(t, sums): what becomes of sums [rows][32]. */
 #include "provider/cpu/amx/tile.h"
 #include "provider/cpu/qgemm/qgemm_kernel.h"
 
@@ -9,10 +10,10 @@ static void end(void) { MRT_AMX_END(); }
 
 #define STEP(MULTIPLY)                                      \
   MRT_AMX_LOAD(4, t->a + t->blocks[kb].off, t->a_row);      \
-  MRT_AMX_LOAD(6, b, 128);                                  \
+  MRT_AMX_ONCE(6, b, 128);                                  \
   MULTIPLY(0, 4, 6);                                        \
   if (nv > 1) {                                             \
-    MRT_AMX_LOAD(7, b + 64, 128);                           \
+    MRT_AMX_ONCE(7, b + 64, 128);                           \
     MULTIPLY(1, 4, 7);                                      \
   }                                                         \
   if (high) {                                               \
