@@ -4,7 +4,7 @@ What runs: the fusions (qdq_fuse, qdq, nhwc_fuse), the nodes (qconv_node, qmatmu
 qbinary_node,
 quantize_node), their loops (qconv, bytes, quantize, qgemm_avx512vnni, qgemm_avx2, qgemm_scalar,
 qbytes_avx512vnni, qbytes_avx2, qbytes_scalar, qgemm_amx, qpool_node, qdirect, qdepth,
-qdepth_avx512vnni).
+qdepth_avx512vnni, quantize_last_node, quantize_last_avx512vnni).
 """
 
 from __future__ import annotations
@@ -136,6 +136,31 @@ def test_sums_are_the_last_step_of_convolutions(activations: type, tmp_path: Pat
     model = qdq_models.resnet_like(activations)
     ops = operators_of(engine.load_engine(), model, tmp_path)
     assert ops.count("QLinearConvAdd") == 2 and "QLinearAdd" not in ops, ops
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+@TYPES
+def test_images_enter_and_leave(activations: type, channels: int, tmp_path: Path) -> None:
+    """Few channels are quantised and turned to NHWC at once; a mean over pixels stays integer."""
+    b = qdq_models.Builder(activations, seed=channels)
+    y = b.conv(b.quantised("x", -3, 3), channels, 40, 3, act="Relu")
+    mean = b.node("ReduceMean", [y], axes=[-1, 2], keepdims=1)
+    flat = b.node("Reshape", [mean, b.constant(np.array([2, -1]))])
+    model = b.model((2, channels, 9, 13), b.quantised(flat, 0, 1))
+    module = engine.load_engine()
+    ops = operators_of(module, model, tmp_path)
+    assert ("QuantizeToLast" in ops) == (channels <= 4), ops
+    assert "QLinearGlobalAveragePool" in ops and "ReduceMean" not in ops, ops
+    options = module.SessionOptions()
+    options.add_session_config_entry("session.macart.decompose", "1")
+    apart = module.InferenceSession(model, options)
+    feeds = feed(model)
+    want = run("onnxruntime", model)
+    assert np.abs(run(None, model) - want).max() < 1.01 / 255
+    np.testing.assert_array_equal(run(None, model), apart.run(None, feeds)[0])
+    feeds["x"][1, channels - 1, 3, :5] = [np.nan, np.inf, -np.inf, 3e38, 1e-42]
+    both = [s.run(None, feeds)[0] for s in (module.InferenceSession(model), apart)]
+    np.testing.assert_array_equal(*both)
 
 
 @pytest.mark.parametrize("stride", [1, 2])

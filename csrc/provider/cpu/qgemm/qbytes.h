@@ -47,6 +47,17 @@ typedef struct mrt_qbytes {
 extern const mrt_qbytes mrt_qbytes_avx512vnni, mrt_qbytes_avx2, mrt_qbytes_scalar;
 const mrt_qbytes *mrt_qbytes_get(void);
 
+/* Slices of scratch, one a worker: each starts a page, with a page between them, because a core's
+ * prefetcher runs past the end of its slice (to the end of the page), and what it takes of the
+ * next one costs that worker a trip to this core at each store. */
+enum { MRT_PAGE = 4096 };
+static inline int64_t mrt_worker_slice(int64_t bytes) {
+  return (bytes + MRT_PAGE - 1) / MRT_PAGE * MRT_PAGE + MRT_PAGE;
+}
+static inline uint8_t *mrt_worker_first(void *space) {
+  return (uint8_t *)(((uintptr_t)space + MRT_PAGE - 1) / MRT_PAGE * MRT_PAGE);
+}
+
 /* dst[i] = src[i] ^ flip. */
 static inline void mrt_bytes_flip(uint8_t *dst, const uint8_t *src, int64_t n, uint8_t flip) {
   const uint64_t all = flip * 0x0101010101010101u;

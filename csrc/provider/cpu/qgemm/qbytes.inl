@@ -96,14 +96,20 @@ static void largest(const uint8_t *const *tap, int64_t taps, int64_t n, uint8_t 
   }
 }
 
+/* Sums of one block stay in registers over the rows. */
+INLINE void sum_block(const uint8_t *x, int64_t rows, int64_t pitch, uint8_t flip, int32_t *sum) {
+  int32_t acc[BLOCK];
+  for (int k = 0; k < BLOCK; ++k) acc[k] = sum[k];
+  for (int64_t r = 0; r < rows; ++r, x += pitch)
+    for (int k = 0; k < BLOCK; ++k) acc[k] += (int32_t)(uint8_t)(x[k] ^ flip);
+  for (int k = 0; k < BLOCK; ++k) sum[k] = acc[k];
+}
 static void sums(const uint8_t *x, int64_t rows, int64_t pitch, int64_t n, uint8_t flip,
                  int32_t *sum) {
-  for (int64_t r = 0; r < rows; ++r, x += pitch) {
-    int64_t i = 0;
-    for (; i + BLOCK <= n; i += BLOCK)
-      for (int k = 0; k < BLOCK; ++k) sum[i + k] += (int32_t)(uint8_t)(x[i + k] ^ flip);
-    for (; i < n; ++i) sum[i] += (int32_t)(uint8_t)(x[i] ^ flip);
-  }
+  int64_t i = 0;
+  for (; i + BLOCK <= n; i += BLOCK) sum_block(x + i, rows, pitch, flip, sum + i);
+  for (; i < n; ++i)
+    for (int64_t r = 0; r < rows; ++r) sum[i] += (int32_t)(uint8_t)(x[r * pitch + i] ^ flip);
 }
 
 static void widen(const int8_t *q, int64_t rows, const float *scale, float *out) {

@@ -105,10 +105,10 @@ typedef struct depth_job {
 } depth_job;
 
 static int64_t worker_bytes(const mrt_qconv *p, int64_t ow) {
-  return window_rows(p) * row_bytes(p, ow) + round64(ow * p->cout);
+  return mrt_worker_slice(window_rows(p) * row_bytes(p, ow) + round64(ow * p->cout));
 }
 size_t mrt_qdepth_scratch(const mrt_par *par, const mrt_qconv *p, int64_t ow) {
-  return (size_t)(worker_bytes(p, ow) * mrt_par_workers(par) + BLOCK);
+  return (size_t)(worker_bytes(p, ow) * mrt_par_workers(par) + 2 * MRT_PAGE);
 }
 
 /* Image row iy (maybe outside) as the ring holds it. */
@@ -190,7 +190,7 @@ void mrt_qdepth_run(const mrt_par *par, const mrt_qconv *p, const mrt_qconv_args
                  .row_bytes = row_bytes(p, a->ow),
                  .worker_bytes = worker_bytes(p, a->ow),
                  .pairs = (a->oh + 1) / 2,
-                 .workers = scratch};
+                 .workers = mrt_worker_first(scratch)};
   j.r = (mrt_qdepth_rows){.quads = quads_of(p),
                           .period = period_of(p),
                           .w = packed,

@@ -109,8 +109,8 @@ static void plan_make(direct_plan *p, const mrt_qdirect *d, const mrt_par *par) 
   }
   if (p->copy) p->copy_bytes = round64(p->copy_bytes + 2 * half * p->a_row + p->reach);
   p->blocks_bytes = round64(p->blocks * (int64_t)sizeof(mrt_qblock));
-  p->worker_bytes = p->copy_bytes + 2 * round64(p->half_bytes);
-  p->total = p->blocks_bytes + p->worker_bytes * mrt_par_workers(par) + UNIT;
+  p->worker_bytes = mrt_worker_slice(p->copy_bytes + 2 * round64(p->half_bytes));
+  p->total = p->blocks_bytes + p->worker_bytes * mrt_par_workers(par) + 2 * MRT_PAGE;
 }
 
 size_t mrt_qdirect_scratch(const mrt_par *par, const mrt_qdirect *d) {
@@ -313,7 +313,7 @@ void mrt_qdirect_go(const mrt_par *par, const mrt_qdirect *d, void *scratch) {
   direct_job j = {.d = d};
   plan_make(&j.p, d, par);
   j.blocks = scratch;
-  j.workers = (uint8_t *)scratch + j.p.blocks_bytes;
+  j.workers = mrt_worker_first((uint8_t *)scratch + j.p.blocks_bytes);
   mrt_qtile_bounds(d->epi, &j.lo, &j.hi);
   mrt_qblock *b = j.blocks;
   const int64_t per_row = j.p.run == d->c ? d->kw : 1;

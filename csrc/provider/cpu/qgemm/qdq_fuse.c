@@ -295,6 +295,45 @@ static mrt_status *sink(const mrt_provider *p, mrt_graph *g, mrt_node *n, int in
   return mrt_node_set_input(n, 0, x.q);
 }
 
+/* ReduceMean over the pixels of images: GlobalAveragePool in other words. */
+static bool is_pixel_mean(const mrt_node *n) {
+  const mrt_tensor *axes = mrt_is_op(n, "ReduceMean") ? mrt_node_in_const(n, 1) : NULL;
+  if (!axes || axes->dtype != MRT_INT64 || mrt_tensor_count(axes) != 2 ||
+      !mrt_node_int(n, "keepdims") || mrt_node_in_rank(n, 0) != 4)
+    return false;
+  const int64_t a = mrt_elem_get_i64(MRT_INT64, axes->data, 0) & 3,
+                b = mrt_elem_get_i64(MRT_INT64, axes->data, 1) & 3;
+  return (a == 2 && b == 3) || (a == 3 && b == 2); /* -2 & 3 is 2 */
+}
+
+/* A mean, a change of shape, the quantisation: the bytes change their shape instead. */
+static mrt_status *hoist(mrt_graph *g, mrt_node *quantize, int index, const mrt_qval *y) {
+  static const char *const shapers[] = {"Reshape", "Flatten", "Squeeze", "Unsqueeze"};
+  mrt_node *shaper = mrt_sole_producer(quantize->in[0].var, index);
+  mrt_var *bytes, *shaped, *old = quantize->out[0];
+  mrt_qval x;
+  bool is_shaper = false;
+  for (size_t i = 0; i < sizeof shapers / sizeof *shapers; ++i)
+    is_shaper = is_shaper || mrt_is_op(shaper, shapers[i]);
+  const mrt_node *mean = is_shaper ? mrt_sole_producer(shaper->in[0].var, index) : NULL;
+  if (!mean || (!is_pixel_mean(mean) && !mrt_is_op(mean, "GlobalAveragePool")) ||
+      !mrt_qval_activation(mean->in[0].var, index, &x) || x.dtype != y->dtype)
+    return NULL;
+  const mrt_type *t = mean->out[0]->type,
+                 *type = t ? mrt_type_tensor(g->model, y->dtype, t->rank, t->dims) : NULL;
+  if (!t) return NULL;
+  if (!type) return mrt_status_oom();
+  MRT_TRY(mrt_graph_add_var(g, NULL, type, &bytes));
+  MRT_TRY(mrt_graph_add_var(g, NULL, old->type, &shaped));
+  MRT_TRY(mrt_node_set_input(quantize, 0, mean->out[0]));
+  MRT_TRY(mrt_node_set_output(quantize, 0, bytes));
+  MRT_TRY(mrt_node_set_input(shaper, 0, bytes));
+  MRT_TRY(mrt_node_set_output(shaper, 0, shaped));
+  MRT_TRY(mrt_var_replace(old, shaped));
+  mrt_node_move_before(quantize, shaper);
+  return NULL;
+}
+
 static mrt_status *fuse_one(region *r, bool *done) {
   static const struct {
     const char *op, *as;
@@ -309,6 +348,7 @@ static mrt_status *fuse_one(region *r, bool *done) {
   if (mrt_is_op(n, "Gemm")) return fuse_gemm(r, done);
   if (mrt_is_op(n, "Add") || mrt_is_op(n, "Mul")) return fuse_binary(r, done);
   if (mrt_is_op(n, "Concat")) return fuse_concat(r, done);
+  if (is_pixel_mean(n)) return fuse_unary(r, "QLinearGlobalAveragePool", done);
   for (size_t i = 0; i < sizeof unary / sizeof *unary; ++i)
     if (mrt_is_op(n, unary[i].op)) return fuse_unary(r, unary[i].as, done);
   return fuse_mover(r, done);
@@ -321,6 +361,8 @@ static mrt_status *run(const mrt_provider *p, mrt_graph *g, int index, int *fire
     region r = {.p = p, .index = index, .g = g, .quantize = n};
     bool done = false;
     if (!mrt_qval_result(n, index, &r.y)) continue;
+    MRT_TRY(hoist(g, n, index, &r.y));
+    if (!mrt_qval_result(n, index, &r.y)) continue; /* its output may be another one now */
     mrt_node *last = mrt_sole_producer(n->in[0].var, index);
     if (!last) continue;
     take_bounds(&r, last);

@@ -6,6 +6,7 @@
 #include "ops/window.h"
 #include "provider/cpu/cpu.h"
 #include "provider/cpu/qgemm/qconv.h"
+#include "provider/cpu/qgemm/qgemm_kernel.h"
 
 enum { MAX_TAPS = 64 };
 
@@ -111,8 +112,10 @@ typedef struct mean_job {
   uint8_t *y, flip;
   int64_t area, c, units, chunks;
   float scale;
-  int32_t x_zero, y_zero, lo, hi;
+  int32_t x_zero, y_zero;
   const mrt_qbytes *loops;
+  void (*quantize)(const float *x, int64_t n, float scale, int32_t zero, bool is_signed,
+                   uint8_t *y);
 } mean_job;
 enum { MEAN_BLOCK = 64 };
 
@@ -122,11 +125,10 @@ static void mean_block(const mean_job *j, int64_t unit) {
                 n = j->c - c0 < MEAN_BLOCK ? j->c - c0 : MEAN_BLOCK;
   int32_t sum[MEAN_BLOCK] = {0};
   j->loops->sum(j->x + image * j->area * j->c + c0, j->area, j->c, n, j->flip, sum);
-  for (int64_t i = 0; i < n; ++i) {
-    const int64_t exact = (int64_t)sum[i] - j->area * j->x_zero;
-    j->y[image * j->c + c0 + i] =
-        (uint8_t)mrt_quant_value((float)exact * j->scale, 1, j->y_zero, j->lo, j->hi);
-  }
+  float mean[MEAN_BLOCK];
+  for (int64_t i = 0; i < n; ++i)
+    mean[i] = (float)((int64_t)sum[i] - j->area * j->x_zero) * j->scale;
+  j->quantize(mean, n, 1.0f, j->y_zero, j->flip != 0, j->y + image * j->c + c0);
 }
 static void mean_chunk(void *arg, int64_t chunk, int worker) {
   (void)worker;
@@ -148,11 +150,11 @@ static mrt_status *run_mean(const mrt_kernel *k, mrt_kctx *c) {
                 .c = x->dims[x->rank - 1],
                 .x_zero = mrt_scalar_i32(mrt_in(c, 2), 0) + (s8 ? 128 : 0),
                 .y_zero = mrt_scalar_i32(mrt_in(c, 4), 0),
-                .loops = mrt_qbytes_get()};
+                .loops = mrt_qbytes_get(),
+                .quantize = mrt_qgemm_kernels_get()->quantize};
   for (int i = 1; i < 5; ++i)
     if (mrt_in(c, i) && mrt_tensor_count(mrt_in(c, i)) != 1) return c->node->def->run(c);
   if (j.area < 1 || j.area > 1 << 22) return c->node->def->run(c);
-  mrt_quant_range((mrt_dtype)y->dtype, &j.lo, &j.hi);
   j.scale = mrt_scalar_f32(mrt_in(c, 1), 1) / ((float)j.area * mrt_scalar_f32(mrt_in(c, 3), 1));
   j.units = x->dims[0] * ((j.c + MEAN_BLOCK - 1) / MEAN_BLOCK);
   j.chunks = mrt_par_chunks(j.units, (double)(x->dims[0] * j.c) * ((double)j.area * 0.1 + 5));
