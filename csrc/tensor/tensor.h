@@ -52,7 +52,12 @@ typedef enum mrt_layout {
   MRT_LAYOUT_NHWC,      /* [N, spatial..., C] */
 } mrt_layout;
 
-enum { MRT_VALUE_BORROWED = 1, MRT_VALUE_READONLY = 2, MRT_VALUE_FORGOTTEN = 4, MRT_VALUE_UNLOADED = 8 };
+enum {
+  MRT_VALUE_BORROWED = 1,
+  MRT_VALUE_READONLY = 2,
+  MRT_VALUE_FORGOTTEN = 4,
+  MRT_VALUE_UNLOADED = 8
+};
 
 typedef struct mrt_value {
   atomic_int refs;

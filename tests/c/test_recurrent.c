@@ -95,7 +95,11 @@ static void one(mrt_rnn_kind kind, const shape *s, bool state) {
   float *y = guarded_floats(&gy, n_y, 4), *yh = guarded_floats(&gh, n_state, 8);
   float *yc = guarded_floats(&gc, n_state, 12);
   mrt_rnn_weights packed;
-  CHECK_OK(mrt_rnn_pack(mrt_alloc_default(), kind, s->dirs, s->in, H, w, r, b, &packed));
+  void *block = NULL;
+  CHECK_OK(mrt_rnn_describe(kind, s->dirs, s->in, H, &packed));
+  CHECK_OK(mrt_mem_new_aligned(mrt_alloc_default(), packed.bytes, MRT_ALIGN, &block));
+  CHECK_OK(mrt_rnn_pack(&packed, w, r, b, block));
+  mrt_rnn_place(&packed, block);
   const mrt_rnn_run q = {.w = &packed,
                          .seq = s->seq,
                          .batch = s->batch,
@@ -117,7 +121,7 @@ static void one(mrt_rnn_kind kind, const shape *s, bool state) {
   const layer l = {kind, gates, s, w, r, b, x};
   CHECK(error_of(&l, q.h0, q.c0, y, yh, yc) < 3e-6);
   CHECK(guarded_done(&gy) && guarded_done(&gh) && guarded_done(&gc));
-  mrt_rnn_free(mrt_alloc_default(), &packed);
+  mrt_mem_free(mrt_alloc_default(), block);
   float *all[] = {w, r, b, x, h0, c0, first};
   for (size_t i = 0; i < sizeof all / sizeof *all; ++i) free(all[i]);
 }

@@ -169,3 +169,137 @@ def test_file_may_change_after_it_was_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(session.run(None, {"x": x})[0], want)
     path.write_bytes(two_products(2 * SIZE, SIZE, fold=False))
     np.testing.assert_array_equal(session.run(None, {"x": x})[0], want)
+
+
+KIND_CODE = """
+import gc, sys, numpy as np, macart as ort
+from macart import _core
+def live():
+    gc.collect()
+    return _core.info()["live_bytes"]
+feeds = dict(np.load(sys.argv[2]))
+sessions, before = [], live()
+for _ in range(2):
+    sessions.append(ort.InferenceSession(sys.argv[1]))
+    print(live() - before, file=sys.stderr)
+    before = live()
+outs = [s.run(None, feeds) for s in sessions]
+assert all(np.array_equal(a, b) for a, b in zip(*outs))
+sys.stdout.buffer.write(outs[0][0].tobytes())
+"""
+
+
+def kind_weights(kind: str) -> tuple[list[onnx.NodeProto], dict[str, np.ndarray], np.ndarray]:
+    """Nodes from x to y, their constants, and x."""
+    rng = np.random.default_rng(7)
+
+    def real(*dims: int) -> np.ndarray:
+        return (rng.standard_normal(dims) * 0.1).astype(np.float32)
+
+    def small(*dims: int) -> np.ndarray:
+        return rng.integers(-100, 100, dims, dtype=np.int8)
+
+    one = {"s": np.float32(0.01), "z": np.uint8(128)}
+    if kind in ("LSTM", "GRU"):
+        gates = 4 if kind == "LSTM" else 3
+        w = {"w": real(1, gates * 160, 320), "r": real(1, gates * 160, 160)}
+        more = {} if kind == "LSTM" else {"linear_before_reset": 1}
+        node = helper.make_node(kind, ["x", "w", "r"], ["y"], hidden_size=160, **more)
+        return [node], w, real(5, 2, 320)
+    if kind == "QLinearConv":
+        ins = ["q", "s", "z", "w", "s", "wz", "s", "z"]
+        nodes = [
+            helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+            helper.make_node(kind, ins, ["c"], pads=[1, 1, 1, 1]),
+            helper.make_node("DequantizeLinear", ["c", "s", "z"], ["y"]),
+        ]
+        return nodes, {**one, "w": small(128, 128, 3, 3), "wz": np.int8(0)}, real(1, 128, 9, 9)
+    if kind == "MatMulQ8":
+        nodes = [
+            helper.make_node("DequantizeLinear", ["w", "s"], ["d"]),
+            helper.make_node("MatMul", ["x", "d"], ["y"]),
+        ]
+        return nodes, {"s": one["s"], "w": small(512, 640)}, real(3, 512)
+    if kind == "MatMulInteger":
+        nodes = [
+            helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+            helper.make_node(kind, ["q", "w", "z"], ["i"]),
+            helper.make_node("Cast", ["i"], ["y"], to=TensorProto.FLOAT),
+        ]
+        return nodes, {**one, "w": small(512, 640)}, real(3, 512)
+    node = helper.make_node("ConvTranspose", ["x", "w"], ["y"], strides=[2, 2])
+    return [node], {"w": real(128, 64, 3, 3)}, real(1, 128, 6, 6)
+
+
+KINDS = ["LSTM", "GRU", "QLinearConv", "MatMulQ8", "MatMulInteger", "ConvTranspose"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kinds_of_weights(kind: str, tmp_path: Path) -> None:
+    """Every kind of packed weights is shared by sessions and comes from the folder."""
+    nodes, constants, x = kind_weights(kind)
+    tensor = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [tensor("x", TensorProto.FLOAT, x.shape)],
+        [tensor("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(v), n) for n, v in constants.items()],
+    )
+    opset = [helper.make_opsetid("", 18)]
+    path, feeds, cache = tmp_path / "m.onnx", tmp_path / "x.npz", tmp_path / "cache"
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), path)
+    np.savez(feeds, x=x)
+    size = constants["w"].nbytes
+
+    def start(folder: str) -> tuple[bytes, list[int]]:
+        env = {**os.environ, "MRT_CACHE_DIR": folder}
+        command = [sys.executable, "-c", KIND_CODE, str(path), str(feeds)]
+        done = subprocess.run(command, env=env, capture_output=True, check=True)
+        return done.stdout, [int(n) for n in done.stderr.split()]
+
+    want, (first, second) = start("")
+    assert want and second < first - size * 0.9  # a small file is in memory
+    assert start(str(cache))[0] == want
+    written = {f: f.stat().st_ino for f in cache.glob("*.mrtw")}
+    assert len(written) == 1 and next(iter(written)).stat().st_size >= size
+    out, (again, _) = start(str(cache))
+    assert out == want and again < first - size * 0.9
+    assert {f: f.stat().st_ino for f in cache.glob("*.mrtw")} == written
+
+
+def test_short_sequences_after_packing(tmp_path: Path) -> None:
+    """What the packed kernel does not do reads the weights from their file again."""
+    ort = engine.load_engine()
+    rng = np.random.default_rng(3)
+    w, r = (rng.standard_normal((1, 640, n)).astype(np.float32) * 0.1 for n in (400, 160))
+    tensor = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("LSTM", ["x", "w", "r", "", "lens"], ["y"], hidden_size=160)],
+        "g",
+        [
+            tensor("x", TensorProto.FLOAT, ["t", 2, 400]),
+            tensor("lens", TensorProto.INT32, [2]),
+        ],
+        [tensor("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(w, "w"), numpy_helper.from_array(r, "r")],
+    )
+    opset = [helper.make_opsetid("", 18)]
+    model = helper.make_model(graph, opset_imports=opset, ir_version=9)
+    for shift in range(4):
+        model.producer_name = "p" * shift
+        path = tmp_path / f"m{shift}.onnx"
+        path.write_bytes(model.SerializeToString())
+        assert path.stat().st_size > 1 << 20
+        session = ort.InferenceSession(path)
+        x = rng.standard_normal((6, 2, 400)).astype(np.float32)
+        full = session.run(None, {"x": x, "lens": np.full(2, 6, np.int32)})[0]
+        short = session.run(None, {"x": x, "lens": np.array([6, 4], np.int32)})[0]
+        np.testing.assert_allclose(short[:, 0, 0], full[:, 0, 0], atol=1e-5)
+        np.testing.assert_allclose(short[:4, 0, 1], full[:4, 0, 1], atol=1e-5)
+        assert not short[4:, 0, 1].any()
+        path.write_bytes(b"other")
+        again = session.run(None, {"x": x, "lens": np.full(2, 6, np.int32)})[0]
+        np.testing.assert_array_equal(again, full)
+        with pytest.raises(Exception, match="the model file has changed"):
+            session.run(None, {"x": x, "lens": np.array([6, 4], np.int32)})

@@ -84,6 +84,33 @@ static mrt_status *reference_run(const mrt_kernel *k, mrt_kctx *c) {
   return ((const reference_kernel *)k)->op_run(c);
 }
 
+mrt_status *mrt_cpu_run_reference(mrt_kctx *c, uint32_t packed) {
+  enum { MOST = 16 };
+  mrt_slot slots[MOST], *in[MOST];
+  mrt_tensor *copies[MOST] = {0};
+  mrt_kctx own = *c;
+  mrt_status *st = NULL;
+  if (!c->node->def || !c->node->def->run || c->n_in > MOST)
+    return MRT_ERR(MRT_NOT_IMPLEMENTED, "%s: no kernel for these inputs", c->node->op_type);
+  for (int i = 0; i < c->n_in && !st; ++i) {
+    const mrt_tensor *t = packed >> i & 1 ? mrt_in(c, i) : NULL;
+    in[i] = c->in[i];
+    if (!t) continue;
+    if (!mrt_tensor_is_intact(t))
+      st = MRT_ERR(MRT_FAIL, "the model file has changed: input %d of %s cannot be read again", i,
+                   c->node->op_type);
+    else
+      st = mrt_tensor_copy(c->alloc, t, &copies[i]);
+    if (st) break;
+    slots[i].value = &copies[i]->base;
+    in[i] = &slots[i];
+  }
+  own.in = in;
+  if (!st) st = c->node->def->run(&own);
+  for (int i = 0; i < c->n_in; ++i) mrt_tensor_release(copies[i]);
+  return st;
+}
+
 static const mrt_cpu_kernel *find_row(const mrt_provider *p, const mrt_node *node) {
   const bool plain = mrt_node_is_plain(node);
   for (int i = 0; kernels[i]; ++i)

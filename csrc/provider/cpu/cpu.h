@@ -44,6 +44,10 @@ const mrt_tensor *mrt_node_in_const(const mrt_node *node, int i); /* NULL if not
 /* For rows whose kernels pack input 1 with align_source (weights/packed.h): packs_misaligned. */
 uint32_t mrt_cpu_packs_input1(const mrt_node *node);
 
+/* Runs the operator's reference kernel for a kernel that packed the constant inputs `packed`
+ * (bits): it reads copies of them. */
+mrt_status *mrt_cpu_run_reference(mrt_kctx *c, uint32_t packed) MRT_MUST_CHECK;
+
 /* Is there a kernel row of that name, whatever it matches? */
 bool mrt_cpu_has_row(const char *domain, const char *op);
 

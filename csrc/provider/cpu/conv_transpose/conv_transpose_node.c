@@ -2,12 +2,14 @@
  * dims, in either layout. */
 #include <string.h>
 
+#include "base/cpu.h"
 #include "provider/cpu/conv_transpose/conv_transpose.h"
+#include "provider/cpu/weights/packed.h"
 
 typedef struct convt_kernel {
   mrt_kernel k;
   mrt_convt p; /* padding as the node says; see resolve */
-  float *packed;
+  mrt_packed *packed;
   mrt_window win;
   int64_t extra[MRT_MAX_SPATIAL]; /* output_padding */
   bool by_size, upper;            /* padding follows from the output's size; who gets the odd one */
@@ -110,7 +112,7 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
                       .oh = out.h,
                       .ow = out.w,
                       .input = x->data,
-                      .weights = q->packed,
+                      .weights = mrt_packed_data(q->packed),
                       .bias = b ? b->data : NULL,
                       .output = y->data};
   float *tmp;
@@ -148,9 +150,28 @@ static void choose(const mrt_node *node, convt_kernel *q) {
 }
 
 static void destroy(mrt_kernel *k) {
-  mrt_mem_free(k->alloc, ((convt_kernel *)k)->packed);
+  mrt_packed_release(((convt_kernel *)k)->packed);
   mrt_kernel_free(k);
 }
+static mrt_status *pack(const void *arg, const mrt_tensor *w, void *dst) {
+  const mrt_convt *p = arg;
+  memset(dst, 0, mrt_convt_packed_size(p));
+  return mrt_convt_pack(mrt_alloc_default(), p, w->data, dst);
+}
+
+static mrt_status *get_weights(convt_kernel *q, const mrt_tensor *w) {
+  const mrt_convt *p = &q->p;
+  const mrt_packer packer = {
+      .format = "convt.f32.1",
+      .params = {p->cin, p->cout, p->kh << 32 | p->kw, p->stride_h << 32 | p->stride_w,
+                 p->pad_top << 32 | p->pad_left, p->parts, mrt_cpu_get()->isa},
+      .bytes = mrt_convt_packed_size(p),
+      .align_source = true,
+      .pack = pack,
+      .arg = p};
+  return mrt_packed_get(w, &packer, &q->packed);
+}
+
 static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kernel **out) {
   convt_kernel *q;
   mrt_status *st = NULL;
@@ -161,10 +182,7 @@ static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kerne
   q->out_c16 = mrt_is_c16(node->out[0]);
   if (!st) choose(node, q);
   if (q->p.parts) q->k.name = "conv_transpose_split_f32";
-  if (!st)
-    st = mrt_mem_new_aligned(q->k.alloc, mrt_convt_packed_size(&q->p), MRT_ALIGN,
-                             (void **)&q->packed);
-  if (!st) st = mrt_convt_pack(q->k.alloc, &q->p, mrt_node_in_const(node, 1)->data, q->packed);
+  if (!st) st = get_weights(q, mrt_node_in_const(node, 1));
   q->k.any_align = 1 << 1;
   if (st)
     destroy(&q->k);

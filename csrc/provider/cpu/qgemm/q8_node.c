@@ -7,19 +7,20 @@
 
 #include "provider/cpu/half/narrow.h"
 #include "provider/cpu/qgemm/qdq.h"
+#include "provider/cpu/weights/packed.h"
 
 enum { PANEL = MRT_GEMM_PANEL, SMALL = 4096 };
 
 typedef struct q8_kernel {
   mrt_kernel k;
-  int8_t *packed; /* [panels][rows][32] */
-  float *scale;   /* [panels * 32] */
+  mrt_packed *packed; /* [panels][rows][32] */
+  float *scale;       /* [panels * 32] */
   int64_t rows, cols, panels;
 } q8_kernel;
 
 static void destroy(mrt_kernel *k) {
   q8_kernel *q = (q8_kernel *)k;
-  mrt_mem_free(k->alloc, q->packed);
+  mrt_packed_release(q->packed);
   mrt_mem_free(k->alloc, q->scale);
   mrt_kernel_free(k);
 }
@@ -33,25 +34,32 @@ static bool match(const mrt_provider *p, const mrt_node *node) {
   return mrt_node_in_rank(node, 0) >= 1 && (n == 1 || n == b->dims[1]);
 }
 
-static mrt_status *pack(const mrt_alloc *alloc, q8_kernel *q, const mrt_tensor *b,
-                        const mrt_tensor *s) {
-  size_t bytes;
-  q->rows = b->dims[0];
-  q->cols = b->dims[1];
-  q->panels = (q->cols + PANEL - 1) / PANEL;
-  if (!mrt_size_mul((size_t)q->panels * PANEL, (size_t)q->rows, &bytes)) return mrt_status_oom();
-  MRT_TRY(mrt_mem_new_aligned(alloc, bytes, MRT_ALIGN, (void **)&q->packed));
-  MRT_TRY(mrt_mem_new_zero(alloc, (size_t)q->panels * PANEL * 4, (void **)&q->scale));
-  const float *scale = s->data;
-  const bool one = mrt_tensor_count(s) == 1;
-  for (int64_t n = 0; n < q->cols; ++n) q->scale[n] = scale[one ? 0 : n];
-  int8_t *to = q->packed;
+static mrt_status *pack(const void *arg, const mrt_tensor *b, void *dst) {
+  const q8_kernel *q = arg;
+  int8_t *to = dst;
   for (int64_t p = 0; p < q->panels; ++p)
     for (int64_t k = 0; k < q->rows; ++k, to += PANEL) {
       const int64_t left = q->cols - p * PANEL, n = left < PANEL ? left : PANEL;
       memset(to, 0, PANEL);
       memcpy(to, (const int8_t *)b->data + k * q->cols + p * PANEL, (size_t)n);
     }
+  return NULL;
+}
+
+static mrt_status *get_weights(const mrt_alloc *alloc, q8_kernel *q, const mrt_tensor *b,
+                               const mrt_tensor *s) {
+  q->rows = b->dims[0];
+  q->cols = b->dims[1];
+  q->panels = (q->cols + PANEL - 1) / PANEL;
+  mrt_packer packer = {
+      .format = "gemm.s8.panel32.1", .params = {q->rows, q->cols}, .pack = pack, .arg = q};
+  if (!mrt_size_mul((size_t)q->panels * PANEL, (size_t)q->rows, &packer.bytes))
+    return mrt_status_oom();
+  MRT_TRY(mrt_packed_get(b, &packer, &q->packed));
+  MRT_TRY(mrt_mem_new_zero(alloc, (size_t)q->panels * PANEL * 4, (void **)&q->scale));
+  const float *scale = s->data;
+  const bool one = mrt_tensor_count(s) == 1;
+  for (int64_t n = 0; n < q->cols; ++n) q->scale[n] = scale[one ? 0 : n];
   return NULL;
 }
 
@@ -63,7 +71,7 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
   if (a->dims[a->rank - 1] != q->rows)
     return MRT_ERR(MRT_INVALID_ARGUMENT, "MatMul dimension mismatch");
   const int64_t m = mrt_tensor_count(a) / q->rows;
-  const mrt_narrow w = {.kind = MRT_NARROW_S8, .b = q->packed, .scale = q->scale};
+  const mrt_narrow w = {.kind = MRT_NARROW_S8, .b = mrt_packed_data(q->packed), .scale = q->scale};
   const mrt_gemm g = {.m = m,
                       .n = q->cols,
                       .k = q->rows,
@@ -83,11 +91,13 @@ static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kerne
   q8_kernel *q;
   *out = NULL;
   MRT_TRY(mrt_kernel_new(p->env->alloc, sizeof *q, "gemm_q8", run, destroy, &q));
-  mrt_status *st = pack(p->env->alloc, q, mrt_node_in_const(node, 1), mrt_node_in_const(node, 2));
+  mrt_status *st =
+      get_weights(p->env->alloc, q, mrt_node_in_const(node, 1), mrt_node_in_const(node, 2));
   if (st) {
     destroy(&q->k);
     return st;
   }
+  q->k.any_align = 1 << 1;
   *out = &q->k;
   return NULL;
 }

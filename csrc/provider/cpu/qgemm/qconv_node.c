@@ -2,15 +2,18 @@
  * NCHW tensors are transposed on the way in and out. Constant weights are packed once. */
 #include <string.h>
 
+#include "base/cpu.h"
 #include "ops/conv_integer.h"
 #include "provider/cpu/cpu.h"
 #include "provider/cpu/qgemm/qconv.h"
+#include "provider/cpu/weights/packed.h"
 
 typedef struct qconv_kernel {
   mrt_kernel k;
-  void *packed;   /* NULL: weights are not constant */
-  void *prepared; /* NULL: something per channel is not constant */
-  mrt_qconv p;    /* of what was packed */
+  mrt_packed *weights; /* NULL: they are not constant */
+  const void *packed;  /* theirs */
+  void *prepared;      /* NULL: something per channel is not constant */
+  mrt_qconv p;         /* of what was packed */
 } qconv_kernel;
 
 static bool match(const mrt_provider *p, const mrt_node *node) {
@@ -21,7 +24,7 @@ static bool match(const mrt_provider *p, const mrt_node *node) {
 }
 
 static void destroy(mrt_kernel *k) {
-  mrt_mem_free(k->alloc, ((qconv_kernel *)k)->packed);
+  mrt_packed_release(((qconv_kernel *)k)->weights);
   mrt_mem_free(k->alloc, ((qconv_kernel *)k)->prepared);
   mrt_kernel_free(k);
 }
@@ -48,6 +51,42 @@ static void read_zeros(const mrt_tensor *t, int64_t cout, int32_t *buffer, const
   }
 }
 
+typedef struct pack_arg {
+  const mrt_qconv *p;
+  const int32_t *zeros;
+} pack_arg;
+
+static mrt_status *pack(const void *arg, const mrt_tensor *w, void *dst) {
+  const pack_arg *a = arg;
+  const mrt_par par = {0};
+  uint8_t *tmp;
+  MRT_TRY(mrt_mem_new(mrt_alloc_default(), w->bytes + 1, (void **)&tmp));
+  memset(dst, 0, mrt_qconv_packed_size(a->p));
+  mrt_qconv_pack(&par, a->p, w->data, a->zeros, tmp, dst);
+  mrt_mem_free(mrt_alloc_default(), tmp);
+  return NULL;
+}
+
+static mrt_status *packed_weights(qconv_kernel *q, const mrt_tensor *w, const mrt_tensor *z,
+                                  const int32_t *zeros) {
+  const mrt_qconv *p = &q->p;
+  const pack_arg arg = {p, zeros};
+  const mrt_packer packer = {
+      .format = "qconv.1",
+      .params = {p->groups, p->cin, p->cout, p->kh << 32 | p->kw, p->stride_h << 32 | p->stride_w,
+                 p->dil_h << 32 | p->dil_w,
+                 p->w_signed | p->direct << 1 | p->depthwise << 2 | (zeros != NULL) << 3,
+                 mrt_cpu_get()->isa},
+      .bytes = mrt_qconv_packed_size(p),
+      .more = {zeros ? z : NULL},
+      .pack = pack,
+      .arg = &arg};
+  if (!packer.bytes) return MRT_ERR(MRT_INVALID_ARGUMENT, "weights are too large");
+  MRT_TRY(mrt_packed_get(w, &packer, &q->weights));
+  q->packed = mrt_packed_data(q->weights);
+  return NULL;
+}
+
 /* Packs the constant weights; leaves q->packed NULL where something is not constant. */
 static mrt_status *pack_constant(const mrt_provider *p, const mrt_node *node, qconv_kernel *q) {
   const int iw = mrt_iconv_weights(node->op_type);
@@ -64,22 +103,14 @@ static mrt_status *pack_constant(const mrt_provider *p, const mrt_node *node, qc
   q->p = (mrt_qconv){
       .groups = group, .cin = w->dims[1], .cout = w->dims[0], .w_signed = w->dtype == MRT_INT8};
   set_geometry(&win, &q->p);
-  uint8_t *tmp = NULL;
   int32_t *zeros = NULL;
   const int32_t *use = NULL;
   const mrt_alloc *alloc = p->env->alloc;
-  mrt_status *st = mrt_mem_new(alloc, (size_t)q->p.cout * 4, (void **)&zeros);
-  if (!st) read_zeros(z, q->p.cout, zeros, &use);
+  MRT_TRY(mrt_mem_new(alloc, (size_t)q->p.cout * 4, (void **)&zeros));
+  read_zeros(z, q->p.cout, zeros, &use);
   mrt_qconv_plan(&q->p, use);
-  const size_t bytes = st ? 0 : mrt_qconv_packed_size(&q->p);
-  if (!st && !bytes) st = MRT_ERR(MRT_INVALID_ARGUMENT, "weights are too large");
-  if (!st) st = mrt_mem_new(alloc, w->bytes + 1, (void **)&tmp);
-  if (!st) st = mrt_mem_new_aligned(alloc, bytes, MRT_ALIGN, &q->packed);
-  if (!st) {
-    const mrt_par alone = {.threads = 1};
-    mrt_qconv_pack(&alone, &q->p, w->data, use, tmp, q->packed);
-  }
-  mrt_mem_free(alloc, tmp);
+  mrt_status *st = packed_weights(q, w, z, use);
+  if (!st) q->k.any_align = 1u << iw;
   mrt_mem_free(alloc, zeros);
   return st;
 }
@@ -204,7 +235,8 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
   mrt_qgemm_epilogue e;
   MRT_TRY(mrt_iconv_read(c, &p));
   if (!p.y || !mrt_tensor_count(p.y)) return NULL;
-  if (!mrt_tensor_count(p.x) || !mrt_tensor_count(p.w)) return mrt_iconv_run(c);
+  if (!mrt_tensor_count(p.x) || !mrt_tensor_count(p.w))
+    return mrt_cpu_run_reference(c, k->any_align);
   const bool flat = p.win.n == 1;
   const int64_t channels = p.cin * p.group;
   mrt_qconv_args a = {.n = p.n,

@@ -128,7 +128,7 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
   if (!p.y || !mrt_tensor_count(p.y)) return NULL;
   const int64_t zeros = p.b_zero ? mrt_tensor_count(p.b_zero) : 1;
   if ((p.a_zero && mrt_tensor_count(p.a_zero) != 1) || (zeros != 1 && zeros != p.d.n))
-    return mrt_iproduct_run(c);
+    return mrt_cpu_run_reference(c, k->any_align);
   mrt_qgemm_epilogue e = {.out = p.y->dtype == MRT_INT32   ? MRT_Q_S32
                                  : p.y->dtype == MRT_FLOAT ? MRT_Q_F32
                                  : p.y->dtype == MRT_UINT8 ? MRT_Q_U8
@@ -182,6 +182,7 @@ static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kerne
   *out = &q->k;
   if (!b || b->strided || mrt_dims_product(b->dims, 0, b->rank - 2) != 1) return NULL;
   mrt_status *st = get_weights(q, b);
+  q->k.any_align = 1u << parts->b;
   if (!st) return NULL;
   destroy(&q->k);
   *out = NULL;

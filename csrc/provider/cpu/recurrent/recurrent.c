@@ -27,13 +27,31 @@ static const mrt_rnn_kernels *kernels_get(void) {
 
 /* ---- weights ---- */
 
-static mrt_status *new_floats(const mrt_alloc *alloc, size_t a, size_t b, float **out) {
-  size_t n;
-  if (!mrt_size_mul(a, b, &n) || n > SIZE_MAX / sizeof(float)) return mrt_status_oom();
-  n = n ? n * sizeof(float) : sizeof(float);
-  MRT_TRY(mrt_mem_new_aligned(alloc, n, MRT_ALIGN, (void **)out));
-  memset(*out, 0, n);
-  return NULL;
+/* Elements of the parts, each rounded up to a cache line. */
+typedef struct parts {
+  size_t w, r, bias, rb;
+} parts;
+
+static bool round_up(size_t a, size_t b, size_t *out) {
+  return mrt_size_mul(a, b, out) && mrt_size_add(*out, 15, out) && ((*out &= ~(size_t)15), true);
+}
+
+static bool count_parts(const mrt_rnn_weights *p, parts *n, size_t *bytes) {
+  size_t wide, sum;
+  const size_t w = mrt_gemm_packed_size(p->padded * p->gates * p->dirs, p->in) / sizeof(float);
+  n->rb = 0;
+  return mrt_size_mul((size_t)p->padded, (size_t)p->gates * (size_t)p->dirs, &wide) &&
+         round_up(w, 1, &n->w) && round_up(wide, (size_t)p->hidden, &n->r) &&
+         round_up(wide, 1, &n->bias) &&
+         (p->kind != MRT_RNN_GRU || round_up((size_t)p->padded, (size_t)p->dirs, &n->rb)) &&
+         mrt_size_add(n->w, n->r, &sum) && mrt_size_add(sum, n->bias, &sum) &&
+         mrt_size_add(sum, n->rb, &sum) && mrt_size_mul(sum, sizeof(float), bytes);
+}
+
+static float load(const char *p, int64_t i) {
+  float v;
+  memcpy(&v, p + i * (int64_t)sizeof v, sizeof v);
+  return v;
 }
 
 /* Column of gate g of unit u among all of a direction's: gates of a block stand together. */
@@ -41,57 +59,51 @@ static int64_t column(int gates, int64_t g, int64_t u) {
   return (u / BLOCK * gates + g) * BLOCK + u % BLOCK;
 }
 
-static void pack_r(const mrt_rnn_weights *p, const float *r, float *dst) {
+static void pack_r(const mrt_rnn_weights *p, const char *r, float *dst) {
   const int64_t H = p->hidden, wide = (int64_t)p->gates * BLOCK;
   for (int64_t g = 0; g < p->gates; ++g)
     for (int64_t u = 0; u < H; ++u) {
-      const float *row = r + (g * H + u) * H;
+      const char *row = r + (g * H + u) * H * (int64_t)sizeof(float);
       float *to = dst + u / BLOCK * H * wide + g * BLOCK + u % BLOCK;
-      for (int64_t k = 0; k < H; ++k) to[k * wide] = row[k];
+      for (int64_t k = 0; k < H; ++k) to[k * wide] = load(row, k);
     }
 }
 
-static void pack_bias(const mrt_rnn_weights *p, const float *b, int64_t d) {
+static void pack_bias(const mrt_rnn_weights *p, const char *b, int64_t d, float *bias, float *rb) {
   const int64_t H = p->hidden, wide = p->padded * p->gates;
-  const float *wb = b + d * 2 * p->gates * H, *rb = wb + p->gates * H;
+  const int64_t wb = d * 2 * p->gates * H, rest = wb + p->gates * H;
   for (int64_t g = 0; g < p->gates; ++g)
     for (int64_t u = 0; u < H; ++u) {
       const bool inside = p->rb && g == 2;
-      p->bias[d * wide + column(p->gates, g, u)] = wb[g * H + u] + (inside ? 0 : rb[g * H + u]);
-      if (inside) p->rb[d * p->padded + u] = rb[g * H + u];
+      const float r = load(b, rest + g * H + u);
+      bias[d * wide + column(p->gates, g, u)] = load(b, wb + g * H + u) + (inside ? 0 : r);
+      if (inside) rb[d * p->padded + u] = r;
     }
 }
 
 /* W with its rows in column order, then packed as the right side of a product. */
-static mrt_status *pack_w(const mrt_alloc *alloc, mrt_rnn_weights *p, const float *w) {
+static mrt_status *pack_w(const mrt_rnn_weights *p, const char *w, float *dst) {
   const int64_t wide = p->padded * p->gates, n = wide * p->dirs, H = p->hidden;
-  float *sorted = NULL;
-  MRT_TRY(new_floats(alloc, (size_t)n, (size_t)p->in, &sorted));
+  const size_t row = (size_t)p->in * sizeof(float);
+  char *sorted = NULL;
+  size_t bytes;
+  if (!mrt_size_mul((size_t)n, row, &bytes)) return mrt_status_oom();
+  MRT_TRY(mrt_mem_new_aligned(mrt_alloc_default(), bytes, MRT_ALIGN, (void **)&sorted));
+  memset(sorted, 0, bytes);
   for (int64_t d = 0; d < p->dirs; ++d)
     for (int64_t g = 0; g < p->gates; ++g)
       for (int64_t u = 0; u < H; ++u)
-        memcpy(sorted + (d * wide + column(p->gates, g, u)) * p->in,
-               w + ((d * p->gates + g) * H + u) * p->in, (size_t)p->in * sizeof(float));
-  const size_t bytes = mrt_gemm_packed_size(n, p->in);
-  mrt_status *st = mrt_mem_new_aligned(alloc, bytes ? bytes : 1, MRT_ALIGN, (void **)&p->w);
+        memcpy(sorted + (size_t)(d * wide + column(p->gates, g, u)) * row,
+               w + (size_t)((d * p->gates + g) * H + u) * row, row);
   const mrt_par par = {0};
-  if (!st) mrt_gemm_pack_b(&par, sorted, p->in, true, p->in, n, p->w);
-  mrt_mem_free(alloc, sorted);
-  return st;
+  mrt_gemm_pack_b(&par, (const float *)(void *)sorted, p->in, true, p->in, n, dst);
+  mrt_mem_free(mrt_alloc_default(), sorted);
+  return NULL;
 }
 
-void mrt_rnn_free(const mrt_alloc *alloc, mrt_rnn_weights *w) {
-  mrt_mem_free(alloc, w->w);
-  mrt_mem_free(alloc, w->bias);
-  mrt_mem_free(alloc, w->r);
-  mrt_mem_free(alloc, w->rb);
-  *w = (mrt_rnn_weights){0};
-}
-
-mrt_status *mrt_rnn_pack(const mrt_alloc *alloc, mrt_rnn_kind kind, int dirs, int64_t in,
-                         int64_t hidden, const float *w, const float *r, const float *b,
-                         mrt_rnn_weights *p) {
-  mrt_status *st = NULL;
+mrt_status *mrt_rnn_describe(mrt_rnn_kind kind, int dirs, int64_t in, int64_t hidden,
+                             mrt_rnn_weights *p) {
+  parts n;
   *p = (mrt_rnn_weights){.kind = kind,
                          .gates = kind == MRT_RNN_LSTM  ? 4
                                   : kind == MRT_RNN_GRU ? 3
@@ -100,19 +112,32 @@ mrt_status *mrt_rnn_pack(const mrt_alloc *alloc, mrt_rnn_kind kind, int dirs, in
                          .in = in,
                          .hidden = hidden,
                          .padded = (hidden + BLOCK - 1) / BLOCK * BLOCK};
-  const size_t wide = (size_t)p->padded * (size_t)p->gates * (size_t)dirs;
-  MRT_TRY_GOTO(st, done, new_floats(alloc, wide, (size_t)hidden, &p->r));
-  MRT_TRY_GOTO(st, done, new_floats(alloc, wide, 1, &p->bias));
-  if (kind == MRT_RNN_GRU)
-    MRT_TRY_GOTO(st, done, new_floats(alloc, (size_t)p->padded, (size_t)dirs, &p->rb));
-  MRT_TRY_GOTO(st, done, pack_w(alloc, p, w));
-  for (int64_t d = 0; d < dirs; ++d) {
-    pack_r(p, r + d * p->gates * hidden * hidden, p->r + d * p->padded * p->gates * hidden);
-    if (b) pack_bias(p, b, d);
+  return count_parts(p, &n, &p->bytes) ? NULL : mrt_status_oom();
+}
+
+void mrt_rnn_place(mrt_rnn_weights *p, const void *block) {
+  parts n;
+  size_t bytes;
+  if (!count_parts(p, &n, &bytes)) return; /* describe did */
+  p->w = block;
+  p->r = p->w + n.w;
+  p->bias = p->r + n.r;
+  p->rb = n.rb ? p->bias + n.bias : NULL;
+}
+
+mrt_status *mrt_rnn_pack(const mrt_rnn_weights *described, const void *w, const void *r,
+                         const void *b, void *block) {
+  mrt_rnn_weights p = *described;
+  mrt_rnn_place(&p, block);
+  memset(block, 0, p.bytes);
+  float *const begin = block;
+  MRT_TRY(pack_w(&p, w, begin));
+  for (int64_t d = 0; d < p.dirs; ++d) {
+    const int64_t each = p.gates * p.hidden * p.hidden * (int64_t)sizeof(float);
+    pack_r(&p, (const char *)r + d * each, begin + (p.r - p.w) + d * p.padded * p.gates * p.hidden);
+    if (b) pack_bias(&p, b, d, begin + (p.bias - p.w), p.rb ? begin + (p.rb - p.w) : NULL);
   }
-done:
-  if (st) mrt_rnn_free(alloc, p);
-  return st;
+  return NULL;
 }
 
 /* ---- one run ---- */

@@ -8,23 +8,27 @@
 #include "base/threads.h"
 #include "provider/cpu/recurrent/recurrent_kernel.h"
 
-/* Weights of a layer as ONNX gives them, packed. */
+/* A layer, and where its parts lie in one packed block. */
 typedef struct mrt_rnn_weights {
   mrt_rnn_kind kind;
   int gates, dirs;
   int64_t in, hidden, padded;
-  float *w;    /* mrt_gemm_pack_b of all directions' W, gates of a block together */
-  float *bias; /* [dirs, padded * gates], the same order: Wb + Rb (GRU: Wb alone in the third) */
-  float *r;    /* [dirs][blocks][hidden][gates][16] */
-  float *rb;   /* GRU: [dirs][padded]; else NULL */
+  size_t bytes;   /* of the block */
+  const float *w; /* mrt_gemm_pack_b of all directions' W, gates of a block together */
+  const float
+      *bias;      /* [dirs, padded * gates], the same order: Wb + Rb (GRU: Wb alone in the third) */
+  const float *r; /* [dirs][blocks][hidden][gates][16] */
+  const float *rb; /* GRU: [dirs][padded]; else NULL */
 } mrt_rnn_weights;
 
-/* w: [dirs, gates * hidden, in], r: [dirs, gates * hidden, hidden], b: [dirs, 2 * gates * hidden]
- * or NULL. */
-mrt_status *mrt_rnn_pack(const mrt_alloc *alloc, mrt_rnn_kind kind, int dirs, int64_t in,
-                         int64_t hidden, const float *w, const float *r, const float *b,
-                         mrt_rnn_weights *out) MRT_MUST_CHECK;
-void mrt_rnn_free(const mrt_alloc *alloc, mrt_rnn_weights *w);
+/* Sizes; MRT_OUT_OF_MEMORY when they cannot be counted. */
+mrt_status *mrt_rnn_describe(mrt_rnn_kind kind, int dirs, int64_t in, int64_t hidden,
+                             mrt_rnn_weights *out) MRT_MUST_CHECK;
+/* Writes the block (64-byte aligned). w: [dirs, gates * hidden, in], r: [dirs, gates * hidden,
+ * hidden], b: [dirs, 2 * gates * hidden] or NULL: floats at any alignment. */
+mrt_status *mrt_rnn_pack(const mrt_rnn_weights *p, const void *w, const void *r, const void *b,
+                         void *block) MRT_MUST_CHECK;
+void mrt_rnn_place(mrt_rnn_weights *p, const void *block); /* which lives as long as p is used */
 
 typedef struct mrt_rnn_run {
   const mrt_rnn_weights *w;

@@ -5,15 +5,19 @@
 
 #include "provider/cpu/cpu.h"
 #include "provider/cpu/recurrent/recurrent.h"
+#include "provider/cpu/weights/packed.h"
+
+enum { PACKED = 1 << 1 | 1 << 2 | 1 << 3 }; /* W, R, B */
 
 typedef struct recurrent_kernel {
   mrt_kernel k;
   mrt_rnn_weights w;
+  mrt_packed *packed;
   bool reverse;
 } recurrent_kernel;
 
 static void destroy(mrt_kernel *k) {
-  mrt_rnn_free(k->alloc, &((recurrent_kernel *)k)->w);
+  mrt_packed_release(((recurrent_kernel *)k)->packed);
   mrt_kernel_free(k);
 }
 
@@ -39,7 +43,7 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
   const int64_t state[3] = {w->dirs, x->rank == 3 ? x->dims[1] : 0, w->hidden};
   if (x->rank != 3 || x->dims[2] != w->in || !shape_is(h0, 3, state) || !shape_is(c0, 3, state) ||
       !full_length(mrt_in(c, 4), x->dims[0], x->dims[1]))
-    return c->node->def->run(c);
+    return mrt_cpu_run_reference(c, PACKED);
   const mrt_rnn_run q = {.w = w,
                          .seq = x->dims[0],
                          .batch = x->dims[1],
@@ -95,24 +99,57 @@ static bool match(const mrt_provider *p, const mrt_node *node) {
          shape_is(b, 2, (int64_t[]){dirs, 2 * gates * H});
 }
 
+static mrt_status *pack(const void *arg, const mrt_tensor *r, void *dst) {
+  const mrt_node *node = arg;
+  const mrt_tensor *w = weight(node, 1), *b = weight(node, 3);
+  mrt_rnn_kind kind;
+  mrt_rnn_weights p;
+  (void)kind_of(node, &kind);
+  MRT_TRY(mrt_rnn_describe(kind, (int)w->dims[0], w->dims[2], r->dims[2], &p));
+  return mrt_rnn_pack(&p, w->data, r->data, b ? b->data : NULL, dst);
+}
+
+static mrt_status *get_weights(recurrent_kernel *q, const mrt_node *node) {
+  mrt_rnn_kind kind;
+  const mrt_tensor *w = weight(node, 1), *r = weight(node, 2);
+  (void)kind_of(node, &kind);
+  MRT_TRY(mrt_rnn_describe(kind, (int)w->dims[0], w->dims[2], r->dims[2], &q->w));
+  const mrt_packer packer = {.format = "rnn.f32.1",
+                             .params = {kind, q->w.dirs, q->w.in, q->w.hidden},
+                             .bytes = q->w.bytes,
+                             .more = {w, weight(node, 3)},
+                             .pack = pack,
+                             .arg = node};
+  MRT_TRY(mrt_packed_get(r, &packer, &q->packed));
+  mrt_rnn_place(&q->w, mrt_packed_data(q->packed));
+  return NULL;
+}
+
+static uint32_t packs_misaligned(const mrt_node *node) {
+  (void)node;
+  return PACKED;
+}
+
 static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kernel **out) {
   recurrent_kernel *q;
-  mrt_rnn_kind kind;
   *out = NULL;
-  (void)kind_of(node, &kind);
-  const mrt_tensor *w = weight(node, 1), *r = weight(node, 2), *b = weight(node, 3);
   MRT_TRY(mrt_kernel_new(p->env->alloc, sizeof *q, "recurrent_f32", run, destroy, &q));
   q->reverse = strcmp(mrt_node_str(node, "direction"), "reverse") == 0;
-  mrt_status *st = mrt_rnn_pack(p->env->alloc, kind, (int)w->dims[0], w->dims[2], r->dims[2],
-                                w->data, r->data, b ? b->data : NULL, &q->w);
+  mrt_status *st = get_weights(q, node);
   if (st) {
     destroy(&q->k);
     return st;
   }
+  q->k.any_align = PACKED;
   *out = &q->k;
   return NULL;
 }
 
-MRT_CPU_KERNEL(lstm_f32) = {.domain = "", .op = "LSTM", .match = match, .create = create};
-MRT_CPU_KERNEL(gru_f32) = {.domain = "", .op = "GRU", .match = match, .create = create};
-MRT_CPU_KERNEL(rnn_f32) = {.domain = "", .op = "RNN", .match = match, .create = create};
+#define ROW(name)                                               \
+  {                                                             \
+    .domain = "", .op = name, .match = match, .create = create, \
+    .packs_misaligned = packs_misaligned                        \
+  }
+MRT_CPU_KERNEL(lstm_f32) = ROW("LSTM");
+MRT_CPU_KERNEL(gru_f32) = ROW("GRU");
+MRT_CPU_KERNEL(rnn_f32) = ROW("RNN");
