@@ -1,7 +1,10 @@
-/* See band.h. A unit of work is (image, band, part). Within it: for each group of 32 wide channels,
- * for each step of a few output rows: expand the input rows that are new, depthwise, project. */
+/* See band.h. A unit of work is (image, band, part). Within it: for one or two groups of 32 wide
+ * channels at a time, for each step of a few output rows: expand the input rows that are new and
+ * depthwise, group by group, then project, both groups at once: what is loaded and stored of the
+ * sums is a matter of passes over them. */
 #include "provider/cpu/conv/band.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 #include "provider/cpu/conv/conv_kernel.h"
@@ -9,10 +12,17 @@
 
 enum {
   PANEL = 32,
-  STEP_PIXELS = 64,  /* of output in a step, about */
-  BAND_ROWS = 14,    /* of output in a band, at most */
-  PART_AREA = 256,   /* images up to this size are cut into parts, not bands */
-  PART_CHANNELS = 64 /* wide channels of a part at least */
+  TEAM = 2,           /* groups that are projected at once, at most */
+  HALVES = 2,         /* parts of the sums of an image, if there are any */
+  STEP_PIXELS = 64,   /* of output in a step, about */
+  BAND_ROWS = 14,     /* of output in a band, at most */
+  PART_AREA = 256,    /* images up to this size are cut into parts, not bands */
+  PART_CHANNELS = 64, /* wide channels of a part at least */
+  PAGE_FLOATS = 1024,
+  /* Between workers: a core fetches a little more than it reads, and what it takes from its
+   * neighbour makes the depthwise rows there half as slow again. */
+  GAP_FLOATS = 2 * PAGE_FLOATS,
+  TEAM_BYTES = 40 << 10 /* of ring and rows for two groups at a time at most: about L1 */
 };
 
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -36,7 +46,8 @@ typedef struct plan {
   int64_t oh, ow, wide, groups; /* wide channels, in groups of 32 */
   int64_t out_blocks;
   int64_t bands, parts;
-  int64_t step, ring_rows;        /* output rows of a step, input rows kept */
+  int64_t team;                   /* groups that are projected at once: 1 or 2 */
+  int64_t step, steps, ring_rows; /* output rows of a step, input rows kept */
   int64_t ring_block, rows_block; /* floats of a channel block of the ring, of a step's output */
   int64_t worker_floats, image_floats;
 } plan;
@@ -50,29 +61,39 @@ static plan make_plan(const mrt_band *b, int64_t h, int64_t w) {
   p.bands = p.parts = 1;
   if (p.oh <= 0 || p.ow <= 0) return p;
   if (p.oh * p.ow <= PART_AREA || p.oh == 1)
-    p.parts = max_i64(1, min_i64(b->projects ? 2 : 8, p.wide / PART_CHANNELS));
+    p.parts = max_i64(1, min_i64(b->projects ? HALVES : 8, p.wide / PART_CHANNELS));
   else
     p.bands = ceil_div(p.oh, BAND_ROWS);
   p.step = min_i64(max_i64(1, STEP_PIXELS / p.ow), ceil_div(p.oh, p.bands));
+  p.steps = ceil_div(ceil_div(p.oh, p.bands), p.step);
   p.ring_rows = b->expands ? min_i64(h, (p.step - 1) * d->stride_h + d->kh) : 0;
   p.ring_block = p.ring_rows * w * 16;
   p.rows_block = p.step * p.ow * 16;
-  p.worker_floats = 2 * (p.ring_block + p.rows_block);
+  const int64_t group_floats = 2 * (p.ring_block + p.rows_block);
+  p.team =
+      b->projects && p.groups / p.parts > 1 && group_floats * 4 * TEAM <= TEAM_BYTES ? TEAM : 1;
+  p.worker_floats = ceil_div(p.team * group_floats, PAGE_FLOATS) * PAGE_FLOATS + GAP_FLOATS;
   p.image_floats = p.out_blocks * 16 * p.oh * p.ow;
   return p;
+}
+
+/* Are the sums of an image formed by two workers? */
+static bool is_halved(const mrt_band *b, const plan *p) { return b->projects && p->parts > 1; }
+
+/* Floats of scratch for an image: its sums, and a counter for each step and half of them. */
+static int64_t sums_floats(const mrt_band *b, const plan *p) {
+  return is_halved(b, p) ? p->image_floats + (p->steps * HALVES + 15) / 16 * 16 : 0;
 }
 
 bool mrt_band_scratch_size(const mrt_par *par, const mrt_band *b, int64_t n, int64_t h, int64_t w,
                            size_t *bytes) {
   const plan p = make_plan(b, h, w);
-  size_t sums = 0, work;
-  if (b->projects && p.parts > 1 &&
-      (!mrt_size_mul((size_t)p.image_floats * sizeof(float), (size_t)(p.parts - 1), &sums) ||
-       !mrt_size_mul(sums, (size_t)n, &sums)))
-    return false;
+  size_t sums, work;
+  if (!mrt_size_mul((size_t)sums_floats(b, &p) * sizeof(float), (size_t)n, &sums)) return false;
   return mrt_size_mul((size_t)p.worker_floats * sizeof(float), (size_t)mrt_par_workers(par),
                       &work) &&
-         mrt_size_add(work, sums, bytes);
+         mrt_size_add(work, sums, &work) &&
+         mrt_size_add(work, PAGE_FLOATS * sizeof(float), bytes); /* for alignment */
 }
 
 /* ---- a unit ---- */
@@ -88,15 +109,20 @@ typedef struct job {
   mrt_ew_fn act[3];         /* NULL: none, or a clip */
   const mrt_kblock *blocks; /* of x */
   float *work, *sums;
+  atomic_int *met; /* [image][step][half]: how many of its two sums are complete */
+  mrt_ew_fn add, clip;
   int64_t units, chunks;
 } job;
 
 /* Where a unit is. */
 typedef struct place {
-  int64_t image, part, group, channels; /* channels of the group: 1..32 */
-  int64_t y0, y1, begin;                /* output rows of this step; of all: where they begin */
-  bool first, last;                     /* group of the part */
-  float *ring, *rows;
+  int64_t image, part, end; /* end: of the part's groups */
+  int64_t lead, count;      /* the groups at work */
+  int64_t group, channels;  /* one of them; its channels: 1..32 */
+  int64_t y0, y1, begin;    /* output rows of this step; of all: where they begin */
+  bool first, last;         /* groups of the part */
+  float *memory;            /* of the worker */
+  float *ring, *rows;       /* of the group */
 } place;
 
 /* Tiles of `pixels` neighbouring pixels and 32 or fewer columns. t: a, b, c and bias of the first.
@@ -126,12 +152,12 @@ static void run_tiles(const job *j, mrt_tile *t, int64_t cols, int64_t pixels) {
   }
 }
 
-/* While these weights are used, fetch the same `floats` of the next group into L2: how many lines
- * each block of 16 k of each tile has to ask for. */
-static void fetch_ahead(const job *j, const place *at, mrt_tile *t, const float *next,
+/* While these weights are used, fetch the `floats` at next into L2, if they belong to the part: how
+ * many lines each block of 16 k of each tile has to ask for. */
+static void fetch_ahead(const place *at, mrt_tile *t, int64_t group, const float *next,
                         int64_t floats, int64_t pixels) {
   const int64_t asks = ceil_div(pixels, 14) * t->n_blocks;
-  if (at->group + 1 >= j->p.groups || at->y0 != at->begin) return;
+  if (group >= at->end || at->y0 != at->begin) return;
   t->ahead = next;
   t->ahead_lines = (int)ceil_div(floats / 16, asks);
 }
@@ -151,7 +177,8 @@ static void expand_rows(const job *j, const place *at, int64_t r0, int64_t r1) {
   t.bias = a->bias[0] ? a->bias[0] + at->group * PANEL : NULL;
   t.c = at->ring + r0 % j->p.ring_rows * w * 16;
   float *const first = t.c;
-  fetch_ahead(j, at, &t, t.b + PANEL * j->b->cin, PANEL * j->b->cin, (r1 - r0) * w);
+  fetch_ahead(at, &t, at->group + j->p.team, t.b + j->p.team * PANEL * j->b->cin, PANEL * j->b->cin,
+              (r1 - r0) * w);
   run_tiles(j, &t, cols, (r1 - r0) * w);
   for (int64_t c = 0; c < cols / 16; ++c)
     activate(j, 0, first + c * j->p.ring_block, (r1 - r0) * w * 16);
@@ -164,6 +191,15 @@ static void fill_ring(const job *j, const place *at, int64_t *have, int64_t want
     const int64_t end = min_i64(want, (*have / ring + 1) * ring);
     expand_rows(j, at, *have, end);
     *have = end;
+  }
+}
+
+/* The window rows lie in the ring from `slot` on. */
+static void ring_rows(const plan *p, const float *ring, int64_t pitch, int64_t slot,
+                      mrt_dw_row *r) {
+  for (int k = 0; k < r->n_rows; ++k) {
+    r->rows[k] = ring + slot * pitch;
+    if (++slot == p->ring_rows) slot = 0;
   }
 }
 
@@ -181,57 +217,107 @@ static void depthwise_rows(const job *j, const place *at, int64_t c) {
                    : j->a->y + ((at->image * wide_blocks + block) * p->oh + at->y0) * p->ow * 16;
   float *const first = out;
   r.bias = j->a->bias[1] ? j->a->bias[1] + block * 16 : NULL;
+  int64_t top = at->y0 * d->stride_h - d->pad_top;
+  int64_t slot = p->ring_rows ? max_i64(0, top) % p->ring_rows : 0; /* of the first window row */
   for (int64_t y = at->y0; y < at->y1; ++y, out += p->ow * 16) {
-    const int64_t top = y * d->stride_h - d->pad_top;
     r.out = out;
     mrt_conv_dw_rows(d, j->a->h, x, pitch, weights, y, &r);
-    if (j->b->expands)
-      for (int k = 0; k < r.n_rows; ++k)
-        r.rows[k] = at->ring + c * p->ring_block + (max_i64(0, top) + k) % p->ring_rows * pitch;
+    if (j->b->expands) ring_rows(p, at->ring + c * p->ring_block, pitch, slot, &r);
     j->dw(&r);
+    const int64_t next = top + d->stride_h;
+    slot += max_i64(0, next) - max_i64(0, top);
+    while (j->b->expands && slot >= p->ring_rows) slot -= p->ring_rows;
+    top = next;
   }
   activate(j, 1, first, (at->y1 - at->y0) * p->ow * 16);
 }
 
-static void project_rows(const job *j, const place *at) {
+/* ---- sums of two parts ---- */
+
+/* The half of an image's channel blocks whose sums part `half` forms in y, the other one elsewhere.
+ */
+static int64_t half_begin(const plan *p, int64_t half) {
+  return min_i64(p->out_blocks, mrt_par_begin(ceil_div(p->out_blocks, 2), HALVES, half) * 2);
+}
+
+/* The sums of this step are complete in this part. Whoever comes second adds those of the two
+ * parts, so nobody waits. */
+static void meet(const job *j, const place *at) {
   const plan *p = &j->p;
-  const mrt_band_args *a = j->a;
-  const mrt_kblock blocks[2] = {{0, (int32_t)min_i64(16, at->channels)},
-                                {(int32_t)p->rows_block, (int32_t)(at->channels - 16)}};
-  const int64_t pixel = at->y0 * p->ow * 16, block = p->oh * p->ow * 16;
-  const bool whole = p->parts == 1;
-  float *sums = a->y + at->image * p->image_floats;
-  if (at->part > 0) sums = j->sums + (at->image * (p->parts - 1) + at->part - 1) * p->image_floats;
-  mrt_tile t = j->project;
-  t.blocks = blocks;
-  t.n_blocks = at->channels > 16 ? 2 : 1;
-  t.flags = at->first ? 0 : MRT_TILE_LOAD;
-  if (at->last && at->part == 0) t.flags |= MRT_TILE_FINAL | (whole ? j->project.flags : 0);
-  for (int64_t n = 0; n < p->out_blocks * 16; n += PANEL) {
-    const int64_t cols = min_i64(PANEL, p->out_blocks * 16 - n);
-    t.a = at->rows;
-    t.b = a->weights[2] + (n * p->wide + at->group * PANEL * PANEL);
-    t.bias = a->bias[2] && at->part == 0 ? a->bias[2] + n : NULL;
-    t.c = sums + n / 16 * block + pixel;
-    t.residual = a->z ? a->z + at->image * p->image_floats + n / 16 * block + pixel : NULL;
-    float *const first = t.c;
-    fetch_ahead(j, at, &t, t.b + PANEL * PANEL, PANEL * PANEL, (at->y1 - at->y0) * p->ow);
-    run_tiles(j, &t, cols, (at->y1 - at->y0) * p->ow);
-    if (at->last && whole)
-      for (int64_t c = 0; c < cols / 16; ++c)
-        activate(j, 2, first + c * block, (at->y1 - at->y0) * p->ow * 16);
+  const int64_t block = p->oh * p->ow * 16, floats = (at->y1 - at->y0) * p->ow * 16;
+  const float none[2] = {0}, bounds[2] = {j->project.lo, j->project.hi};
+  atomic_int *met = j->met + (at->image * p->steps + at->y0 / p->step) * HALVES;
+  for (int i = 0; i < HALVES; ++i) { /* when both come at once, each adds one half */
+    const int64_t half = (at->part + 1 + i) % HALVES;
+    if (atomic_fetch_add_explicit(met + half, 1, memory_order_acq_rel) == 0) continue;
+    for (int64_t c = half_begin(p, half); c < half_begin(p, half + 1); ++c) {
+      const int64_t first = at->image * p->image_floats + c * block + at->y0 * p->ow * 16;
+      float *y = j->a->y + first;
+      j->add(y, y, j->sums + first, NULL, none, floats);
+      if (j->project.flags & MRT_TILE_CLIP) j->clip(y, y, NULL, NULL, bounds, floats);
+      activate(j, 2, y, floats);
+    }
   }
 }
 
-static void run_group(const job *j, place *at, int64_t y0, int64_t y1) {
+/* Where the sums of a panel from channel block c on go. z is added where the bias is not. */
+static void place_sums(const job *j, const place *at, int64_t c, mrt_tile *t) {
+  const plan *p = &j->p;
+  const mrt_band_args *a = j->a;
+  const bool whole = p->parts == 1, own = whole || (c < half_begin(p, 1)) == (at->part == 0);
+  const int64_t first = at->image * p->image_floats + c * p->oh * p->ow * 16 + at->y0 * p->ow * 16;
+  t->c = (own ? a->y : j->sums) + first;
+  t->bias = a->bias[2] && own ? a->bias[2] + c * 16 : NULL;
+  t->residual = a->z && (whole || !own) ? a->z + first : NULL;
+  t->flags = at->first ? 0 : MRT_TILE_LOAD;
+  if (at->last) t->flags |= MRT_TILE_FINAL | (whole ? j->project.flags : 0);
+}
+
+static void project_rows(const job *j, const place *at) {
+  const plan *p = &j->p;
+  const int64_t channels = min_i64(PANEL * at->count, p->wide - at->lead * PANEL),
+                pixels = (at->y1 - at->y0) * p->ow, after = at->lead + at->count;
+  mrt_kblock blocks[2 * TEAM];
+  mrt_tile t = j->project;
+  t.blocks = blocks;
+  t.n_blocks = ceil_div(channels, 16);
+  for (int64_t i = 0; i < t.n_blocks; ++i)
+    blocks[i] = (mrt_kblock){(int32_t)(i * p->rows_block), (int32_t)min_i64(16, channels - i * 16)};
+  for (int64_t n = 0; n < p->out_blocks * 16; n += PANEL) {
+    const int64_t cols = min_i64(PANEL, p->out_blocks * 16 - n);
+    t.a = at->memory + p->team * 2 * p->ring_block;
+    t.b = j->a->weights[2] + (n * p->wide + at->lead * PANEL * PANEL);
+    place_sums(j, at, n / 16, &t);
+    float *const first = t.c;
+    fetch_ahead(at, &t, after, t.b + channels * PANEL,
+                min_i64(PANEL * p->team, p->wide - after * PANEL) * PANEL, pixels);
+    run_tiles(j, &t, cols, pixels);
+    if (at->last && p->parts == 1)
+      for (int64_t c = 0; c < cols / 16; ++c)
+        activate(j, 2, first + c * p->oh * p->ow * 16, pixels * 16);
+  }
+  if (at->last && p->parts > 1) meet(j, at);
+}
+
+/* ---- a unit ---- */
+static void run_team(const job *j, place *at, int64_t y0, int64_t y1) {
   const mrt_conv *d = &j->b->depthwise;
-  int64_t have = max_i64(0, y0 * d->stride_h - d->pad_top);
+  const plan *p = &j->p;
+  const int64_t from = max_i64(0, y0 * d->stride_h - d->pad_top);
+  int64_t have[TEAM] = {from, from};
   at->begin = y0;
   for (at->y0 = y0; at->y0 < y1; at->y0 = at->y1) {
-    at->y1 = min_i64(y1, at->y0 + j->p.step);
-    if (j->b->expands)
-      fill_ring(j, at, &have, min_i64(j->a->h, (at->y1 - 1) * d->stride_h - d->pad_top + d->kh));
-    for (int64_t c = 0; c < ceil_div(at->channels, 16); ++c) depthwise_rows(j, at, c);
+    at->y1 = min_i64(y1, at->y0 + p->step);
+    for (int64_t i = 0; i < at->count; ++i) {
+      at->group = at->lead + i;
+      at->channels = min_i64(PANEL, p->wide - at->group * PANEL);
+      at->ring = at->memory + i * 2 * p->ring_block;
+      at->rows = at->memory + 2 * (p->team * p->ring_block + i * p->rows_block);
+      if (j->b->expands)
+        fill_ring(j, at, have + i,
+                  min_i64(j->a->h, (at->y1 - 1) * d->stride_h - d->pad_top + d->kh));
+      for (int64_t c = 0; c < ceil_div(at->channels, 16); ++c) depthwise_rows(j, at, c);
+    }
     if (j->b->projects) project_rows(j, at);
   }
 }
@@ -243,37 +329,16 @@ static void run_chunk(void *arg, int64_t chunk, int worker) {
   for (int64_t u = mrt_par_begin(j->units, j->chunks, chunk); u < end && !mrt_par_stop(); ++u) {
     const int64_t band = u / p->parts % p->bands;
     place at = {.image = u / p->parts / p->bands, .part = u % p->parts};
-    at.ring = j->work + worker * p->worker_floats;
-    at.rows = at.ring + 2 * p->ring_block;
-    const int64_t g0 = mrt_par_begin(p->groups, p->parts, at.part),
-                  g1 = mrt_par_begin(p->groups, p->parts, at.part + 1);
-    for (at.group = g0; at.group < g1; ++at.group) {
-      at.channels = min_i64(PANEL, p->wide - at.group * PANEL);
-      at.first = at.group == g0, at.last = at.group + 1 == g1;
-      run_group(j, &at, mrt_par_begin(p->oh, p->bands, band),
-                mrt_par_begin(p->oh, p->bands, band + 1));
+    at.memory = j->work + worker * p->worker_floats;
+    at.lead = mrt_par_begin(p->groups, p->parts, at.part);
+    at.end = mrt_par_begin(p->groups, p->parts, at.part + 1);
+    at.first = true;
+    for (; at.lead < at.end; at.lead += at.count, at.first = false) {
+      at.count = min_i64(p->team, at.end - at.lead);
+      at.last = at.lead + at.count == at.end;
+      run_team(j, &at, mrt_par_begin(p->oh, p->bands, band),
+               mrt_par_begin(p->oh, p->bands, band + 1));
     }
-  }
-}
-
-/* ---- the sums of parts ---- */
-/* Units: (image, channel block). */
-static void add_parts_chunk(void *arg, int64_t chunk, int worker) {
-  (void)worker;
-  const job *j = arg;
-  const plan *p = &j->p;
-  const int64_t units = j->a->n * p->out_blocks, area = p->oh * p->ow * 16;
-  const int64_t end = mrt_par_begin(units, j->chunks, chunk + 1);
-  const mrt_ew_fn add = mrt_ew_find(MRT_EW_ADD), clip = mrt_ew_find(MRT_EW_CLIP);
-  const float none[2] = {0}, bounds[2] = {j->project.lo, j->project.hi};
-  for (int64_t u = mrt_par_begin(units, j->chunks, chunk); u < end; ++u) {
-    const int64_t image = u / p->out_blocks, block = u % p->out_blocks;
-    float *y = j->a->y + u * area;
-    for (int64_t s = 0; s + 1 < p->parts; ++s)
-      add(y, y, j->sums + (image * (p->parts - 1) + s) * p->image_floats + block * area, NULL, none,
-          area);
-    if (j->project.flags & MRT_TILE_CLIP) clip(y, y, NULL, NULL, bounds, area);
-    activate(j, 2, y, area);
   }
 }
 
@@ -330,13 +395,15 @@ void mrt_band_run(const mrt_par *par, const mrt_band *b, const mrt_band_args *a,
           (mrt_kblock){(int32_t)(i * a->h * a->w * 16), (int32_t)min_i64(16, b->cin - i * 16)};
     j.expand.blocks = blocks;
   }
-  j.work = scratch;
+  j.work =
+      (float *)(((uintptr_t)scratch + PAGE_FLOATS * 4 - 1) & ~(uintptr_t)(PAGE_FLOATS * 4 - 1));
   j.sums = j.work + p->worker_floats * mrt_par_workers(par);
+  if (is_halved(b, p)) {
+    j.met = (atomic_int *)(void *)(j.sums + a->n * p->image_floats);
+    for (int64_t i = 0; i < a->n * p->steps * HALVES; ++i) atomic_init(j.met + i, 0);
+    j.add = mrt_ew_find(MRT_EW_ADD), j.clip = mrt_ew_find(MRT_EW_CLIP);
+  }
   j.units = a->n * p->bands * p->parts;
   j.chunks = mrt_par_chunks(j.units, cost_ns(&j));
   mrt_par_run(par, j.chunks, run_chunk, &j);
-  if (!b->projects || p->parts == 1 || mrt_cancelled(par)) return;
-  j.chunks = mrt_par_chunks(a->n * p->out_blocks,
-                            (double)(a->n * p->image_floats) * 0.1 * (double)p->parts);
-  mrt_par_run(par, j.chunks, add_parts_chunk, &j);
 }

@@ -12,6 +12,10 @@ INLINE void v_store(float *p, vf x) { _mm256_storeu_ps(p, x); }
 INLINE vf v_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
 INLINE vf v_max(vf a, vf b) { return _mm256_max_ps(a, b); }
 INLINE vf v_min(vf a, vf b) { return _mm256_min_ps(a, b); }
+typedef __m256i v_mask;
+INLINE v_mask v_mask_of(bool yes) { return _mm256_set1_epi32(-(int)yes); }
+INLINE vf v_load_if(v_mask m, const float *p) { return _mm256_maskload_ps(p, m); }
+#define KEEP(x) __asm__("" : "+x"(x))
 INLINE bool v_any_nan(vf x) { return _mm256_movemask_ps(_mm256_cmp_ps(x, x, _CMP_UNORD_Q)) != 0; }
 
 #include "provider/cpu/conv/conv_simd.inl"

@@ -12,6 +12,10 @@ INLINE void v_store(float *p, vf x) { _mm512_storeu_ps(p, x); }
 INLINE vf v_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
 INLINE vf v_max(vf a, vf b) { return _mm512_max_ps(a, b); }
 INLINE vf v_min(vf a, vf b) { return _mm512_min_ps(a, b); }
+typedef __mmask16 v_mask;
+INLINE v_mask v_mask_of(bool yes) { return (__mmask16) - (int)yes; }
+INLINE vf v_load_if(v_mask m, const float *p) { return _mm512_maskz_loadu_ps(m, p); }
+#define KEEP(x) __asm__("" : "+v"(x))
 INLINE bool v_any_nan(vf x) { return _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q) != 0; }
 
 #include "provider/cpu/conv/conv_simd.inl"

@@ -187,7 +187,8 @@ static bool act_clip(const mrt_act *act, float *lo, float *hi) {
 mrt_dw_fn mrt_conv_dw_find(const mrt_conv *p, const mrt_act *act, mrt_dw_row *row) {
   *row = (mrt_dw_row){.kw = (int)p->kw, .stride = (int)p->stride_w, .pad = (int)p->pad_left};
   row->clip = act_clip(act, &row->lo, &row->hi);
-  if (p->dil_w != 1 || p->kh > MRT_DW_MAX_ROWS || p->pad_left > INT32_MAX) return NULL;
+  if (p->dil_w != 1 || p->kh > MRT_DW_MAX_ROWS || p->pad_left >= p->kw || p->pad_right >= p->kw)
+    return NULL;
   return mrt_conv_kernels_get()->depthwise_row(p->kw, p->stride_w);
 }
 

@@ -13,7 +13,7 @@ enum { MRT_DW_MAX_ROWS = 8 }; /* window rows of depthwise_row at most */
  * by the caller. */
 typedef struct mrt_dw_row {
   const float *rows[MRT_DW_MAX_ROWS]; /* pixel 0 of each input row */
-  int n_rows, kw, stride, pad;        /* pad: zeros in front */
+  int n_rows, kw, stride, pad;        /* pad: zeros in front; there and behind fewer than kw */
   int64_t w, ow;                      /* pixels of an input row, of the output row */
   const float *weights;               /* [n_rows][kw][16] */
   const float *bias;                  /* 16 floats or NULL */

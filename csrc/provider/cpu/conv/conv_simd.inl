@@ -1,5 +1,6 @@
 /* Row kernels over primitives of the including file: vf of VW lanes, v_set v_load v_store v_fma
- * v_max v_min (both give the second operand if either is NaN). A pixel is 16 / VW vectors. PIXELS
+ * v_max v_min (both give the second operand if either is NaN), v_mask v_mask_of v_load_if (zero if
+ * not, without a read), KEEP (the compiler must have it in a register now). A pixel is 16 / VW vectors. PIXELS
  * output pixels are kept in registers while their taps are read. */
 
 enum { PARTS = 16 / VW };
@@ -51,27 +52,31 @@ static void depthwise(const mrt_pixel_row *r) {
   }
 }
 
-static const float zero_pixel[16] __attribute__((aligned(64)));
-
 /* n output pixels from i on, all window rows: each input pixel is loaded once and used by all
- * outputs that it belongs to, s pixels apart. edge: some of them lie outside and count as zero. */
+ * outputs that it belongs to, s pixels apart. edge: some of them lie outside and count as zero;
+ * since padding is narrower than the window, these are among the first or last kw - 1. */
 INLINE void window_block(const mrt_dw_row *r, int64_t i, const int n, const int lane, const int kw,
                          const int s, const int edge) {
   vf acc[PIXELS];
   const vf start = r->bias ? v_load(r->bias + lane) : v_set(0.0f);
   const int64_t x0 = i * s - r->pad;
   const float *w = r->weights + lane;
+  v_mask inside[32];
+#pragma GCC unroll 32
+  for (int j = 0; j < (n - 1) * s + kw; ++j)
+    inside[j] = v_mask_of((uint64_t)(x0 + j) < (uint64_t)r->w);
 #pragma GCC unroll 14
   for (int k = 0; k < n; ++k) acc[k] = start;
   for (int t = 0; t < r->n_rows; ++t, w += kw * 16) {
-    const float *x = r->rows[t] + lane;
+    const float *x = r->rows[t] + x0 * 16 + lane;
     vf wt[7];
 #pragma GCC unroll 7
     for (int c = 0; c < kw; ++c) wt[c] = v_load(w + c * 16);
 #pragma GCC unroll 32
     for (int j = 0; j < (n - 1) * s + kw; ++j) {
-      const bool inside = !edge || (uint64_t)(x0 + j) < (uint64_t)r->w;
-      const vf v = v_load(inside ? x + (x0 + j) * 16 : zero_pixel);
+      const bool sure = !edge || (j >= kw - 1 && j <= (n - 1) * s);
+      vf v = sure ? v_load(x + j * 16) : v_load_if(inside[j], x + j * 16);
+      KEEP(v); /* in a register: else each product loads it again */
 #pragma GCC unroll 14
       for (int k = 0; k < n; ++k)
         if (j - k * s >= 0 && j - k * s < kw) acc[k] = v_fma(v, wt[j - k * s], acc[k]);
