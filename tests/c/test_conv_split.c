@@ -1,6 +1,7 @@
-/* Split convolutions (conv_split.h): the steps of this machine's kernels against their model bit
- * for bit; whole convolutions, by model and tiles, against double with the error that each number
- * of parts promises; values that tiles cannot do; equal bits for any number of threads. */
+/* Split convolutions (conv_split.h, conv_split_input.c): the steps of this machine's kernels
+ * against their model bit for bit; whole convolutions, by model and tiles, against double with the
+ * error that each number of parts promises; values that tiles cannot do; equal bits for any number
+ * of threads. */
 #include <float.h>
 
 #include "kernels.h"

@@ -162,7 +162,7 @@ static mrt_status *packed_weights(const conv_kernel *q, variant *v, const mrt_te
   if (!have) {
     const pack_arg arg = {q, v, q->special};
     const int form = p->raw ? 8 : p->winograd ? 3 + p->winograd / 2 : p->parts;
-    mrt_packer packer = {.format = "conv.f32.1",
+    mrt_packer packer = {.format = "conv.f32.2",
                          .params = {p->cin, p->cout, p->groups, p->kh, p->kw, q->loop,
                                     p->input_nchw, form + (q->special ? 16 : 0)},
                          .align_source = true,

@@ -96,8 +96,8 @@ static bool weight_of(const pack_job *j, int64_t panel, int64_t lane, int64_t gr
                       float *out) {
   const mrt_conv *p = j->p;
   const int64_t each = ceil_div(p->cout, PANEL), o = panel % each * PANEL + lane;
-  const int64_t taps = p->kh * p->kw, in_groups = ceil_div(p->cin, 32);
-  int64_t c = group % in_groups * 32 + k, tap = group / in_groups;
+  const int64_t taps = p->kh * p->kw;
+  int64_t c = group / taps * 32 + k, tap = group % taps;
   if (p->input_nchw) {
     c = k % p->cin;
     tap = group * p->kw + k / p->cin;

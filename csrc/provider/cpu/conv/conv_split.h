@@ -14,9 +14,10 @@
  * Plain input of few channels (input_nchw): group ky holds all (kx, channel) of the output pixel's
  * own window row, there are no column phases.
  *
- * Weights are split when they are packed: [panel of 32][tap][channel group][part][2 tiles]. Three
- * parts are half as large again as floats and need not be: with mrt_conv.raw weights are kept as
- * blocks of [32 k][32] floats and split slice by slice beside the products of the slice before. */
+ * Weights are split when they are packed: [panel of 32][channel group][tap][part][2 tiles], so that
+ * taps read again what L1 still holds. Three parts are half as large again as floats and need not
+ * be: with mrt_conv.raw weights are kept as blocks of [32 k][32] floats and split slice by slice
+ * beside the products of the slice before. */
 #ifndef MRT_PROVIDER_CPU_CONV_SPLIT_H
 #define MRT_PROVIDER_CPU_CONV_SPLIT_H
 

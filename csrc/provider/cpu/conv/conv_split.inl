@@ -1,7 +1,7 @@
 /* The tile loop of conv_split.h, on the macros of amx/tile.h: included by the kernels for real
- * tiles and by their model, after INLINE, FETCH(address), finish_row(out, row) and
- * split_pair(raw, split, pair). Tiles 0-3 hold
- * the 32 x 32 block, 4-5 pixels, 6-7 columns of weights. */
+ * tiles and by their model, after INLINE, FETCH(address), finish_rows(out, row, end) and
+ * split_pair(raw, split, pair). Tiles 0-3 hold the 32 x 32 block, 4-5 pixels, 6-7 columns of
+ * weights. */
 
 /* Products of one part of A with one part of B. Loads stand as late as possible: each hides behind
  * the products before it. */
@@ -48,16 +48,19 @@ INLINE beside beside_of(const mrt_split_block *t, int products, mrt_split_out *b
                   .pair_step = (t->pair_end - t->pair + steps - 1) / steps};
 }
 
-INLINE void work_beside(beside *w) {
-  for (int i = 0; i < w->lines; ++i) FETCH(w->ahead + i * 64);
-  w->ahead += w->lines * 64;
+/* Not inlined: the loop of tiles has few registers, this has none across it. */
+__attribute__((noinline)) static void work_beside(beside *w) {
+  const char *ahead = w->ahead, *end_ahead = ahead + w->lines * 64;
+  for (; ahead < end_ahead; ahead += 64) FETCH(ahead);
+  w->ahead = ahead;
   if (w->pair < w->pair_end) {
     const int64_t end = w->pair + w->pair_step < w->pair_end ? w->pair + w->pair_step : w->pair_end;
     for (; w->pair < end; ++w->pair) split_pair(w->raw, w->split, w->pair);
   }
   if (w->row >= MRT_STRIP) return;
   const int end = w->row + w->step < MRT_STRIP ? w->row + w->step : MRT_STRIP;
-  for (; w->row < end; ++w->row) finish_row(w->out, w->row);
+  finish_rows(w->out, w->row, end);
+  w->row = end;
 }
 
 INLINE void block(const mrt_split_block *t, const int parts, const bool two_rows,
@@ -129,9 +132,7 @@ static void multiply(const mrt_split_block *t, int parts, mrt_split_out *before)
   }
 }
 
-static void finish(mrt_split_out *o) {
-  for (int r = 0; r < MRT_STRIP; ++r) finish_row(o, r);
-}
+static void finish(mrt_split_out *o) { finish_rows(o, 0, MRT_STRIP); }
 
 static void split_pairs(const float *raw, uint16_t *dst, int64_t pair, int64_t pair_end) {
   for (; pair < pair_end; ++pair) split_pair(raw, dst, pair);

@@ -14,27 +14,55 @@ INLINE __mmask16 untrusted(__m512 x) {
   return _mm512_mask_cmpge_epu32_mask(_mm512_test_epi32_mask(u, u), _mm512_sub_epi32(u, low), span);
 }
 
-INLINE uint32_t finish_half(const mrt_split_out *o, int r, int64_t at, const int half) {
-  __m512 x = _mm512_load_ps(o->acc + r * 32 + 16 * half);
+typedef struct finish_row {
+  __m512 bias[2], lo, hi;
+} finish_row;
+
+/* Half a row of sums at acc. Bounds stand first: max and min return the second when one is NaN. */
+INLINE uint32_t finish_half(const finish_row *f, const int half, const float *acc,
+                            const float *residual, float *out) {
+  __m512 x = _mm512_load_ps(acc + 16 * half);
   const __mmask16 bad = untrusted(x);
-  const __mmask16 good = (__mmask16)~bad;
-  x = _mm512_add_ps(x, _mm512_loadu_ps(o->bias + 16 * half));
-  if (o->residual) x = _mm512_add_ps(x, _mm512_loadu_ps(o->residual + at));
-  if (o->clip) /* bound first: max and min return the second when one is NaN */
-    x = _mm512_min_ps(_mm512_set1_ps(o->hi), _mm512_max_ps(_mm512_set1_ps(o->lo), x));
-  _mm512_mask_storeu_ps(o->out + at, good, x);
+  x = _mm512_add_ps(x, f->bias[half]);
+  if (residual) x = _mm512_add_ps(x, _mm512_loadu_ps(residual));
+  x = _mm512_min_ps(f->hi, _mm512_max_ps(f->lo, x));
+  _mm512_mask_storeu_ps(out, (__mmask16)~bad, x);
   return bad;
 }
 
-INLINE void finish_row(mrt_split_out *o, int r) {
-  const int64_t at = o->rows[r];
-  uint32_t bad = 0;
-  if (at >= 0) {
-    bad = finish_half(o, r, at, 0);
-    if (o->col16) bad |= finish_half(o, r, at + o->col16, 1) << 16;
+/* Everything that all rows share is in registers: stores to `out` might change o for all that the
+ * compiler knows. */
+INLINE void finish_some(mrt_split_out *o, int r, int end, const bool add, const bool two) {
+  const finish_row f = {{_mm512_loadu_ps(o->bias), _mm512_loadu_ps(o->bias + 16)},
+                        _mm512_set1_ps(o->clip ? o->lo : -__builtin_inff()),
+                        _mm512_set1_ps(o->clip ? o->hi : __builtin_inff())};
+  const float *acc = o->acc + r * 32, *residual = o->residual;
+  const int64_t *rows = o->rows, col16 = o->col16;
+  float *out = o->out;
+  uint32_t *bad = o->bad, any = 0;
+  for (; r < end; ++r, acc += 32) {
+    const int64_t at = rows[r];
+    uint32_t b = 0;
+    if (at >= 0) {
+      b = finish_half(&f, 0, acc, add ? residual + at : NULL, out + at);
+      if (two)
+        b |= finish_half(&f, 1, acc, add ? residual + at + col16 : NULL, out + at + col16) << 16;
+    }
+    bad[r] = b;
+    any |= b;
   }
-  o->bad[r] = bad;
-  o->any |= bad;
+  o->any |= any;
+}
+
+INLINE void finish_rows(mrt_split_out *o, int r, int end) {
+  if (o->residual && o->col16)
+    finish_some(o, r, end, true, true);
+  else if (o->residual)
+    finish_some(o, r, end, true, false);
+  else if (o->col16)
+    finish_some(o, r, end, false, true);
+  else
+    finish_some(o, r, end, false, false);
 }
 
 /* From [x0 | x1] to pairs. */

@@ -31,6 +31,10 @@ static void finish_row(mrt_split_out *o, int r) {
   o->any |= o->bad[r];
 }
 
+static void finish_rows(mrt_split_out *o, int r, int end) {
+  for (; r < end; ++r) finish_row(o, r);
+}
+
 /* Nearest bf16: as gemm_split_model.c. */
 static uint16_t to_bf16(float x, bool last) {
   uint32_t u;
