@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include "base/log.h"
@@ -80,6 +81,24 @@ static void test_slabs(void) {
   }
   for (int k = 0; k < BLOCKS; ++k) mrt_slab_free(block[k]);
   CHECK_EQ_I(mrt_alloc_live_bytes(), live);
+}
+
+/* What a block held is no longer memory when it is freed, whoever else lives in the slab. */
+static void test_slab_pages(void) {
+  enum { SIZE = 1 << 20, PAGE = 4096 };
+  void *first, *second;
+  unsigned char in[SIZE / PAGE] = {0};
+  CHECK_OK(mrt_slab_new(SIZE, &first));
+  CHECK_OK(mrt_slab_new(SIZE, &second));
+  memset(first, 1, SIZE), memset(second, 2, SIZE);
+  char *const from = (char *)(((uintptr_t)first + 4 * PAGE) / PAGE * PAGE);
+  mrt_slab_free(first);
+  CHECK_EQ_I(mincore(from, SIZE - 8 * PAGE, in), 0);
+  int held = 0;
+  for (int i = 0; i < SIZE / PAGE - 8; ++i) held += in[i] & 1;
+  CHECK_EQ_I(held, 0);
+  for (int i = 0; i < SIZE; ++i) CHECK(((char *)second)[i] == 2);
+  mrt_slab_free(second);
 }
 
 static void test_failure(void) {
@@ -447,6 +466,7 @@ int main(void) {
   const int64_t live = mrt_alloc_live_bytes();
   unsetenv("MRT_CACHE_DIR");
   test_slabs();
+  test_slab_pages();
   test_sharing();
   test_failure();
   test_more();

@@ -1,8 +1,12 @@
-/* Slabs (slab.h): blocks are cut off the front of the newest slab; what is freed within one comes
- * back with the whole. In front of each block a line says which slab it is of. */
+/* Slabs (slab.h): blocks are cut off the front of the newest slab. The place of one that is freed
+ * is not used again before the slab goes, but its pages are given back at once, so that one small
+ * block that lives on keeps an address range, not 8 MiB of memory. In front of each block a line
+ * says which slab it is of. */
 #include "provider/cpu/weights/slab.h"
 
 #include <pthread.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/fork.h"
 
@@ -24,7 +28,11 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static slab *newest;
 static void guard(void) { mrt_fork_guard_add(&lock_guard, &lock); }
 
-static slab **owner(void *block) { return (slab **)(void *)((char *)block - LINE); }
+typedef struct label {
+  slab *of;    /* NULL: a block of its own */
+  size_t size; /* with the label */
+} label;
+static label *label_of(void *block) { return (label *)(void *)((char *)block - LINE); }
 
 /* `size` bytes of the newest slab, or of a new one. The lock is held. */
 static mrt_status *cut(size_t size, void **out) {
@@ -35,7 +43,7 @@ static mrt_status *cut(size_t size, void **out) {
     *newest = (slab){.used = LINE};
   }
   *out = (char *)newest + newest->used + LINE;
-  *owner(*out) = newest;
+  *label_of(*out) = (label){newest, size};
   newest->used += size;
   ++newest->blocks;
   return NULL;
@@ -48,8 +56,8 @@ mrt_status *mrt_slab_new(size_t bytes, void **out) {
   size -= size % LINE;
   if (bytes < LEAST || bytes >= MOST) {
     MRT_TRY(mrt_mem_new_aligned(mrt_alloc_default(), size, MRT_ALIGN, out));
-    *(slab **)*out = NULL;
     *out = (char *)*out + LINE;
+    *label_of(*out) = (label){NULL, size};
     return NULL;
   }
   pthread_once(&once, guard);
@@ -59,13 +67,22 @@ mrt_status *mrt_slab_new(size_t bytes, void **out) {
   return st;
 }
 
+/* Whole pages only: what lies beside them may be another block's. */
+static void give_back(void *at, size_t size) {
+  const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)at;
+  const uintptr_t first = (from + page - 1) / page * page, end = (from + size) / page * page;
+  if (first < end) madvise((void *)first, end - first, MADV_DONTNEED);
+}
+
 void mrt_slab_free(void *block) {
   if (!block) return;
-  slab *s = *owner(block);
+  label *l = label_of(block);
+  slab *s = l->of;
   if (!s) {
-    mrt_mem_free(mrt_alloc_default(), owner(block));
+    mrt_mem_free(mrt_alloc_default(), l);
     return;
   }
+  give_back(l, l->size);
   pthread_mutex_lock(&lock);
   const bool last = --s->blocks == 0;
   if (last && s == newest) newest = NULL;

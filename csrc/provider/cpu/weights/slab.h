@@ -1,6 +1,6 @@
 /* Memory of packed weights. Blocks below a huge page are cut from slabs of huge pages, which are
- * read 1.5 times as fast as small pages: a network's weights are streamed at every run. A slab goes
- * when its last block does. */
+ * read 1.5 times as fast as small pages: a network's weights are streamed at every run. A slab's
+ * addresses go when its last block does, the pages of a block at once. */
 #ifndef MRT_PROVIDER_CPU_WEIGHTS_SLAB_H
 #define MRT_PROVIDER_CPU_WEIGHTS_SLAB_H
 
