@@ -84,10 +84,28 @@ static bool right(const problem *q, float got, double sum, double bias, double r
   return fabs(got - y) <= loops * 6e-8 * (8 + 0.5 * (double)(q->p.cin * 9)) * (mass + 1);
 }
 
+/* Of one plane of outputs: the sums, and for each the largest mass of its tile. */
+static void plane_of(const problem *q, int64_t im, int64_t o, double *sums, double *most) {
+  const int64_t area = q->oh * q->ow, f = q->form;
+  double *mass = calloc((size_t)area, sizeof *mass);
+  for (int64_t t = 0; t < area; ++t) sums[t] = one_sum(q, im, o, t / q->ow, t % q->ow, &mass[t]);
+  for (int64_t t = 0; t < area; ++t) {
+    const int64_t y0 = t / q->ow / f * f, x0 = t % q->ow / f * f;
+    most[t] = mass[t];
+    for (int64_t y = y0; y < y0 + f && y < q->oh; ++y)
+      for (int64_t x = x0; x < x0 + f && x < q->ow; ++x) {
+        const double m = mass[y * q->ow + x];
+        if (isfinite(m) && m > most[t]) most[t] = m;
+      }
+  }
+  free(mass);
+}
+
 static void check(problem *q) {
   const int64_t area = q->oh * q->ow, size = mrt_c16_size(q->n, q->p.cout, q->oh, q->ow);
   guarded g2;
   float *out2 = guarded_floats(&g2, size, 0);
+  double *sums = calloc((size_t)area * 2, sizeof *sums), *most = sums + area;
   spread(q);
   CHECK(mrt_conv_winograd_ok(&q->p, q->weights));
   q->p.winograd = q->form;
@@ -95,27 +113,22 @@ static void check(problem *q) {
   run(q, 1, out2);
   int64_t bad = 0;
   for (int64_t im = 0; im < q->n; ++im)
-    for (int64_t o = 0; o < q->p.cout; ++o)
+    for (int64_t o = 0; o < q->p.cout; ++o) {
+      plane_of(q, im, o, sums, most);
       for (int64_t t = 0; t < area; ++t) {
-        const int64_t oy = t / q->ow, ox = t % q->ow;
-        double mass = 0, most = 0, sum = one_sum(q, im, o, oy, ox, &most);
-        for (int k = 0; k < q->form * q->form; ++k) { /* the tile's largest */
-          const int64_t y = oy / q->form * q->form + k / q->form,
-                        x = ox / q->form * q->form + k % q->form;
-          if (y < q->oh && x < q->ow) (void)one_sum(q, im, o, y, x, &mass);
-          if (isfinite(mass) && mass > most) most = mass;
-        }
         const int64_t at = c16_at(q->p.cout, area, im, o, t);
-        bad += !right(q, q->out[at], sum, q->bias[o], q->res[at], most);
+        bad += !right(q, q->out[at], sums[t], q->bias[o], q->res[at], most[t]);
         bad += memcmp(&q->out[at], &out2[at], 4) != 0 && !isnan(out2[at]);
       }
+    }
   if (bad)
-    fprintf(stderr, "winograd %lldx%lldx%lld c %lld>%lld pad %lld,%lld kind %d: %lld wrong\n",
-            (long long)q->n, (long long)q->h, (long long)q->w, (long long)q->p.cin,
-            (long long)q->p.cout, (long long)q->p.pad_top, (long long)q->p.pad_left, q->kind,
-            (long long)bad);
+    fprintf(stderr, "winograd %dx%d %lldx%lldx%lld c %lld>%lld pad %lld,%lld kind %d: %lld wrong\n",
+            q->form, q->form, (long long)q->n, (long long)q->h, (long long)q->w,
+            (long long)q->p.cin, (long long)q->p.cout, (long long)q->p.pad_top,
+            (long long)q->p.pad_left, q->kind, (long long)bad);
   CHECK_EQ_I(bad, 0);
   CHECK(guarded_done(&g2));
+  free(sums);
 }
 
 static void done(problem *q) {
