@@ -2,9 +2,10 @@
  * loops inside, outermost first:
  *   k-block (its parts of the super-block fit L2; split by each worker for itself, once)
  *   panel of B (its parts of the k-block: split while the panel before is multiplied)
- *   slice of k (one part only: so short that B stays in L1)
+ *   slice of k (one part only: so short that most of B stays in L1)
  *   strip: strip x panel on the tiles, sums in a block of 4 KB
- * and with the last k, check and epilogue per strip. Several k-blocks: the sums of all panels of
+ * and with the last k, check and epilogue per strip, done between the products of the next one.
+ * Several k-blocks: the sums of all panels of
  * the range are kept meanwhile. */
 #include "provider/cpu/gemm/gemm_split.h"
 
@@ -19,8 +20,8 @@ enum {
   A_BYTES = 1088 << 10, /* parts of a super-block and k-block */
   SUMS_BYTES = 512 << 10,
   MAX_STRIPS = 8, /* in a super-block */
-  MIN_STRIPS = 4, /* shorten the k-block rather than go below: B is split for each super-block */
-  L1_GROUPS = 12, /* of one part of B: 24 KB */
+  MIN_STRIPS = 8, /* shorten the k-block rather than go below: B is read for each super-block */
+  MAX_SLICE = 24, /* groups of one part of B, which stay near L1 */
   LONG = 8,       /* times the usual work in a chunk */
   NEAR = 8        /* groups of B fetched before they are split */
 };
@@ -98,6 +99,9 @@ typedef struct split_worker {
   int64_t a_item, a_super, a_block;
   int64_t b_item, b_panel, b_block; /* in buffer `current` */
   int current;
+  mrt_split_late late; /* the block before; what it is follows */
+  int64_t late_item, late_strip, late_panel;
+  float *late_acc; /* NULL: none waits */
 } split_worker;
 
 typedef struct layout {
@@ -124,7 +128,7 @@ static void layout_make(layout *l, const mrt_par *par, int parts, int64_t m, int
   l->super = ceil_div(l->strips, max_i64(1, l->supers));
   l->blocks = ceil_div(l->groups, max_i64(1, fit / max_i64(1, l->super)));
   l->block = ceil_div(l->groups, l->blocks);
-  l->slice = parts == 1 ? ceil_div(l->block, ceil_div(l->block, L1_GROUPS)) : l->block;
+  l->slice = parts == 1 ? ceil_div(l->block, ceil_div(l->block, MAX_SLICE)) : l->block;
   /* Chunks: a few of a thread; one where each splits A anew. How it is cut changes no bits: sums
    * are made in the order of k, whatever is kept where. */
   const double cost = cost_split(parts, m, n, k) / LONG;
@@ -138,7 +142,7 @@ static void layout_make(layout *l, const mrt_par *par, int parts, int64_t m, int
   l->range = ceil_div(l->panels, l->ranges);
   l->a = (size_t)(l->super * l->block * group_bytes);
   l->b = (size_t)(2 * l->block * group_bytes);
-  l->acc = (size_t)(l->super * strip_sums * (l->blocks > 1 ? l->range : 1));
+  l->acc = (size_t)((l->super * (l->blocks > 1 ? l->range : 1) + 1) * strip_sums);
   l->gather = a_trans ? align64((size_t)(l->groups * 32 * MRT_STRIP) * sizeof(float)) : 0;
   l->worker = l->a + l->b + l->acc + l->gather;
 }
@@ -150,7 +154,8 @@ size_t mrt_gemm_split_scratch(const mrt_par *par, int64_t m, int64_t n, int64_t 
     layout_make(&l, par, parts, m, n, k, a_trans);
     if (l.worker > most) most = l.worker;
   }
-  return (size_t)mrt_par_workers(par) * (align64(sizeof(split_worker)) + most);
+  return (size_t)mrt_par_workers(par) * mrt_worker_pitch(align64(sizeof(split_worker)) + most) +
+         MRT_WORKER_PAGE;
 }
 
 /* ---- the product -------------------------------------------------------------------------------
@@ -172,7 +177,8 @@ typedef struct split_job {
 /* A worker's memory: this, then a, b, acc, gather. */
 static split_worker *worker_of(const split_job *j, int worker) {
   return (split_worker *)(j->scratch +
-                          (size_t)worker * (align64(sizeof(split_worker)) + j->l.worker));
+                          (size_t)worker *
+                              mrt_worker_pitch(align64(sizeof(split_worker)) + j->l.worker));
 }
 static uint16_t *worker_a(split_worker *w) { return (uint16_t *)((char *)w + align64(sizeof *w)); }
 static uint16_t *worker_b(const split_job *j, split_worker *w, int which) {
@@ -279,21 +285,54 @@ static void recompute(const split_job *j, split_worker *w, int64_t item, int64_t
   }
 }
 
-static void finish_strip(const split_job *j, split_worker *w, int64_t item, int64_t strip,
-                         int64_t panel, float *acc) {
+static mrt_tile tile_of(const split_job *j, int64_t item, int64_t strip, int64_t panel) {
   const mrt_gemm *g = &j->g;
   const int64_t r0 = strip * MRT_STRIP, n0 = panel * MRT_GEMM_PANEL;
-  const int rows = (int)strip_rows(j, strip), cols = (int)min_i64(MRT_GEMM_PANEL, g->n - n0);
-  if (j->kern->suspicious(acc, rows, cols)) recompute(j, w, item, strip, panel, cols, acc);
   mrt_tile t = j->tile;
-  t.cols = cols;
+  t.cols = (int)min_i64(MRT_GEMM_PANEL, g->n - n0);
   t.c = g->c + item * j->batch.c + r0 * g->ldc + n0;
   if (j->epi.bias) t.bias = j->epi.bias + n0;
   if (j->epi.row_bias) t.row_bias = j->epi.row_bias + r0;
   if (j->epi.residual)
     t.residual = j->epi.residual + item * j->batch.residual + r0 * j->epi.residual_ld + n0;
-  j->kern->finish(acc, rows, &t);
-  if (j->act) mrt_gemm_activate(j->act, &j->epi.act, &t, rows);
+  return t;
+}
+
+static mrt_split_late late_of(const split_job *j, int64_t item, int64_t strip, int64_t panel,
+                              const float *acc) {
+  return (mrt_split_late){.acc = acc,
+                          .tile = tile_of(j, item, strip, panel),
+                          .fn = j->act,
+                          .act = j->epi.act,
+                          .rows = (int)strip_rows(j, strip)};
+}
+
+/* Brings the block that waits to its end. */
+static void settle(const split_job *j, split_worker *w) {
+  if (!w->late_acc) return;
+  mrt_split_late *l = &w->late;
+  if (l->row < l->rows) j->kern->late(l, l->rows);
+  if (l->bad) {
+    recompute(j, w, w->late_item, w->late_strip, w->late_panel, l->tile.cols, w->late_acc);
+    *l = late_of(j, w->late_item, w->late_strip, w->late_panel, w->late_acc);
+    j->kern->late(l, l->rows);
+  }
+  w->late_acc = NULL;
+}
+
+/* The sums of a block are complete. C that is its own residual is checked before it is written. */
+static void finish_strip(const split_job *j, split_worker *w, int64_t item, int64_t strip,
+                         int64_t panel, float *acc) {
+  w->late = late_of(j, item, strip, panel, acc);
+  w->late_item = item;
+  w->late_strip = strip;
+  w->late_panel = panel;
+  w->late_acc = acc;
+  if (j->epi.residual != j->g.c) return;
+  if (j->kern->suspicious(acc, w->late.rows, w->late.tile.cols))
+    recompute(j, w, item, strip, panel, w->late.tile.cols, acc);
+  j->kern->late(&w->late, w->late.rows);
+  w->late_acc = NULL;
 }
 
 /* Floats of panel p, k-block kb. */
@@ -390,14 +429,18 @@ static void run_panel(const split_job *j, split_worker *w, int64_t item, int64_t
   const uint16_t *b = j->g.b16 ? panel16_at(j, p, kb) : worker_b(j, w, w->current);
   const int cols = panel_cols(j, p);
   const bool last_block = kb + 1 == j->l.blocks;
+  static const int steps[] = {1, 1, 3, 6};
   for (int64_t g0 = 0; g0 < groups; g0 += j->l.slice) {
     const int64_t gn = min_i64(j->l.slice, groups - g0);
     const bool last = last_block && g0 + gn == groups;
     for (int64_t s = s0; s < s1; ++s) {
       float *sums = acc + (s - s0) * area;
       if (last) fetch_c(j, item, s, p);
+      next->late = w->late_acc ? &w->late : NULL;
+      w->late.burst = (int)ceil_div(MRT_STRIP, gn * steps[j->parts]);
       j->kern->multiply_ahead(a + ((s - s0) * groups + g0) * group_size, b + g0 * group_size, gn,
                               j->parts, (int)strip_rows(j, s), cols, kb > 0 || g0 > 0, sums, next);
+      settle(j, w);
       if (last) finish_strip(j, w, item, s, p, sums);
     }
   }
@@ -413,7 +456,9 @@ static void run_range(const split_job *j, split_worker *w, int64_t item, int64_t
   for (int64_t kb = 0; kb < j->l.blocks; ++kb) {
     want_a(j, w, item, super, kb);
     for (int64_t p = p0; p < p1 && !mrt_par_stop(); ++p) {
-      float *acc = worker_acc(j, w) + (j->l.blocks > 1 ? (p - p0) * area : 0);
+      /* A strip alone takes turns with the one that waits. */
+      const int64_t slot = j->l.blocks > 1 ? p - p0 : s1 - s0 == 1 ? p & 1 : 0;
+      float *acc = worker_acc(j, w) + slot * area;
       int64_t np = p, nkb = kb;
       want_b(j, w, item, p, kb);
       if (!step(j, &np, &nkb, p0, p1)) {
@@ -432,6 +477,7 @@ static void run_range(const split_job *j, split_worker *w, int64_t item, int64_t
       w->b_block = nkb;
     }
   }
+  settle(j, w);
   j->kern->end();
 }
 
@@ -464,7 +510,7 @@ void mrt_gemm_split_run(const mrt_split_kernels *kern, int parts, const mrt_par 
                  .batch = *batch,
                  .epi = g->epi ? *g->epi : MRT_GEMM_EPILOGUE_NONE,
                  .parts = parts,
-                 .scratch = scratch};
+                 .scratch = mrt_worker_first(scratch)};
   j.act = mrt_gemm_epilogue_tile(&j.epi, &j.tile);
   j.tile.c_row = g->ldc;
   j.tile.c_col16 = j.tile.r_col16 = 16;

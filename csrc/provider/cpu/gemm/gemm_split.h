@@ -36,6 +36,18 @@ typedef struct mrt_split_rows {
   int64_t n_blocks;
 } mrt_split_rows;
 
+/* A block whose sums are complete: check and epilogue, a few rows at a time between the products of
+ * the next block, whose tiles do not need the vector units. */
+typedef struct mrt_split_late {
+  const float *acc; /* [32][32] */
+  mrt_tile tile;    /* as finish's; c, residual and row_bias move on with the rows */
+  mrt_ew_fn fn;     /* activation, NULL: none */
+  mrt_act act;
+  int rows, row; /* there are, done */
+  int burst;     /* rows after each product of two parts */
+  bool bad;      /* something was suspicious */
+} mrt_split_late;
+
 /* The next slice of B, split a little at a time between the products of this one: tiles and vectors
  * are different units. Counted in pairs of rows (k = i and i + 16 of a group), 16 a group; only
  * whole groups can be done so. */
@@ -48,6 +60,7 @@ typedef struct mrt_split_ahead {
   int64_t turn;
   int burst; /* pairs after each product of two parts */
   int lines;
+  mrt_split_late *late; /* or NULL */
 } mrt_split_ahead;
 
 typedef struct mrt_split_kernels {
@@ -69,6 +82,8 @@ typedef struct mrt_split_kernels {
   /* t: c, bias, residual ... as for a tile of `rows` x t->cols; a and b are not used. Flags: FINAL
    * is implied, CLIP honoured. */
   void (*finish)(const float *acc, int rows, const mrt_tile *t);
+  /* The next n rows of a block that is finished late, as far as there are any. */
+  void (*late)(mrt_split_late *l, int n);
   void (*begin)(void);
   void (*end)(void);
 } mrt_split_kernels;
@@ -76,6 +91,17 @@ typedef struct mrt_split_kernels {
 #define MRT_KERNEL(isa, symbol) extern const mrt_split_kernels symbol;
 #include "provider/cpu/gemm/gemm_split.def"
 #undef MRT_KERNEL
+
+/* Bytes from one worker's memory to the next: a page and more apart, and both begin on a page (in
+ * memory that does), because the prefetcher of one core, running past the end of what it reads, takes
+ * lines of what lies next from the other core, and stops at the end of a page. */
+enum { MRT_WORKER_PAGE = 4096 };
+static inline size_t mrt_worker_pitch(size_t bytes) {
+  return (bytes + 2 * (size_t)MRT_WORKER_PAGE - 1) / MRT_WORKER_PAGE * MRT_WORKER_PAGE;
+}
+static inline void *mrt_worker_first(void *scratch) { /* needs MRT_WORKER_PAGE bytes more */
+  return (char *)scratch + (-(uintptr_t)scratch & (MRT_WORKER_PAGE - 1));
+}
 
 /* The tile kernels of this machine, NULL if it has none that pay. */
 const mrt_split_kernels *mrt_split_kernels_get(void);

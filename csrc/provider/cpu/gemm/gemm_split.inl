@@ -3,10 +3,32 @@
  * next slice of B) and before sums are stored (SPLIT_OWN: a store to a line that L1 lost would
  * stall). Tiles 0-3 hold the 32 x 32 block, 4-5 rows of A, 6-7 columns of B. */
 #include "provider/cpu/amx/tile.h"
+#include "provider/cpu/gemm/gemm_epilogue.h"
 #include "provider/cpu/gemm/gemm_split.h"
 
 #undef INLINE
 #define INLINE static inline __attribute__((always_inline))
+static bool suspicious(const float *acc, int rows, int cols);
+static void finish(const float *acc, int rows, const mrt_tile *t);
+
+static void late(mrt_split_late *l, int n) {
+  const float *acc = l->acc + (int64_t)l->row * MRT_STRIP;
+  mrt_tile *t = &l->tile;
+  if (n > l->rows - l->row) n = l->rows - l->row;
+  l->bad |= suspicious(acc, n, t->cols);
+  finish(acc, n, t);
+  if (l->fn) mrt_gemm_activate(l->fn, &l->act, t, n);
+  l->row += n;
+  t->c += n * t->c_row;
+  if (t->residual) t->residual += n * t->r_row;
+  if (t->row_bias) t->row_bias += n;
+}
+#define BETWEEN(parts)                                                                \
+  do {                                                                                \
+    SPLIT_STEP(next, parts);                                                          \
+    if (next.late && next.late->row < next.late->rows) late(next.late, next.late->burst); \
+  } while (0)
+
 /* Products of one part of A with one part of B. Loads stand as late as possible: each hides behind
  * the products before it. NEXT_AB loads both, NEXT_A and NEXT_B keep the other. */
 #define A_PART(p, half) (a + (p)*1024 + (half)*512)
@@ -52,27 +74,27 @@ INLINE void block(const uint16_t *a, const uint16_t *b, int64_t groups, const in
     }
     if (parts == 1) {
       NEXT_AB(0, 0);
-      SPLIT_STEP(next, parts);
+      BETWEEN(parts);
     } else if (parts == 2) {
       NEXT_AB(0, 1);
-      SPLIT_STEP(next, parts);
+      BETWEEN(parts);
       NEXT_B(0);
-      SPLIT_STEP(next, parts);
+      BETWEEN(parts);
       NEXT_A(1);
-      SPLIT_STEP(next, parts);
+      BETWEEN(parts);
     } else {
       NEXT_AB(0, 2);
-      SPLIT_STEP(next, parts);
+      BETWEEN(parts);
       NEXT_B(1);
-      SPLIT_STEP(next, parts);
+      BETWEEN(parts);
       NEXT_A(1);
-      SPLIT_STEP(next, parts);
+      BETWEEN(parts);
       NEXT_B(0);
-      SPLIT_STEP(next, parts);
+      BETWEEN(parts);
       NEXT_A(2);
-      SPLIT_STEP(next, parts);
+      BETWEEN(parts);
       NEXT_A(0);
-      SPLIT_STEP(next, parts);
+      BETWEEN(parts);
     }
   }
   ahead->at = next.at;

@@ -205,6 +205,7 @@ const mrt_split_kernels mrt_gemm_split_amx = {
     .multiply_ahead = multiply_ahead,
     .suspicious = suspicious,
     .finish = finish,
+    .late = late,
     .begin = begin,
     .end = end,
 };

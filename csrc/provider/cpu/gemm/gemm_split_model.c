@@ -106,6 +106,7 @@ const mrt_split_kernels mrt_gemm_split_model = {
     .multiply_ahead = multiply_ahead,
     .suspicious = suspicious,
     .finish = finish,
+    .late = late,
     .begin = begin,
     .end = end,
 };
