@@ -93,15 +93,18 @@ static bool lay_out(job *j) {
         !mrt_size_add(n, (one + 15) & ~(size_t)15, &n))
       return false;
   }
-  j->floats = n;
-  return n < SIZE_MAX / 64;
+  if (n >= SIZE_MAX / 64) return false;
+  j->floats = mrt_worker_pitch(n * sizeof(float)) / sizeof(float);
+  return true;
 }
 
 size_t mrt_attn_scratch_size(const mrt_par *par, const mrt_attn *a) {
   job j;
   size_t bytes;
   plan(&j, a);
-  if (!lay_out(&j) || !mrt_size_mul(j.floats * sizeof(float), (size_t)mrt_par_workers(par), &bytes))
+  if (!lay_out(&j) ||
+      !mrt_size_mul(j.floats * sizeof(float), (size_t)mrt_par_workers(par), &bytes) ||
+      !mrt_size_add(bytes, MRT_WORKER_PAGE, &bytes))
     return SIZE_MAX;
   return bytes;
 }
@@ -263,7 +266,7 @@ void mrt_attn_run(const mrt_par *par, const mrt_attn *a, void *scratch) {
   if (!j.units || !a->sq || !lay_out(&j)) return;
   j.kern = kernels_get();
   j.rows = mrt_row_kernels_get();
-  j.scratch = scratch;
+  j.scratch = mrt_worker_first(scratch);
   const double ns = (double)a->batch * (double)a->heads * (double)a->sq * (double)a->sk *
                     ((double)(a->d + a->dv) * 0.02 + 1);
   j.chunks = mrt_par_chunks(j.units, ns);

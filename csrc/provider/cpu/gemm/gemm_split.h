@@ -93,8 +93,8 @@ typedef struct mrt_split_kernels {
 #undef MRT_KERNEL
 
 /* Bytes from one worker's memory to the next: a page and more apart, and both begin on a page (in
- * memory that does), because the prefetcher of one core, running past the end of what it reads, takes
- * lines of what lies next from the other core, and stops at the end of a page. */
+ * memory that does), because the prefetcher of one core, running past the end of what it reads,
+ * takes lines of what lies next from the other core, and stops at the end of a page. */
 enum { MRT_WORKER_PAGE = 4096 };
 static inline size_t mrt_worker_pitch(size_t bytes) {
   return (bytes + 2 * (size_t)MRT_WORKER_PAGE - 1) / MRT_WORKER_PAGE * MRT_WORKER_PAGE;

@@ -23,9 +23,9 @@ static void late(mrt_split_late *l, int n) {
   if (t->residual) t->residual += n * t->r_row;
   if (t->row_bias) t->row_bias += n;
 }
-#define BETWEEN(parts)                                                                \
-  do {                                                                                \
-    SPLIT_STEP(next, parts);                                                          \
+#define BETWEEN(parts)                                                                    \
+  do {                                                                                    \
+    SPLIT_STEP(next, parts);                                                              \
     if (next.late && next.late->row < next.late->rows) late(next.late, next.late->burst); \
   } while (0)
 
