@@ -107,7 +107,7 @@ static void check_suspicious(const mrt_split_kernels *kern) {
 static void check_finish(const mrt_split_kernels *kern, int rows, int cols, int variant) {
   enum { LD = 45 };
   float acc[1024], bias[32], row_bias[32];
-  guarded gc[2], gr;
+  guarded gc[3], gr;
   float *res = guarded_floats(&gr, (int64_t)(rows - 1) * LD + cols, 4);
   for (int i = 0; i < 1024; ++i) acc[i] = rng_float();
   for (int i = 0; i < 32; ++i) bias[i] = rng_float(), row_bias[i] = rng_float();
@@ -125,13 +125,17 @@ static void check_finish(const mrt_split_kernels *kern, int rows, int cols, int 
   if (variant & 2) t.row_bias = row_bias;
   if (variant & 4) t.residual = res;
   if (variant & 8) t.flags = MRT_TILE_CLIP;
-  for (int i = 0; i < 2; ++i) {
+  for (int i = 0; i < 3; ++i) {
     t.c = guarded_floats(&gc[i], (int64_t)(rows - 1) * LD + cols, 4);
     for (int64_t x = 0; x < (int64_t)(rows - 1) * LD + cols; ++x) t.c[x] = 3;
-    (i ? &mrt_gemm_split_model : kern)->finish(acc, rows, &t);
+    if (i < 2) (i ? &mrt_gemm_split_model : kern)->finish(acc, rows, &t);
   }
+  mrt_split_late late = {.acc = acc, .tile = t, .rows = rows}; /* the same, a few rows at a time */
+  while (late.row < rows) kern->late(&late, 3);
+  CHECK(late.bad == kern->suspicious(acc, rows, cols));
   CHECK(same_bits((float *)gc[0].data, (float *)gc[1].data, (rows - 1) * LD + cols));
-  CHECK(guarded_done(&gc[0]) && guarded_done(&gc[1]) && guarded_done(&gr));
+  CHECK(same_bits((float *)gc[0].data, (float *)gc[2].data, (rows - 1) * LD + cols));
+  CHECK(guarded_done(&gc[0]) && guarded_done(&gc[1]) && guarded_done(&gc[2]) && guarded_done(&gr));
 }
 
 typedef struct product { /* c = a b of m x n x k, with everything around it */
@@ -272,6 +276,35 @@ static void check_epilogue(const mrt_split_kernels *kern) {
   product_free(&p);
 }
 
+/* Blocks that are computed again add the residual once, also where it is C itself. */
+static void check_residual(const mrt_split_kernels *kern, int64_t m) {
+  enum { N = 100, K = 70 };
+  const mrt_par all = {0};
+  const mrt_gemm_batch batch = {.batch = 1};
+  product p;
+  product_make(&p, m, N, K, false, rng_float);
+  p.a[3 * p.lda] = INFINITY;
+  p.a[(m - 1) * p.lda + 1] = NAN;
+  float *res = malloc((size_t)(m * p.ldc) * 4);
+  for (int64_t i = 0; i < m * p.ldc; ++i) res[i] = p.c[i] = rng_float();
+  mrt_gemm_epilogue e = {.alpha = 1, .beta = 1, .residual = p.c, .residual_ld = p.ldc};
+  memcpy(res, p.c, (size_t)(m * p.ldc) * 4);
+  mrt_gemm g = {m, N, K, p.a, p.lda, false, p.packed, p.c, p.ldc, &e};
+  mrt_gemm_split_run(kern, 2, &all, &g, &batch, p.scratch);
+  e.residual = res;
+  g.c = p.d;
+  mrt_gemm_split_run(kern, 2, &all, &g, &batch, p.scratch);
+  for (int64_t i = 0; i < m; ++i) {
+    CHECK(same_bits(p.c + i * p.ldc, p.d + i * p.ldc, N));
+    for (int64_t j = 0; j < N; ++j) {
+      const float want = fma_loop(&p, i, j) + res[i * p.ldc + j], got = p.c[i * p.ldc + j];
+      CHECK(isfinite(want) ? fabs(got - want) < 1e-3 : isnan(want) ? isnan(got) : got == want);
+    }
+  }
+  free(res);
+  product_free(&p);
+}
+
 static void check_batch(const mrt_split_kernels *kern, int64_t batch) {
   enum { M = 20, N = 33, K = 48 };
   const mrt_par all = {0}, one = {.threads = 1};
@@ -315,6 +348,8 @@ static void check_kernels(const mrt_split_kernels *kern) {
     check_special(kern, parts);
   }
   check_epilogue(kern);
+  check_residual(kern, 20);
+  check_residual(kern, 70);
   check_batch(kern, 3);
   check_batch(kern, 20);
 }
