@@ -186,7 +186,10 @@ mrt_status *mrt_mha_read(mrt_kctx *c, mrt_sdpa *p) {
   const float *bias = a.in[BIAS] ? a.in[BIAS]->data : NULL;
   const bool given = a.in[K] && a.in[K]->rank == 4; /* keys and values as they are */
   if (bias && mrt_tensor_count(a.in[BIAS]) != 2 * hq + hv) return bad("bias");
-  if ((a.in[PAST_K] != NULL) != (a.in[PAST_V] != NULL)) return bad("past");
+  if ((a.in[PAST_K] != NULL) != (a.in[PAST_V] != NULL) ||
+      (a.in[PAST_K] && (a.in[PAST_K]->rank != 4 || a.in[PAST_V]->rank != 4 ||
+                        a.in[PAST_K]->dims[2] != a.in[PAST_V]->dims[2])))
+    return bad("past");
   MRT_TRY(bring(c, p, &p->q, p->sq, p->d, NULL, bias, NULL));
   MRT_TRY(bring(c, p, &p->k, len, p->d, a.in[PAST_K], bias && !given ? bias + hq : NULL,
                 mrt_out(c, 1)));

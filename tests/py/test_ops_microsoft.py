@@ -431,6 +431,20 @@ def test_multi_head_attention_with_past(past: int, causal: int, bias: bool) -> N
     check(node, feeds)
 
 
+@pytest.mark.parametrize(("keys", "values"), [(1, 900), (900, 1), (0, 1)])
+@pytest.mark.parametrize("present", [False, True])
+def test_past_of_two_lengths(keys: int, values: int, present: bool) -> None:
+    """Keys and values of different numbers of positions are refused, not read past their end."""
+    node = ms(
+        "MultiHeadAttention", ["q", "k", "v", "", "", "", "pk", "pv"],
+        ["y", "k1", "v1"] if present else ["y"], num_heads=2,
+    )  # fmt: skip
+    feeds = {n: floats(i, 1, 3, 16) for i, n in enumerate("qkv")}
+    feeds |= {"pk": floats(5, 1, 2, keys, 8), "pv": floats(6, 1, 2, values, 8)}
+    with pytest.raises(Exception, match="MultiHeadAttention: past"):
+        run_nodes([node], feeds, dict.fromkeys(node.output, F32), 21)
+
+
 @pytest.mark.parametrize("causal", [0, 1])
 @pytest.mark.parametrize("mask", [False, True])
 @pytest.mark.parametrize(
