@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +24,11 @@ def _work() -> None:
         with _lock:
             _idle += 1
         job = _jobs.get()
-        job()
+        try:
+            job()
+        except Exception:  # a callback's: the thread goes on
+            args = (*sys.exc_info(), threading.current_thread())
+            threading.excepthook(threading.ExceptHookArgs(args))
         job = None  # what the job held is collectable while this thread waits
 
 

@@ -265,7 +265,7 @@ def test_ctrl_c_within_one_step(op: str, threads: int) -> None:
         shape = [8, 128, 112, 112]
     elif sys.argv[1] == "lstm":
         feed = {"x": np.ones((10000, 1, 4), np.float32)}
-        weights = {"w": np.ones((1, 4096, 4), np.float32), "r": np.ones((1, 4096, 1024), np.float32)}
+        weights = {k: np.ones((1, 4096, n), np.float32) for k, n in (("w", 4), ("r", 1024))}
         node = helper.make_node("LSTM", ["x", "w", "r"], ["y"], hidden_size=1024)
         shape = [None, 1, 4]
     else:
@@ -387,6 +387,26 @@ def test_run_async() -> None:
         s.run_async(None, {"x": x}, callback, None)
     with pytest.raises(ort.InvalidArgument, match="at least one thread for RunAsync"):
         ort.InferenceSession(tiny.mlp(16), o).run_async(None, {}, callback, None)
+
+
+@pytest.mark.quick
+def test_callbacks_that_raise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are said, and cost no thread: more of them than there are threads, and it goes on."""
+    s = ort.InferenceSession(tiny.add_relu())
+    x = np.ones((2, 3), np.float32)
+    said: list[str] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: said.append(str(args.exc_value)))
+    done = threading.Semaphore(0)
+
+    def callback(results: list, user_data: object, error: str) -> None:
+        done.release()
+        if user_data == "raise":
+            raise LookupError("mine")
+
+    for what in ["raise"] * 20 + ["fine"]:
+        s.run_async(["z"], {"x": x, "y": x}, callback, what)
+        assert done.acquire(timeout=30)
+    assert said.count("mine") >= 19  # the last one may still be on its way
 
 
 # ---------------------------------------------------------------- pickling
