@@ -118,7 +118,8 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def difference(a: Path, b: Path) -> float:
-    """Largest |a - b| over largest |b|, over all outputs of a kind; NaN where shapes differ.
+    """Largest |a - b| over largest |b|, over all outputs of a kind; NaN where shapes differ, or
+    where an output is not a number.
 
     Rows of integers (selected boxes) are compared in sorted order: scores that differ in their last
     bit may change places.
@@ -132,8 +133,8 @@ def difference(a: Path, b: Path) -> float:
             if got.ndim == 2 and got.dtype == np.int64:
                 got, want = got[np.lexsort(got.T)], want[np.lexsort(want.T)]
             scale = np.abs(want).max(initial=0.0) or 1.0
-            worst = max(worst, float(np.abs(got - want).max(initial=0.0) / scale))
-    return worst
+            worst = np.maximum(worst, np.abs(got - want).max(initial=0.0) / scale)  # NaN stays
+    return float(worst)
 
 
 EXACT_FORMS = ("u8s8", "s8s8", "dynamic")

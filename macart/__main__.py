@@ -136,6 +136,15 @@ def _opt(args: argparse.Namespace) -> int:
     return 0
 
 
+def difference(a: np.ndarray, b: np.ndarray) -> float:
+    """Largest |a - b| over the largest finite |b|; inf where only one is NaN or the infinity."""
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        error = np.where((x == y) | (np.isnan(x) & np.isnan(y)), 0.0, np.abs(x - y))
+    scale = np.abs(y[np.isfinite(y)]).max(initial=0.0) or 1.0
+    return float(np.where(np.isnan(error), np.inf, error).max(initial=0.0) / scale)
+
+
 def _compare(args: argparse.Namespace) -> int:
     session = _session(args)
     try:
@@ -148,11 +157,11 @@ def _compare(args: argparse.Namespace) -> int:
     pairs = zip(session.get_outputs(), session.run(None, feeds), peer.run(None, feeds), strict=True)
     for arg, a, b in pairs:
         if not isinstance(b, np.ndarray) or b.dtype.kind not in "fiu" or np.shape(a) != b.shape:
-            print(f"{arg.name}: {'same' if np.array_equal(a, b) else 'DIFFERENT'}")
+            same = np.array_equal(a, b)
+            worst = worst if same else float("inf")
+            print(f"{arg.name}: {'same' if same else 'DIFFERENT'}")
             continue
-        x, y = np.asarray(a, np.float64), b.astype(np.float64)
-        scale = np.abs(y).max(initial=0.0) or 1.0
-        error = float(np.abs(x - y).max(initial=0.0) / scale)
+        error = difference(np.asarray(a), b)
         worst = max(worst, error)
         print(f"{arg.name}: largest difference {error:.2e} of the largest value")
     return 0 if worst <= args.bound else 1

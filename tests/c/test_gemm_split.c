@@ -164,7 +164,7 @@ static void errors(const product *p, double *worst, double *loop) {
         x += q, s += fabs(q);
       }
       const double e = fabs(p->c[i * p->ldc + j] - x) / s, f = fabs(fma_loop(p, i, j) - x) / s;
-      if (e > *worst) *worst = e;
+      if (!(e <= *worst)) *worst = isnan(e) ? INFINITY : e;
       if (f > *loop) *loop = f;
     }
 }

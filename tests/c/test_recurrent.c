@@ -52,6 +52,9 @@ static void step(const layer *l, int64_t d, const float *x, double *h, double *c
   memcpy(h, next, (size_t)l->s->hidden * sizeof *h);
 }
 
+/* The larger error; not a number is the largest. */
+static double worse(double a, double b) { return isnan(a) || a >= b ? a : b; }
+
 static double error_of(const layer *l, const float *h0, const float *c0, const float *y,
                        const float *yh, const float *yc) {
   const shape *s = l->s;
@@ -68,11 +71,11 @@ static double error_of(const layer *l, const float *h0, const float *c0, const f
         const int64_t t = s->reverse || d ? s->seq - 1 - i : i;
         step(l, d, l->x + (t * s->batch + b) * s->in, h, c);
         for (int64_t u = 0; u < s->hidden; ++u)
-          worst = fmax(worst, fabs(y[((t * s->dirs + d) * s->batch + b) * s->hidden + u] - h[u]));
+          worst = worse(worst, fabs(y[((t * s->dirs + d) * s->batch + b) * s->hidden + u] - h[u]));
       }
       for (int64_t u = 0; u < s->hidden; ++u) {
-        worst = fmax(worst, fabs(yh[at + u] - h[u]));
-        if (l->kind == MRT_RNN_LSTM) worst = fmax(worst, fabs(yc[at + u] - c[u]));
+        worst = worse(worst, fabs(yh[at + u] - h[u]));
+        if (l->kind == MRT_RNN_LSTM) worst = worse(worst, fabs(yc[at + u] - c[u]));
       }
     }
   return worst;

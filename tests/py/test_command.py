@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import macart as ort
 import tiny
 from macart import _core
-from macart.__main__ import main
+from macart.__main__ import difference, main
 
 pytestmark = pytest.mark.quick
 
@@ -44,6 +45,23 @@ def test_commands(model: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
     with pytest.raises(SystemExit) as e:
         main(["--version"])
     assert e.value.code == 0 and capsys.readouterr().out == f"macart {ort.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "want"),
+    [
+        ([1, 3], [2, 4], 0.25),
+        ([np.nan, np.inf], [np.nan, np.inf], 0),
+        ([1, np.nan], [1, 2], np.inf),
+        ([1, 2], [1, np.nan], np.inf),
+        ([1, np.inf], [1, -np.inf], np.inf),
+        ([1, 2], [1, np.inf], np.inf),
+        ([], [], 0),
+    ],
+)
+def test_difference(a: list[float], b: list[float], want: float) -> None:
+    """What `compare` judges by: an output that is not a number is not a small difference."""
+    assert difference(np.float32(a), np.float32(b)) == want
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
