@@ -25,6 +25,7 @@ struct mrt_blob {
   size_t size;
   bool mapped, own;
   bool keeps_all;      /* of mapped ones: see mrt_blob_keeps_all */
+  bool wants;          /* a page is PAGE_WANTED */
   char *path;          /* of mapped ones */
   uint8_t *pages;      /* of mapped ones, of each page: PAGE_ */
   mrt_file_place file; /* inode 0: not a file */
@@ -166,7 +167,7 @@ mrt_status *mrt_blob_keep(mrt_blob *b, size_t offset, size_t size) {
   if (!in_map(b, offset, size) || !size) return NULL;
   const size_t page = page_size(), last = (offset + size - 1) / page;
   for (size_t i = offset / page; i <= last; ++i)
-    if (b->pages[i] == PAGE_FILE) b->pages[i] = PAGE_WANTED;
+    if (b->pages[i] == PAGE_FILE) b->pages[i] = PAGE_WANTED, b->wants = true;
   return NULL;
 }
 
@@ -182,7 +183,8 @@ static mrt_status *replace(mrt_blob *b, size_t at, size_t size) {
 }
 
 mrt_status *mrt_blob_settle(mrt_blob *b) {
-  if (!b->mapped) return NULL;
+  if (!b->wants) return NULL; /* asked once for each tensor, answered by the first */
+  b->wants = false;
   const size_t page = page_size(), n = (b->size + page - 1) / page;
   for (size_t i = 0; i < n;) {
     size_t j = i;

@@ -1,5 +1,7 @@
 /* Rows of element-wise functions of two tensors, for one number type. sa, sb: steps (0 or 1
  * mostly). */
+/* Integers wrap: their low bits are those of uint64_t, whose overflow C defines. */
+#define WRAP(x, op, y) ((T)0.5 != 0 ? (T)((x)op(y)) : (T)((uint64_t)(x)op(uint64_t)(y)))
 #define ROW_LOOP(expr)              \
   for (int64_t i = 0; i < n; ++i) { \
     T x = a[i * sa], y = b[i * sb]; \
@@ -7,18 +9,18 @@
   }
 static void NAME(add)(const T *a, int64_t sa, const T *b, int64_t sb, T *out, int64_t n) {
   if (sa == 1 && sb == 1)
-    for (int64_t i = 0; i < n; ++i) out[i] = (T)(a[i] + b[i]);
+    for (int64_t i = 0; i < n; ++i) out[i] = WRAP(a[i], +, b[i]);
   else
-    ROW_LOOP((T)(x + y))
+    ROW_LOOP(WRAP(x, +, y))
 }
 static void NAME(sub)(const T *a, int64_t sa, const T *b, int64_t sb, T *out, int64_t n) {
-  ROW_LOOP((T)(x - y))
+  ROW_LOOP(WRAP(x, -, y))
 }
 static void NAME(mul)(const T *a, int64_t sa, const T *b, int64_t sb, T *out, int64_t n) {
   if (sa == 1 && sb == 1)
-    for (int64_t i = 0; i < n; ++i) out[i] = (T)(a[i] * b[i]);
+    for (int64_t i = 0; i < n; ++i) out[i] = WRAP(a[i], *, b[i]);
   else
-    ROW_LOOP((T)(x * y))
+    ROW_LOOP(WRAP(x, *, y))
 }
 static void NAME(divide)(const T *a, int64_t sa, const T *b, int64_t sb, T *out, int64_t n) {
   /* integers: x / 0 is 0, the minimum / -1 wraps; nothing may trap */
@@ -52,3 +54,4 @@ static void NAME(lessequal)(const T *a, int64_t sa, const T *b, int64_t sb, uint
   ROW_LOOP(x <= y)
 }
 #undef ROW_LOOP
+#undef WRAP
