@@ -20,7 +20,7 @@ Models = dict[str, onnx.ModelProto]
 
 
 def info(spec: str) -> onnx.ValueInfoProto:
-    """ "x:2,n" is a float matrix, "i:int64:3" something else, "s::" a scalar, "u" of unknown type."""
+    """ "x:2,n" is a float matrix, "i:int64:3" another, "s::" a scalar, "u" of unknown type."""
     name, *rest = spec.split(":")
     if not rest:
         return helper.make_empty_tensor_value_info(name)
