@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/alloc.h"
 #include "base/cpu.h"
 #include "provider/cpu/gemm/gemm_split.h"
 
@@ -96,8 +97,20 @@ static double error_of(const mrt_gemm *g, const float *b) {
   return worst;
 }
 
+/* As the engine's own blocks: on huge pages where they are large enough. */
+static void *block(size_t bytes) {
+  void *p;
+  if (mrt_mem_new_aligned(mrt_alloc_default(), bytes, MRT_ALIGN, &p)) exit(1);
+  return p;
+}
+static float *floats(int64_t n) {
+  float *p = block((size_t)n * sizeof(float));
+  for (int64_t i = 0; i < n; ++i) p[i] = (float)((i * 2654435761 >> 7) % 2001) * 1e-3f - 1.0f;
+  return p;
+}
+
 static uint16_t *bf16_tiles(const float *packed, int64_t n, int64_t k) {
-  uint16_t *out = aligned_alloc(64, mrt_gemm_packed16_size(n, k));
+  uint16_t *out = block(mrt_gemm_packed16_size(n, k));
   for (int64_t p = 0; p * MRT_GEMM_PANEL < n; ++p)
     mrt_gemm_pack_panel16(mrt_split_kernels_get(), packed + p * MRT_GEMM_PANEL * k, k, p, out);
   return out;
@@ -106,15 +119,15 @@ static uint16_t *bf16_tiles(const float *packed, int64_t n, int64_t k) {
 static void line(const char *kind, int parts, int threads, const int64_t *s, double seconds) {
   job j = {.par = {.threads = threads}, .parts = parts};
   const int64_t m = s[0], n = s[1], k = s[2];
-  float *a = bench_floats((size_t)(m * k)), *b = bench_floats((size_t)(n * k));
-  float *c = bench_floats((size_t)(m * n)), *packed = aligned_alloc(64, mrt_gemm_packed_size(n, k));
+  float *a = floats(m * k), *b = floats(n * k), *c = floats(m * n);
+  float *packed = block(mrt_gemm_packed_size(n, k));
   mrt_gemm_pack_b(&j.par, b, n, false, k, n, packed);
   uint16_t *tiles = parts == 1 ? bf16_tiles(packed, n, k) : NULL;
   j.g = (mrt_gemm){.m = m, .n = n, .k = k, .a = a, .lda = k, .b = packed, .c = c, .ldc = n};
   j.g.b16 = tiles;
   size_t bytes = mrt_gemm_scratch_size(&j.par, m, n, k, false);
   const size_t split = parts ? mrt_gemm_split_scratch(&j.par, m, n, k, false) : 0;
-  j.scratch = aligned_alloc(64, (bytes > split ? bytes : split) / 64 * 64 + 64);
+  j.scratch = block(bytes > split ? bytes : split);
   mrt_threads_run_begin(&j.par);
   double peak = peak_of(parts);
   const bench_result r = bench_run(run, &j, seconds, 0);
@@ -128,7 +141,8 @@ static void line(const char *kind, int parts, int threads, const int64_t *s, dou
       100 * ops / r.median / peak / threads, ops / r.best / 1e9,
       100 * ops / r.best / peak / threads, error_of(&j.g, b));
   fflush(stdout);
-  free(a), free(b), free(c), free(packed), free(tiles), free(j.scratch);
+  void *const blocks[] = {a, b, c, packed, tiles, j.scratch};
+  for (int i = 0; i < 6; ++i) mrt_mem_free(mrt_alloc_default(), blocks[i]);
 }
 
 /* In a process of its own: for fma the tiles are switched off before anything looks at the CPU. */

@@ -117,6 +117,13 @@ static void test_packers(const mrt_gemm_kernels *kern) {
           CHECK(got[at] == want[at]);
         }
       CHECK(guarded_done(&gs) && guarded_done(&gd) && guarded_done(&ge));
+      src = guarded_floats(&gs, (int64_t)(n - 1) * LD + k, 4);
+      got = guarded_floats(&gd, floats, 0);
+      kern->pack_a(src, LD, k, n, kern->max_rows, got);
+      for (int r = 0; r < n; ++r)
+        for (int kk = 0; kk < k; ++kk)
+          CHECK(got[(kk / 16 * kern->max_rows + r) * 16 + kk % 16] == src[r * LD + kk]);
+      CHECK(guarded_done(&gs) && guarded_done(&gd));
     }
 }
 

@@ -80,7 +80,7 @@ static void plan_make(gemm_plan *p, const mrt_par *par, int64_t m, int64_t n, in
     p->parts_n = min_i64(p->panels, FEW_CHUNKS);
     return;
   }
-  if (n >= m) { /* B outweighs A: every thread reads its own part of B */
+  if (n > m) { /* B outweighs A: every thread reads its own part of B */
     p->parts_n = min_i64(p->panels, each);
     p->parts_m = min_i64(p->tiles, ceil_div(each, p->parts_n));
   } else {
@@ -197,13 +197,7 @@ static void pack_a(const gemm_job *j, const float *a, int64_t t0, int64_t t1, in
       j->p.kern->pack_a_trans(a + k0 * lda + r0, lda, kn, (int)rows, (int)pitch, dst);
       continue;
     }
-    for (int64_t r = 0; r < rows; ++r) {
-      const float *src = a + (r0 + r) * lda + k0;
-      float *to = dst + r * 16;
-      int64_t k = 0;
-      for (; k + 16 <= kn; k += 16, to += pitch * 16) memcpy(to, src + k, 64);
-      if (k < kn) memcpy(to, src + k, (size_t)(kn - k) * 4);
-    }
+    j->p.kern->pack_a(a + r0 * lda + k0, lda, kn, (int)rows, (int)pitch, dst);
   }
 }
 

@@ -110,5 +110,6 @@ const mrt_gemm_kernels mrt_gemm_f32_avx2 = {
     .split = SPLIT,
     .wide = {0, tile_1, tile_2, tile_3, tile_4, tile_5, tile_6},
     .pack_b_trans = mrt_gemm_pack_b_trans_scalar,
+    .pack_a = mrt_gemm_pack_a_scalar,
     .pack_a_trans = mrt_gemm_pack_a_trans_scalar,
 };

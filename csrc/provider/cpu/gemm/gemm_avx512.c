@@ -261,6 +261,26 @@ static void pack_b_trans(const float *src, int64_t ld, int64_t k, int cols, floa
   }
 }
 
+static void pack_a(const float *src, int64_t ld, int64_t k, int rows, int pitch, float *dst) {
+  const int64_t step = pitch * 16, whole = k / 64 * 64;
+  for (int r = 0; r < rows; ++r, src += ld, dst += 16) {
+    float *to = dst;
+    int64_t i = 0;
+    for (; i < whole; i += 64, to += 4 * step) {
+      const __m512 x0 = _mm512_loadu_ps(src + i), x1 = _mm512_loadu_ps(src + i + 16);
+      const __m512 x2 = _mm512_loadu_ps(src + i + 32), x3 = _mm512_loadu_ps(src + i + 48);
+      _mm512_storeu_ps(to, x0);
+      _mm512_storeu_ps(to + step, x1);
+      _mm512_storeu_ps(to + 2 * step, x2);
+      _mm512_storeu_ps(to + 3 * step, x3);
+    }
+    for (; i < k; i += 16, to += step) {
+      const __mmask16 m = (__mmask16)(k - i >= 16 ? 0xffff : (1u << (k - i)) - 1);
+      _mm512_mask_storeu_ps(to, m, _mm512_maskz_loadu_ps(m, src + i));
+    }
+  }
+}
+
 static void pack_a_trans(const float *src, int64_t ld, int64_t k, int rows, int pitch, float *dst) {
   for (int64_t k0 = 0; k0 < k; k0 += 16) {
     __m512 r[16];
@@ -282,5 +302,6 @@ const mrt_gemm_kernels mrt_gemm_f32_avx512 = {
     .wide = LIST(wide),
     .narrow = LIST(narrow),
     .pack_b_trans = pack_b_trans,
+    .pack_a = pack_a,
     .pack_a_trans = pack_a_trans,
 };

@@ -61,6 +61,9 @@ typedef struct mrt_gemm_kernels {
   mrt_tile_fn narrow[MRT_TILE_MAX_ROWS + 1]; /* [rows]: cols in 1..16; NULL entries if nr is 16 */
   /* dst[kk][j] = src[j * ld + kk] for kk < k, j < cols (<= 32); columns from cols on get 0. */
   void (*pack_b_trans)(const float *src, int64_t ld, int64_t k, int cols, float *dst);
+  /* dst[kb][r][16] = src[r * ld + kb * 16 + kk]: pitch rows of 16 floats in a block of k. Rows and
+   * k that are missing are not written. */
+  void (*pack_a)(const float *src, int64_t ld, int64_t k, int rows, int pitch, float *dst);
   /* dst[kb][r][16] = src[(kb * 16 + kk) * ld + r]: k-major A; rows pitch apart are 16 floats. */
   void (*pack_a_trans)(const float *src, int64_t ld, int64_t k, int rows, int pitch, float *dst);
 } mrt_gemm_kernels;
@@ -72,8 +75,10 @@ typedef struct mrt_gemm_kernels {
 /* The best set for this machine, honouring MRT_CPU_ISA. */
 const mrt_gemm_kernels *mrt_gemm_kernels_get(void);
 
-/* Portable forms of the two packers, for sets without a faster one. */
+/* Portable forms of the packers, for sets without a faster one. */
 void mrt_gemm_pack_b_trans_scalar(const float *src, int64_t ld, int64_t k, int cols, float *dst);
+void mrt_gemm_pack_a_scalar(const float *src, int64_t ld, int64_t k, int rows, int pitch,
+                            float *dst);
 void mrt_gemm_pack_a_trans_scalar(const float *src, int64_t ld, int64_t k, int rows, int pitch,
                                   float *dst);
 

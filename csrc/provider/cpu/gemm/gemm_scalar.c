@@ -64,6 +64,16 @@ void mrt_gemm_pack_b_trans_scalar(const float *src, int64_t ld, int64_t k, int c
   }
 }
 
+void mrt_gemm_pack_a_scalar(const float *src, int64_t ld, int64_t k, int rows, int pitch,
+                            float *dst) {
+  for (int r = 0; r < rows; ++r, src += ld, dst += 16) {
+    float *to = dst;
+    int64_t i = 0;
+    for (; i + 16 <= k; i += 16, to += pitch * 16) memcpy(to, src + i, 64);
+    if (i < k) memcpy(to, src + i, (size_t)(k - i) * sizeof *src);
+  }
+}
+
 void mrt_gemm_pack_a_trans_scalar(const float *src, int64_t ld, int64_t k, int rows, int pitch,
                                   float *dst) {
   for (int64_t kk = 0; kk < k; ++kk)
@@ -77,5 +87,6 @@ const mrt_gemm_kernels mrt_gemm_f32_scalar = {
     .split = 2,
     .wide = {0, tile_1, tile_2, tile_3, tile_4},
     .pack_b_trans = mrt_gemm_pack_b_trans_scalar,
+    .pack_a = mrt_gemm_pack_a_scalar,
     .pack_a_trans = mrt_gemm_pack_a_trans_scalar,
 };
