@@ -43,9 +43,15 @@ typedef struct mrt_qbytes {
   void (*sum)(const uint8_t *x, int64_t rows, int64_t pitch, int64_t n, uint8_t flip, int32_t *sum);
   /* out[i][j] = q[i][j] * scale[j] over [rows][32]. */
   void (*widen)(const int8_t *q, int64_t rows, const float *scale, float *out);
+  /* dst[p][i] = src[p * step + i] ^ flip, over pixels of c bytes. */
+  void (*copy)(uint8_t *dst, const uint8_t *src, int64_t pixels, int64_t c, int64_t step,
+               uint8_t flip);
 } mrt_qbytes;
 extern const mrt_qbytes mrt_qbytes_avx512vnni, mrt_qbytes_avx2, mrt_qbytes_scalar;
 const mrt_qbytes *mrt_qbytes_get(void);
+
+/* A number of chunks that two cores share evenly: three would take as long as four. */
+static inline int64_t mrt_even_chunks(int64_t n) { return n > 1 ? n & ~(int64_t)1 : n; }
 
 /* Slices of scratch, one a worker: each starts a page, with a page between them, because a core's
  * prefetcher runs past the end of its slice (to the end of the page), and what it takes of the
@@ -56,22 +62,6 @@ static inline int64_t mrt_worker_slice(int64_t bytes) {
 }
 static inline uint8_t *mrt_worker_first(void *space) {
   return (uint8_t *)(((uintptr_t)space + MRT_PAGE - 1) / MRT_PAGE * MRT_PAGE);
-}
-
-/* dst[i] = src[i] ^ flip. */
-static inline void mrt_bytes_flip(uint8_t *dst, const uint8_t *src, int64_t n, uint8_t flip) {
-  const uint64_t all = flip * 0x0101010101010101u;
-  int64_t i = 0;
-  for (; flip && i + 32 <= n; i += 32) {
-    uint64_t x[4];
-    __builtin_memcpy(x, src + i, 32);
-    x[0] ^= all, x[1] ^= all, x[2] ^= all, x[3] ^= all;
-    __builtin_memcpy(dst + i, x, 32);
-  }
-  if (!flip)
-    __builtin_memcpy(dst, src, (size_t)n);
-  else
-    for (; i < n; ++i) dst[i] = src[i] ^ flip;
 }
 
 #endif

@@ -117,5 +117,28 @@ static void widen(const int8_t *q, int64_t rows, const float *scale, float *out)
     for (int j = 0; j < 32; ++j) out[j] = (float)q[j] * scale[j];
 }
 
-const mrt_qbytes TABLE = {
-    .depth = depth, .add = add, .mul = multiply, .max = largest, .sum = sums, .widen = widen};
+/* The last vector of a pixel ends with it, over the one before. */
+INLINE void copy_pixel(uint8_t *dst, const uint8_t *src, int64_t c, uint8_t flip) {
+  typedef uint8_t half __attribute__((vector_size(16), aligned(1), may_alias));
+  int64_t i = 0;
+  for (; i + BLOCK <= c; i += BLOCK) *(bytes *)(dst + i) = *(const bytes *)(src + i) ^ flip;
+  if (i < c && c >= BLOCK) {
+    *(bytes *)(dst + c - BLOCK) = *(const bytes *)(src + c - BLOCK) ^ flip;
+    return;
+  }
+  for (; i + 16 <= c; i += 16) *(half *)(dst + i) = *(const half *)(src + i) ^ flip;
+  for (; i < c; ++i) dst[i] = src[i] ^ flip;
+}
+static void copy(uint8_t *dst, const uint8_t *src, int64_t pixels, int64_t c, int64_t step,
+                 uint8_t flip) {
+  if (step == c) c *= pixels, pixels = pixels > 0;
+  for (int64_t p = 0; p < pixels; ++p) copy_pixel(dst + p * c, src + p * step, c, flip);
+}
+
+const mrt_qbytes TABLE = {.depth = depth,
+                          .add = add,
+                          .mul = multiply,
+                          .max = largest,
+                          .sum = sums,
+                          .widen = widen,
+                          .copy = copy};

@@ -102,6 +102,8 @@ typedef struct depth_job {
   mrt_qdepth_rows r;
   int64_t rows, row_bytes, worker_bytes, pairs, chunks;
   uint8_t *workers;
+  void (*copy)(uint8_t *dst, const uint8_t *src, int64_t pixels, int64_t c, int64_t step,
+               uint8_t flip);
 } depth_job;
 
 static int64_t worker_bytes(const mrt_qconv *p, int64_t ow) {
@@ -128,11 +130,15 @@ static void copy_row(const depth_job *j, int64_t image, int64_t iy, uint8_t *dst
     if (s == 1) {
       const int64_t n = per - i < a->w - x ? per - i : a->w - x;
       if (n > 0) {
-        mrt_bytes_flip(dst + i * c, row + x * c, n * c, flip);
+        j->copy(dst + i * c, row + x * c, n, c, c, flip);
         i += n;
       }
     } else {
-      for (; i < per && x < a->w; ++i, x += s) mrt_bytes_flip(dst + i * c, row + x * c, c, flip);
+      const int64_t left = (a->w - x + s - 1) / s, n = per - i < left ? per - i : left;
+      if (n > 0) {
+        j->copy(dst + i * c, row + x * c, n, c, s * c, flip);
+        i += n;
+      }
     }
     memset(dst + i * c, pad, (size_t)((per - i) * c));
   }
@@ -190,7 +196,8 @@ void mrt_qdepth_run(const mrt_par *par, const mrt_qconv *p, const mrt_qconv_args
                  .row_bytes = row_bytes(p, a->ow),
                  .worker_bytes = worker_bytes(p, a->ow),
                  .pairs = (a->oh + 1) / 2,
-                 .workers = mrt_worker_first(scratch)};
+                 .workers = mrt_worker_first(scratch),
+                 .copy = mrt_qbytes_get()->copy};
   j.r = (mrt_qdepth_rows){.quads = quads_of(p),
                           .period = period_of(p),
                           .w = packed,
@@ -208,7 +215,7 @@ void mrt_qdepth_run(const mrt_par *par, const mrt_qconv *p, const mrt_qconv_args
   }
   const int64_t units = a->n * j.pairs;
   const double cost = (double)(units * 2 * j.r.bytes) * (0.08 + 0.03 * (double)j.r.quads);
-  j.chunks = mrt_par_chunks(units, cost);
+  j.chunks = mrt_even_chunks(mrt_par_chunks(units, cost));
   if (j.chunks < 2 && cost > 2000 && units > 1) j.chunks = 2;
   mrt_par_run(par, j.chunks, chunk, &j);
 }

@@ -58,17 +58,17 @@ static void plan_shares(direct_plan *p, const mrt_qdirect *d) {
   int64_t total = cost < LEAST_COST ? 1 : max_i64(2, mrt_par_chunks(p->units * p->panels, cost));
   const int64_t least = p->flat && p->kern->by_sixteen ? 4 : 1; /* units: whole tiles */
   p->parts_m = max_i64(min_i64(2, total), min_i64(p->units / least, total));
-  p->parts_m = min_i64(p->parts_m, p->units);
+  p->parts_m = mrt_even_chunks(min_i64(p->units, p->parts_m));
   p->parts_n = 1;
   /* Sharing out rows, each core reads all weights; sharing out columns, it fetches half of the
    * image that the other core wrote, and leaves it half of its own to fetch, which is slower. */
   if ((double)d->cout * k >
       REMOTE * ((double)(d->n * d->h * d->w) * (double)d->c + rows * (double)d->cout)) {
     if (p->copy) total = min_i64(total, 8);
-    p->parts_n = min_i64(p->panels, total);
+    p->parts_n = mrt_even_chunks(min_i64(p->panels, total));
     p->parts_m = min_i64(p->units, total / p->parts_n);
   } else if (p->parts_m < 2 && p->parts_m < total) {
-    p->parts_n = min_i64(p->panels, total / p->parts_m);
+    p->parts_n = mrt_even_chunks(min_i64(p->panels, total / p->parts_m));
   }
 }
 
@@ -125,6 +125,8 @@ typedef struct direct_job {
   mrt_qblock *blocks;
   uint8_t *workers;
   float lo, hi;
+  void (*copy)(uint8_t *dst, const uint8_t *src, int64_t pixels, int64_t c, int64_t step,
+               uint8_t flip);
 } direct_job;
 
 /* ---- one band: rows of A, and where their results go ---- */
@@ -136,22 +138,21 @@ typedef struct band {
   uint8_t *halves;             /* buffers of half a tile */
 } band;
 
+static uint8_t flip_of(const direct_job *j) {
+  return j->d->x_signed && !j->p.kern->reads_s8 ? 0x80 : 0;
+}
+
 /* Pixels [first, first + n) of an image row; those outside of it are zero points. */
-static void copy_row(const mrt_qdirect *d, const uint8_t *row, int64_t first, int64_t n,
-                     uint8_t flip, uint8_t *dst) {
+static void copy_row(const direct_job *j, const uint8_t *row, int64_t first, int64_t n,
+                     uint8_t *dst) {
+  const mrt_qdirect *d = j->d;
+  const uint8_t flip = flip_of(j);
   const uint8_t pad = (uint8_t)d->x_zero ^ flip;
   const int64_t lo = row ? min_i64(max_i64(-first, 0), n) : n,
                 hi = row ? max_i64(lo, min_i64(n, d->w - first)) : n, c = d->c;
   memset(dst, pad, (size_t)(lo * c));
-  if (hi > lo && d->pitch == c)
-    mrt_bytes_flip(dst + lo * c, row + (first + lo) * c, (hi - lo) * c, flip);
-  for (int64_t i = lo; i < hi && d->pitch != c; ++i)
-    mrt_bytes_flip(dst + i * c, row + (first + i) * d->pitch, c, flip);
+  if (hi > lo) j->copy(dst + lo * c, row + (first + lo) * d->pitch, hi - lo, c, d->pitch, flip);
   memset(dst + hi * c, pad, (size_t)((n - hi) * c));
-}
-
-static uint8_t flip_of(const direct_job *j) {
-  return j->d->x_signed && !j->p.kern->reads_s8 ? 0x80 : 0;
 }
 
 /* Output lines [y0, y0 + lines) of image n; a matrix: rows [y0, y0 + lines). */
@@ -164,9 +165,7 @@ static void band_make(const direct_job *j, int64_t n, int64_t y0, int64_t lines,
   if (p->flat) {
     b->lines = 1, b->rows = b->period = b->valid = lines, b->out = y0;
     if (p->copy) {
-      for (int64_t i = 0; i < (d->pitch == d->c ? 1 : lines); ++i)
-        mrt_bytes_flip(space + i * d->c, d->x + (y0 + i) * d->pitch,
-                       d->pitch == d->c ? lines * d->c : d->c, flip_of(j));
+      j->copy(space, d->x + y0 * d->pitch, lines, d->c, d->pitch, flip_of(j));
       return;
     }
     b->a = d->x + y0 * d->c;
@@ -187,8 +186,8 @@ static void band_make(const direct_job *j, int64_t n, int64_t y0, int64_t lines,
     return;
   }
   for (int64_t i = 0; i < rows_in(d, lines); ++i)
-    copy_row(d, iy + i >= 0 && iy + i < d->h ? image + (iy + i) * d->w * d->pitch : NULL,
-             -d->pad_left, p->wide, flip_of(j), space + i * row);
+    copy_row(j, iy + i >= 0 && iy + i < d->h ? image + (iy + i) * d->w * d->pitch : NULL,
+             -d->pad_left, p->wide, space + i * row);
 }
 
 /* Half a tile at `a`; copied if a tile would read beyond the end. */
@@ -242,8 +241,9 @@ static void band_tiles(const direct_job *j, const band *b, mrt_qtile *t, mrt_qse
   const mrt_qgemm_kernels *k = p->kern;
   for (int64_t line = 0; line < b->lines; ++line) {
     const uint8_t *a = b->a + line * b->line_bytes;
-    if (b->rows <= k->split && k->split + b->rows <= k->max_rows && b->rows > k->split / 2 &&
-        line + 1 < b->lines) { /* two lines */
+    if (b->rows <= k->split && k->split + b->rows <= k->max_rows &&
+        (k->by_sixteen || b->rows > k->split / 2) && line + 1 < b->lines) {
+      /* two lines, which share the loads of the weights */
       t->a = half_at(j, b, a, 0);
       t->a_hi = half_at(j, b, a + b->line_bytes, 1);
       t->n_segments = add_segments(b, j->d->ldy, line, 0, b->rows, 0, segments);
@@ -310,7 +310,7 @@ static void chunk(void *arg, int64_t index, int worker) {
 }
 
 void mrt_qdirect_go(const mrt_par *par, const mrt_qdirect *d, void *scratch) {
-  direct_job j = {.d = d};
+  direct_job j = {.d = d, .copy = mrt_qbytes_get()->copy};
   plan_make(&j.p, d, par);
   j.blocks = scratch;
   j.workers = mrt_worker_first((uint8_t *)scratch + j.p.blocks_bytes);

@@ -102,34 +102,40 @@ INLINE __m512i summed(const byte_store *b, __m512 v, __m128i other, const bool i
   return _mm512_cvtps_epi32(_mm512_add_ps(_mm512_mul_ps(v, b->ra), z));
 }
 INLINE __m512i one_row(const byte_store *b, const int32_t *sums, const uint8_t *add,
-                       const bool is_signed, const int kind) {
+                       const bool is_signed, const int kind, const bool lowest) {
   const __m512 v0 = scaled(b, sums, 0), v1 = scaled(b, sums, 1);
-  if (kind != SUM)
-    return _mm512_adds_epi16(_mm512_packs_epi32(_mm512_cvtps_epi32(v0), _mm512_cvtps_epi32(v1)),
-                             b->zero);
-  const __m256i o = _mm256_maskz_loadu_epi8(b->mask, add);
-  return _mm512_adds_epi16(
-      _mm512_packs_epi32(summed(b, v0, _mm256_castsi256_si128(o), is_signed),
-                         summed(b, v1, _mm256_extracti128_si256(o, 1), is_signed)),
-      b->zero);
+  __m512i p;
+  if (kind == SUM) {
+    const __m256i o = _mm256_maskz_loadu_epi8(b->mask, add);
+    p = _mm512_packs_epi32(summed(b, v0, _mm256_castsi256_si128(o), is_signed),
+                           summed(b, v1, _mm256_extracti128_si256(o, 1), is_signed));
+  } else {
+    p = _mm512_packs_epi32(_mm512_cvtps_epi32(v0), _mm512_cvtps_epi32(v1));
+  }
+  return lowest ? p : _mm512_adds_epi16(p, b->zero);
 }
 INLINE void store_two(const byte_store *b, const int32_t *sums, int more, uint8_t *y,
-                      const uint8_t *add, int64_t step, const bool is_signed, const int kind) {
-  __m512i p = one_row(b, sums, add, is_signed, kind),
-          q = more ? one_row(b, sums + more, add + step, is_signed, kind) : p;
-  p = is_signed ? _mm512_packs_epi16(p, q) : _mm512_packus_epi16(p, q);
+                      const uint8_t *add, int64_t step, const bool is_signed, const int kind,
+                      const bool lowest) {
+  const bool packs_signed = is_signed && !lowest;
+  __m512i p = one_row(b, sums, add, is_signed, kind, lowest),
+          q = more ? one_row(b, sums + more, add + step, is_signed, kind, lowest) : p;
+  p = packs_signed ? _mm512_packs_epi16(p, q) : _mm512_packus_epi16(p, q);
   if (kind != PLAIN) {
-    p = is_signed ? _mm512_max_epi8(p, b->lo) : _mm512_max_epu8(p, b->lo);
-    p = is_signed ? _mm512_min_epi8(p, b->hi) : _mm512_min_epu8(p, b->hi);
+    p = packs_signed ? _mm512_max_epi8(p, b->lo) : _mm512_max_epu8(p, b->lo);
+    p = packs_signed ? _mm512_min_epi8(p, b->hi) : _mm512_min_epu8(p, b->hi);
   }
+  if (is_signed && lowest) p = _mm512_xor_si512(p, _mm512_set1_epi8((char)0x80));
   p = _mm512_permutexvar_epi32(b->order, p);
   _mm256_mask_storeu_epi8(y, b->mask, _mm512_castsi512_si256(p));
   if (more) _mm256_mask_storeu_epi8(y + step, b->mask, _mm512_extracti64x4_epi64(p, 1));
 }
+/* lowest: the zero point is the lowest number, as behind Relu. Then numbers from 0 to 255 are
+ * packed and nothing is added. */
 INLINE void store_segments(const mrt_qtile *t, const int32_t *sums, const bool is_signed,
-                           const int kind) {
+                           const int kind, const bool lowest) {
   const float lo = kind == SUM ? t->add_lo : t->lo, hi = kind == SUM ? t->add_hi : t->hi;
-  const int32_t zero = kind == SUM ? t->add_out : t->zero;
+  const int32_t zero = lowest ? 0 : kind == SUM ? t->add_out : t->zero;
   byte_store b = {.mask = t->cols >= 32 ? 0xffffffffu : (1u << t->cols) - 1,
                   .second = t->cols > 16 ? 16 : 0,
                   .zero = _mm512_set1_epi16((int16_t)zero),
@@ -152,15 +158,19 @@ INLINE void store_segments(const mrt_qtile *t, const int32_t *sums, const bool i
     const uint8_t *add = kind == SUM ? t->add + g->at : NULL;
     int i = 0;
     for (; i + 2 <= g->count; i += 2, from += 64, y += 2 * t->c_row) {
-      store_two(&b, from, 32, y, add, t->c_row, is_signed, kind);
+      store_two(&b, from, 32, y, add, t->c_row, is_signed, kind, lowest);
       if (kind == SUM) add += 2 * t->c_row;
     }
-    if (i < g->count) store_two(&b, from, 0, y, add, 0, is_signed, kind);
+    if (i < g->count) store_two(&b, from, 0, y, add, 0, is_signed, kind, lowest);
   }
 }
 #define STORE(name, is_signed, kind)                                                    \
   static __attribute__((noinline)) void name(const mrt_qtile *t, const int32_t *sums) { \
-    store_segments(t, sums, is_signed, kind);                                           \
+    const int32_t zero = (kind) == SUM ? t->add_out : t->zero;                          \
+    if (zero == (is_signed ? -128 : 0))                                                 \
+      store_segments(t, sums, is_signed, kind, true);                                   \
+    else                                                                                \
+      store_segments(t, sums, is_signed, kind, false);                                  \
   }
 STORE(store_u8, false, PLAIN)
 STORE(store_s8, true, PLAIN)

@@ -2,6 +2,7 @@
  * quantised network is quantised and turned to NHWC in one pass. */
 #include "base/cpu.h"
 #include "ops/quant.h"
+#include "provider/cpu/qgemm/qbytes.h"
 #include "provider/cpu/qgemm/qdq.h"
 #include "provider/cpu/qgemm/qgemm_kernel.h"
 #include "provider/cpu/qgemm/quantize_last.h"
@@ -68,7 +69,7 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
                       .y = y->data},
                 .images = x->dims[0]};
   const int64_t n = j.images * j.q.area;
-  j.chunks = mrt_par_chunks(n / 16, (double)n * (double)j.q.channels * 0.15);
+  j.chunks = mrt_even_chunks(mrt_par_chunks(n / 16, (double)n * (double)j.q.channels * 0.15));
   mrt_par_run(&c->par, j.chunks, chunk, &j);
   return NULL;
 }
