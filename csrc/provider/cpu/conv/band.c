@@ -12,17 +12,20 @@
 
 enum {
   PANEL = 32,
-  TEAM = 2,           /* groups that are projected at once, at most */
-  HALVES = 2,         /* parts of the sums of an image, if there are any */
-  STEP_PIXELS = 64,   /* of output in a step, about */
-  BAND_ROWS = 14,     /* of output in a band, at most */
-  PART_AREA = 256,    /* images up to this size are cut into parts, not bands */
+  TEAM = 2,               /* groups that are projected at once, at most */
+  HALVES = 2,             /* parts of the sums of an image, if there are any */
+  STEP_PIXELS = 112,      /* of output in a step, about */
+  RING_FLOATS = 10 << 10, /* of a group, if it can be helped: L1 */
+  BAND_ROWS = 14,         /* of output in a band, at most */
+  /* Images up to this size are cut into parts, not bands: bands would expand rows twice. With a
+   * stride that is one row of many. */
+  PART_AREA = 256,
   PART_CHANNELS = 64, /* wide channels of a part at least */
   PAGE_FLOATS = 1024,
   /* Between workers: a core fetches a little more than it reads, and what it takes from its
    * neighbour makes the depthwise rows there half as slow again. */
   GAP_FLOATS = 2 * PAGE_FLOATS,
-  TEAM_BYTES = 40 << 10 /* of ring and rows for two groups at a time at most: about L1 */
+  TEAM_BYTES = 128 << 10 /* of ring and rows for two groups at a time at most */
 };
 
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -60,11 +63,13 @@ static plan make_plan(const mrt_band *b, int64_t h, int64_t w) {
   p.out_blocks = mrt_c16_blocks(b->projects ? b->cout : p.wide);
   p.bands = p.parts = 1;
   if (p.oh <= 0 || p.ow <= 0) return p;
-  if (p.oh * p.ow <= PART_AREA || p.oh == 1)
+  if (p.oh == 1 || (p.oh * p.ow <= PART_AREA && (d->stride_h == 1 || p.oh < BAND_ROWS)))
     p.parts = max_i64(1, min_i64(b->projects ? HALVES : 8, p.wide / PART_CHANNELS));
   else
-    p.bands = ceil_div(p.oh, BAND_ROWS);
+    p.bands = max_i64(2, ceil_div(p.oh, BAND_ROWS));
   p.step = min_i64(max_i64(1, STEP_PIXELS / p.ow), ceil_div(p.oh, p.bands));
+  while (p.step > 1 && b->expands && ((p.step - 1) * d->stride_h + d->kh) * w * PANEL > RING_FLOATS)
+    --p.step;
   p.steps = ceil_div(ceil_div(p.oh, p.bands), p.step);
   p.ring_rows = b->expands ? min_i64(h, (p.step - 1) * d->stride_h + d->kh) : 0;
   p.ring_block = p.ring_rows * w * 16;

@@ -60,7 +60,9 @@ void mrt_conv_split_choose(mrt_conv *p, mrt_precision precision, int64_t h, int6
   q.winograd = 0;
   for (q.parts = first[precision]; q.parts <= 3; ++q.parts) {
     q.raw = q.parts == 3;
-    const double cost = mrt_conv_split_cost(&q, h, w);
+    double cost = mrt_conv_split_cost(&q, h, w);
+    /* Weights that are split first come late: only products of many pixels hide that. */
+    if (q.raw) cost += (double)mrt_conv_split_packed_size(&q) / 25;
     if (cost >= least) continue;
     least = cost;
     best = q;
