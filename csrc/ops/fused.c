@@ -28,6 +28,18 @@ static mrt_status *append_clip(expander *e, const float *p) {
   return append(e, "Clip", 3, in, &n);
 }
 
+static mrt_status *append_affine(expander *e, const float *p) {
+  mrt_var *in[2] = {e->value};
+  mrt_node *n;
+  MRT_TRY(append(e, "HardSwish", 1, in, &n));
+  for (int k = 0; k < 2; ++k) {
+    in[0] = e->value;
+    MRT_TRY(mrt_graph_const_f32(e->node->graph, p[k], &in[1]));
+    MRT_TRY(append(e, k ? "Add" : "Mul", 2, in, &n));
+  }
+  return NULL;
+}
+
 static mrt_status *activation(expander *e) {
   const char *name = mrt_node_str(e->node, "activation");
   int count;
@@ -43,6 +55,10 @@ static mrt_status *activation(expander *e) {
     MRT_TRY(append(e, "Sigmoid", 1, in, &n));
     in[1] = e->value;
     return append(e, "Mul", 2, in, &n);
+  }
+  if (strcmp(name, "HardSwishAffine") == 0) {
+    if (count != 2) return MRT_ERR(MRT_INVALID_GRAPH, "HardSwishAffine without its parameters");
+    return append_affine(e, p);
   }
   MRT_TRY(append(e, name, 1, in, &n));
   for (size_t i = 0; i < sizeof act_params / sizeof *act_params; ++i)

@@ -119,6 +119,10 @@ ACTIVATIONS = {
     "HardSigmoid": ([node("HardSigmoid", "c", "y", alpha=0.3, beta=0.4)], {}),
     "Elu": ([node("Elu", "c", "y", alpha=0.7)], {}),
     "HardSwish": ([node("HardSwish", "c", "y")], {}),
+    "affine HardSwish": (
+        [node("HardSwish", "c", "e"), node("Mul", "f e", "g"), node("Add", "g b", "y")],
+        {"f": np.array([0.7], np.float32), "b": np.array(-0.3, np.float32)},
+    ),
     "Mish": ([node("Mish", "c", "y")], {}),
     "Silu": ([node("Sigmoid", "c", "g"), node("Mul", "c g", "y")], {}),
     "gated HardSigmoid": (

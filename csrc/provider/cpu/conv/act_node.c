@@ -23,6 +23,7 @@ static const unary_row rows[] = {
     {"Mish", MRT_EW_MISH, {NULL, NULL}, true},
     {"Gelu", MRT_EW_GELU, {NULL, NULL}, true},
     {"Silu", MRT_EW_SILU, {NULL, NULL}, true}, /* no ONNX operator: Sigmoid and Mul */
+    {"HardSwishAffine", MRT_EW_HARD_SWISH_AB, {NULL, NULL}, true}, /* HardSwish, Mul, Add */
     {"Softplus", MRT_EW_SOFTPLUS, {NULL, NULL}, false},
     {"Softsign", MRT_EW_SOFTSIGN, {NULL, NULL}, false},
     {"Neg", MRT_EW_NEG, {NULL, NULL}, false},

@@ -5,6 +5,7 @@
 
 #include "provider/cpu/conv/band.h"
 #include "provider/cpu/conv/conv_node.h"
+#include "provider/cpu/conv/conv_split.h"
 
 /* Bytes of a wide value from which on it is not made. */
 enum { WIDE_BYTES = 48 << 10 };
@@ -77,21 +78,44 @@ static bool is_wide(const mrt_type *t) {
   return bytes == 0 || bytes >= WIDE_BYTES;
 }
 
+/* Do tiles of bf16 parts beat what float32 tiles in a band would do? Unknown sizes count as 64. */
+static bool split_pays(const mrt_node *n, const mrt_conv *conv) {
+  const mrt_type *in = n->in[0].var->type;
+  mrt_conv c = *conv;
+  int64_t size[2];
+  for (int i = 0; i < 2; ++i)
+    if (!in->dims[2 + i] || !mrt_expr_is_const(in->dims[2 + i], &size[i])) size[i] = 64;
+  c.parts = 0;
+  if (mrt_conv_split_ok(&c, NULL))
+    mrt_conv_split_choose(&c, MRT_PRECISION_HIGHEST, size[0], size[1]);
+  return c.parts > 0;
+}
+
+/* A band saves the wide values. Where nothing is wide, a 1x1 convolution that tiles do faster is
+ * left out of it. */
+static void leave_to_tiles(chain *c, const mrt_conv *expand, const mrt_conv *project) {
+  if (c->expand && expand->cout > 2 * expand->cin) return;
+  if (c->project && project->cin > 2 * project->cout) return;
+  if (c->expand && split_pays(c->expand, expand)) c->expand = NULL;
+  if (c->project && split_pays(c->project, project)) c->project = NULL;
+}
+
 static bool find_chain(mrt_node *n, int index, chain *c) {
-  mrt_conv conv;
+  mrt_conv conv, expand, project;
   *c = (chain){.depthwise = n};
   if (!read_conv(n, index, &conv) || residual(n) || !resolve_padding(n, &c->win)) return false;
   conv.pad_top = c->win.begin[0], conv.pad_bottom = c->win.end[0];
   conv.pad_left = c->win.begin[1], conv.pad_right = c->win.end[1];
   if (!mrt_band_ok(&conv)) return false;
   mrt_node *before = n->in[0].var->producer, *behind = only_user(n->out[0]);
-  if (before && only_user(n->in[0].var) == n && read_conv(before, index, &conv) &&
-      is_pointwise(&conv) && !residual(before) && mrt_c16_blocks(conv.cin) <= MRT_BAND_MAX_BLOCKS &&
-      is_wide(n->in[0].var->type))
+  if (before && only_user(n->in[0].var) == n && read_conv(before, index, &expand) &&
+      is_pointwise(&expand) && !residual(before) &&
+      mrt_c16_blocks(expand.cin) <= MRT_BAND_MAX_BLOCKS && is_wide(n->in[0].var->type))
     c->expand = before;
-  if (behind && read_conv(behind, index, &conv) && is_pointwise(&conv) &&
+  if (behind && read_conv(behind, index, &project) && is_pointwise(&project) &&
       (c->expand || is_wide(n->out[0]->type)) && residual(behind) != n->out[0])
     c->project = behind;
+  leave_to_tiles(c, &expand, &project);
   return c->expand || c->project;
 }
 

@@ -17,7 +17,7 @@ static bool is_op(const mrt_node *n, const char *op) {
 
 typedef struct fused {
   mrt_node *conv, *last; /* last: the node whose output the fused one takes over */
-  mrt_node *drop[4];     /* between and with conv and last, users first */
+  mrt_node *drop[6];     /* between and with conv and last, users first */
   int n_drop;
   mrt_var *residual;
   mrt_act act;
@@ -75,6 +75,31 @@ static void take_activation(fused *f) {
   take(f, n);
 }
 
+/* The one element of the other operand of a node that reads v. */
+static bool scalar_beside(const mrt_node *n, const mrt_var *v, float *out) {
+  const mrt_var *c = n->n_in == 2 ? n->in[n->in[0].var == v ? 1 : 0].var : NULL;
+  const mrt_tensor *t = c ? c->constant : NULL;
+  if (!t || t->dtype != MRT_FLOAT || mrt_tensor_count(t) != 1 || !v->type ||
+      t->rank > v->type->rank)
+    return false;
+  *out = *(const float *)t->data;
+  return true;
+}
+
+/* A scalar factor and a scalar sum behind HardSwish (a learnable affine block). */
+static void take_affine(fused *f) {
+  float p[2];
+  mrt_node *mul = only_user(tail(f));
+  if (f->act.op != MRT_EW_HARD_SWISH || !is_op(mul, "Mul") || !mul->out[0]) return;
+  mrt_node *add = only_user(mul->out[0]);
+  if (!is_op(add, "Add") || !add->out[0] || !scalar_beside(mul, tail(f), &p[0]) ||
+      !scalar_beside(add, mul->out[0], &p[1]))
+    return;
+  f->act = (mrt_act){MRT_EW_HARD_SWISH_AB, {p[0], p[1]}};
+  take(f, mul);
+  take(f, add);
+}
+
 static mrt_status *replace(fused *f, const mrt_op_table *ops) {
   const mrt_node *conv = f->conv;
   mrt_var *in[4] = {conv->in[0].var, conv->in[1].var, conv->n_in > 2 ? conv->in[2].var : NULL,
@@ -111,10 +136,16 @@ static mrt_status *run(const mrt_provider *p, mrt_graph *g, int index, int *fire
     fused f = {.conv = n, .last = n, .drop = {n}, .n_drop = 1};
     take_residual(&f);
     take_activation(&f);
+    take_affine(&f);
     if (f.n_drop == 1) continue;
     for (int i = 0; i < f.n_drop; ++i)
       if (f.drop[i]->provider != index) goto skip;
-    while (next && (next == f.drop[1] || next == f.drop[2] || next == f.drop[3])) next = next->next;
+    for (int i = 1; next && i < f.n_drop;) { /* go on behind everything that goes */
+      if (f.drop[i] == next)
+        next = next->next, i = 1;
+      else
+        ++i;
+    }
     MRT_TRY(replace(&f, p->env->ops));
     ++*fired;
   skip:;

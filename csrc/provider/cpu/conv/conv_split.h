@@ -59,7 +59,8 @@ typedef struct mrt_split_block {
 } mrt_split_block;
 
 /* What becomes of a block of sums. Elements that tiles may have got wrong (not finite, or so small
- * that something was flushed: below 2^-90, but not zero) are not written but marked in bad. */
+ * that something was flushed: below 2^-90, but not zero, where bias and residual do not absorb it:
+ * then the result is below 2^-60) are not written but marked in bad. */
 typedef struct mrt_split_out {
   const float *acc;
   const int64_t *rows; /* [32]: floats from `out` to the row's pixel; -1: no such pixel */

@@ -14,6 +14,14 @@ INLINE __mmask16 untrusted(__m512 x) {
   return _mm512_mask_cmpge_epu32_mask(_mm512_test_epi32_mask(u, u), _mm512_sub_epi32(u, low), span);
 }
 
+/* Small sums under a bias or residual of normal size: that is the result to the last bit, or one
+ * beside it, whatever was flushed. Channels that training has let die look like that. */
+INLINE __mmask16 absorbed(__m512 sum, __m512 y, __mmask16 of) {
+  const __mmask16 m =
+      _mm512_mask_cmp_ps_mask(of, _mm512_abs_ps(sum), _mm512_set1_ps(0x1p-90f), _CMP_LT_OQ);
+  return _mm512_mask_cmp_ps_mask(m, _mm512_abs_ps(y), _mm512_set1_ps(0x1p-60f), _CMP_GE_OQ);
+}
+
 typedef struct finish_row {
   __m512 bias[2], lo, hi;
 } finish_row;
@@ -21,10 +29,11 @@ typedef struct finish_row {
 /* Half a row of sums at acc. Bounds stand first: max and min return the second when one is NaN. */
 INLINE uint32_t finish_half(const finish_row *f, const int half, const float *acc,
                             const float *residual, float *out) {
-  __m512 x = _mm512_load_ps(acc + 16 * half);
-  const __mmask16 bad = untrusted(x);
-  x = _mm512_add_ps(x, f->bias[half]);
+  const __m512 sum = _mm512_load_ps(acc + 16 * half);
+  __mmask16 bad = untrusted(sum);
+  __m512 x = _mm512_add_ps(sum, f->bias[half]);
   if (residual) x = _mm512_add_ps(x, _mm512_loadu_ps(residual));
+  if (__builtin_expect(bad != 0, 0)) bad &= (__mmask16)~absorbed(sum, x, bad);
   x = _mm512_min_ps(f->hi, _mm512_max_ps(f->lo, x));
   _mm512_mask_storeu_ps(out, (__mmask16)~bad, x);
   return bad;

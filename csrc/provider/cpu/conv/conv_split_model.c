@@ -16,12 +16,13 @@ static void finish_row(mrt_split_out *o, int r) {
     const int64_t at = o->rows[r] + c / 16 * o->col16 + c % 16;
     float x = o->acc[r * 32 + c];
     const float size = fabsf(x);
-    if (!(size < INFINITY) || (size != 0 && size < 0x1p-90f)) {
+    const bool small = size != 0 && size < 0x1p-90f;
+    x += o->bias[c];
+    if (o->residual) x += o->residual[at];
+    if (!(size < INFINITY) || (small && !(fabsf(x) >= 0x1p-60f))) {
       o->bad[r] |= 1u << c;
       continue;
     }
-    x += o->bias[c];
-    if (o->residual) x += o->residual[at];
     if (o->clip) {
       x = x < o->lo ? o->lo : x;
       x = x > o->hi ? o->hi : x;

@@ -61,6 +61,10 @@ FN(HARD_SWISH) {
   UNUSED;
   return a * clampf(a * (1.0f / 6.0f) + 0.5f, 0.0f, 1.0f);
 }
+FN(HARD_SWISH_AB) {
+  UNUSED;
+  return p0 * (a * clampf(a * (1.0f / 6.0f) + 0.5f, 0.0f, 1.0f)) + p1;
+}
 FN(ELU) {
   UNUSED;
   return a < 0.0f ? p0 * expm1f(a) : a;

@@ -52,6 +52,10 @@ FN(HARD_SWISH) {
   UNUSED;
   return a * v_clamp(v_fma(a, v_set(1.0f / 6.0f), v_set(0.5f)), 0.0f, 1.0f);
 }
+FN(HARD_SWISH_AB) {
+  UNUSED;
+  return v_fma(p0, a * v_clamp(v_fma(a, v_set(1.0f / 6.0f), v_set(0.5f)), 0.0f, 1.0f), p1);
+}
 FN(ELU) {
   UNUSED;
   return v_sel(v_lt(a, v_set(0.0f)), p0 * v_expm1(a), a);
