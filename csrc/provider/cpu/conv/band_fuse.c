@@ -78,11 +78,16 @@ static bool is_wide(const mrt_type *t) {
   return bytes == 0 || bytes >= WIDE_BYTES;
 }
 
-/* Do tiles of bf16 parts beat what float32 tiles in a band would do? Unknown sizes count as 64. */
-static bool split_pays(const mrt_node *n, const mrt_conv *conv) {
+/* Floats of a 1x1 convolution's weights that stay in L1 from one band to the next. */
+enum { WEIGHTS_IN_L1 = 8 << 10 };
+
+/* Is a product better done for the whole image: its weights would be read again for each band, or
+ * tiles of bf16 parts beat float32 tiles? Unknown sizes count as 64. */
+static bool whole_pays(const mrt_node *n, const mrt_conv *conv) {
   const mrt_type *in = n->in[0].var->type;
   mrt_conv c = *conv;
   int64_t size[2];
+  if (c.cin * c.cout > WEIGHTS_IN_L1) return true;
   for (int i = 0; i < 2; ++i)
     if (!in->dims[2 + i] || !mrt_expr_is_const(in->dims[2 + i], &size[i])) size[i] = 64;
   c.parts = 0;
@@ -91,13 +96,12 @@ static bool split_pays(const mrt_node *n, const mrt_conv *conv) {
   return c.parts > 0;
 }
 
-/* A band saves the wide values. Where nothing is wide, a 1x1 convolution that tiles do faster is
- * left out of it. */
-static void leave_to_tiles(chain *c, const mrt_conv *expand, const mrt_conv *project) {
+/* A band saves the wide values. Where nothing is wide, a 1x1 convolution may be better alone. */
+static void leave_out(chain *c, const mrt_conv *expand, const mrt_conv *project) {
   if (c->expand && expand->cout > 2 * expand->cin) return;
   if (c->project && project->cin > 2 * project->cout) return;
-  if (c->expand && split_pays(c->expand, expand)) c->expand = NULL;
-  if (c->project && split_pays(c->project, project)) c->project = NULL;
+  if (c->expand && whole_pays(c->expand, expand)) c->expand = NULL;
+  if (c->project && whole_pays(c->project, project)) c->project = NULL;
 }
 
 static bool find_chain(mrt_node *n, int index, chain *c) {
@@ -115,7 +119,7 @@ static bool find_chain(mrt_node *n, int index, chain *c) {
   if (behind && read_conv(behind, index, &project) && is_pointwise(&project) &&
       (c->expand || is_wide(n->out[0]->type)) && residual(behind) != n->out[0])
     c->project = behind;
-  leave_to_tiles(c, &expand, &project);
+  leave_out(c, &expand, &project);
   return c->expand || c->project;
 }
 
