@@ -9,34 +9,68 @@
 #include <sys/mman.h>
 
 /* Blocks of a huge page and more start on one and ask for them: weights stream faster, and a
- * fresh block costs fewer faults. */
-enum { HUGE = 1 << 21 };
+ * fresh block costs fewer faults. They are mappings of their own, so that what is freed is gone,
+ * with their size in front; no other block starts on a huge page. Sanitizers watch the heap
+ * instead. */
+#define HUGE  ((size_t)1 << 21)
+#define FRONT ((size_t)1 << 16) /* a multiple of every page size; one page of it is touched */
+
+#if defined(__SANITIZE_ADDRESS__)
+static const bool maps = false;
+#else
+static const bool maps = true;
+#endif
 
 static atomic_llong live;
 
+static bool is_map(const void *p) { return maps && (uintptr_t)p % HUGE == 0; }
+static size_t *front_of(const void *p) { return (size_t *)(void *)((char *)p - FRONT); }
+
+static void *map_block(size_t size) {
+  if (size > PTRDIFF_MAX - 2 * HUGE) return NULL;
+  size = (size + FRONT - 1) & ~(FRONT - 1);
+  const size_t all = size + HUGE + FRONT;
+  char *p = mmap(NULL, all, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (p == MAP_FAILED) return NULL;
+  char *data = (char *)(((uintptr_t)p + FRONT + HUGE - 1) & ~(uintptr_t)(HUGE - 1));
+  const size_t before = (size_t)(data - p) - FRONT, behind = all - before - FRONT - size;
+  if (before) munmap(p, before);
+  if (behind) munmap(data + size, behind);
+  (void)madvise(data, size & ~(HUGE - 1), MADV_HUGEPAGE); /* advice: it may fail */
+  *front_of(data) = size;
+  return data;
+}
+
+static void *heap_block(size_t size, size_t align) {
+  void *p = NULL;
+  if (align <= 16) return malloc(size ? size : 1);
+  return posix_memalign(&p, align, size ? size : 1) == 0 ? p : NULL;
+}
+
 static void *default_alloc(void *ctx, size_t size, size_t align) {
   (void)ctx;
-  void *p = NULL;
-  const int large = size >= (size_t)HUGE;
-  if (large && align < HUGE) align = HUGE;
-  /* To whole huge pages where that adds little: its end is read as often as its beginning. */
-  if (large && size <= PTRDIFF_MAX - HUGE && -size % HUGE <= size / 3) size += -size % HUGE;
-  if (align <= 16) {
-    p = malloc(size ? size : 1);
-  } else if (posix_memalign(&p, align, size ? size : 1) != 0) {
-    p = NULL;
+  const bool large = maps && (size >= HUGE || align >= HUGE);
+  if (large && align > HUGE) return NULL;
+  void *p = large ? map_block(size) : heap_block(size, align);
+  if (p && !large && is_map(p)) {
+    free(p);
+    p = map_block(size);
   }
-  if (p && large)
-    (void)madvise(p, size & ~(size_t)(HUGE - 1), MADV_HUGEPAGE); /* advice: it may fail */
-  if (p) atomic_fetch_add_explicit(&live, (long long)malloc_usable_size(p), memory_order_relaxed);
+  if (!p) return NULL;
+  atomic_fetch_add_explicit(&live, (long long)(is_map(p) ? *front_of(p) : malloc_usable_size(p)),
+                            memory_order_relaxed);
   return p;
 }
 
 static void default_free(void *ctx, void *ptr) {
   (void)ctx;
   if (!ptr) return;
-  atomic_fetch_sub_explicit(&live, (long long)malloc_usable_size(ptr), memory_order_relaxed);
-  free(ptr);
+  const size_t size = is_map(ptr) ? *front_of(ptr) : malloc_usable_size(ptr);
+  atomic_fetch_sub_explicit(&live, (long long)size, memory_order_relaxed);
+  if (is_map(ptr))
+    munmap(front_of(ptr), size + FRONT);
+  else
+    free(ptr);
 }
 
 const mrt_alloc *mrt_alloc_default(void) {

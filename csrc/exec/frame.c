@@ -259,6 +259,10 @@ mrt_status *mrt_frame_scratch(mrt_frame *f, size_t bytes, void **out) {
     f->scratch_used += size;
     return NULL;
   }
+  if (f->n_scratch == 1 && !f->scratch_used) { /* too small, and nobody has a part of it */
+    mrt_mem_free(a, f->scratch[0]);
+    f->n_scratch = 0;
+  }
   size_t cap = f->cap_scratch;
   MRT_TRY(mrt_mem_grow(a, (void **)&f->scratch, &cap, f->n_scratch + 1, sizeof *f->scratch));
   cap = f->cap_scratch;

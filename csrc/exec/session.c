@@ -365,6 +365,9 @@ static size_t count_weights(const mrt_graph *g, int depth) {
     if (g->vars[i]->constant) n += g->vars[i]->constant->bytes;
   for (const mrt_node *node = g->first; node && depth < 64; node = node->next) {
     mrt_graph *subs[64];
+    for (int i = 0; i < node->n_attrs; ++i)
+      if (node->attrs[i].kind == MRT_ATTR_TENSOR && node->attrs[i].tensor)
+        n += node->attrs[i].tensor->bytes;
     const int k = mrt_node_subgraphs(node, subs, 64);
     for (int i = 0; i < k && i < 64; ++i) n += count_weights(subs[i], depth + 1);
   }

@@ -218,6 +218,8 @@ mrt_status *mrt_graph_add_constant(mrt_graph *g, const char *name, mrt_tensor *t
                                    mrt_var **out) MRT_MUST_CHECK;
 /* Makes the var a constant (folding, initializers); its producer must be gone. Takes the ref. */
 mrt_status *mrt_var_set_constant(mrt_var *var, mrt_tensor *take) MRT_MUST_CHECK;
+/* The same with a tensor that the model owns already. */
+mrt_status *mrt_var_adopt(mrt_var *var, mrt_tensor *owned) MRT_MUST_CHECK;
 /* before NULL: at the end. Inputs/outputs may hold NULL (absent). Output vars must have no
  * producer. `def` may be NULL for now (mrt_node_resolve finds it later). */
 mrt_status *mrt_graph_add_node(mrt_graph *g, mrt_node *before, const char *domain,

@@ -243,22 +243,43 @@ mrt_status *mrt_graph_add_output(mrt_graph *g, mrt_var *v) {
   return NULL;
 }
 
-mrt_status *mrt_var_set_constant(mrt_var *v, mrt_tensor *take) {
+mrt_status *mrt_var_adopt(mrt_var *v, mrt_tensor *t) {
   mrt_model *m = v->graph->model;
-  MRT_TRY(mrt_model_own(m, &take->base));
-  v->type = mrt_type_of_value(m, &take->base);
-  v->constant = take;
+  v->type = mrt_type_of_value(m, &t->base);
+  v->constant = t;
   v->producer = NULL;
   v->elems = NULL;
   v->n_elems = -1;
   return mrt_model_check(m);
 }
 
+mrt_status *mrt_var_set_constant(mrt_var *v, mrt_tensor *take) {
+  MRT_TRY(mrt_model_own(v->graph->model, &take->base));
+  return mrt_var_adopt(v, take);
+}
+
+/* An aligned copy is made again from where it lies. */
+typedef struct moved {
+  mrt_recipe base;
+  mrt_tensor *from;
+} moved;
+static mrt_status *move_again(const mrt_recipe *r, const mrt_alloc *alloc, mrt_tensor **out) {
+  return mrt_tensor_again(alloc, ((const moved *)r)->from, out);
+}
+static bool can_move(const mrt_recipe *r) { return mrt_tensor_is_intact(((const moved *)r)->from); }
+
 mrt_status *mrt_var_align(mrt_var *v) {
   mrt_tensor *copy = NULL;
+  mrt_model *m = v->graph->model;
   if (!v->constant || mrt_tensor_is_aligned(v->constant)) return NULL;
-  MRT_TRY(mrt_tensor_copy(v->graph->model->alloc, v->constant, &copy));
-  MRT_TRY(mrt_model_own(v->graph->model, &copy->base));
+  moved *again = mrt_arena_alloc(m->arena, sizeof *again);
+  if (!again) return mrt_status_oom();
+  *again = (moved){{move_again, can_move}, v->constant};
+  MRT_TRY(mrt_tensor_copy(m->alloc, v->constant, &copy));
+  copy->recipe = &again->base;
+  mrt_tensor_is_ingredient(v->constant);
+  mrt_tensor_drop_pages(v->constant);
+  MRT_TRY(mrt_model_own(m, &copy->base));
   v->constant = copy;
   return NULL;
 }

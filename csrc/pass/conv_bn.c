@@ -71,17 +71,42 @@ static bool read_follower(const mrt_node *conv, const mrt_node *n, affine *f) {
   return true;
 }
 
-static mrt_status *scaled_weights(mrt_graph *g, const mrt_tensor *w, const affine *f,
-                                  mrt_var **out) {
-  mrt_tensor *t = NULL;
-  MRT_TRY(mrt_tensor_create(g->model->alloc, (mrt_dtype)w->dtype, w->rank, w->dims, &t));
+/* Scaled weights, made now and, when they were given up after packing, again. */
+typedef struct scaling {
+  mrt_recipe base;
+  const mrt_tensor *w;
+  double *scale; /* [w->dims[0]] */
+} scaling;
+
+static mrt_status *make_scaled(const mrt_recipe *r, const mrt_alloc *alloc, mrt_tensor **out) {
+  const scaling *s = (const scaling *)r;
+  const mrt_tensor *w = s->w;
+  mrt_tensor *again = NULL;
+  if (mrt_tensor_is_forgotten(w)) MRT_TRY(mrt_tensor_again(alloc, w, &again));
+  if (again) w = again;
+  mrt_status *st = mrt_tensor_create(alloc, (mrt_dtype)w->dtype, w->rank, w->dims, out);
   const int64_t each = w->dims[0] ? mrt_tensor_count(w) / w->dims[0] : 0;
-  for (int64_t c = 0; c < w->dims[0]; ++c) {
-    double scale, shift;
-    coefficients(f, c, &scale, &shift);
+  for (int64_t c = 0; c < w->dims[0] && !st; ++c)
     for (int64_t i = c * each; i < (c + 1) * each; ++i)
-      mrt_elem_set_f64((mrt_dtype)t->dtype, t->data, i, at(w, i) * scale);
-  }
+      mrt_elem_set_f64((mrt_dtype)w->dtype, (*out)->data, i, at(w, i) * s->scale[c]);
+  mrt_tensor_release(again);
+  return st;
+}
+static bool can_scale(const mrt_recipe *r) { return mrt_tensor_is_intact(((const scaling *)r)->w); }
+
+static mrt_status *scaled_weights(mrt_graph *g, mrt_tensor *w, const affine *f, mrt_var **out) {
+  scaling *s = mrt_arena_alloc(g->model->arena, sizeof *s);
+  mrt_tensor *t = NULL;
+  double shift;
+  if (!s) return mrt_status_oom();
+  *s = (scaling){.base = {make_scaled, can_scale}, .w = w};
+  s->scale = mrt_arena_alloc(g->model->arena, (size_t)w->dims[0] * sizeof *s->scale);
+  if (!s->scale) return mrt_status_oom();
+  for (int64_t c = 0; c < w->dims[0]; ++c) coefficients(f, c, &s->scale[c], &shift);
+  MRT_TRY(make_scaled(&s->base, g->model->alloc, &t));
+  mrt_tensor_drop_pages(w);
+  mrt_tensor_is_ingredient(w);
+  t->recipe = &s->base;
   return mrt_graph_add_constant(g, NULL, t, out);
 }
 
@@ -104,7 +129,7 @@ static mrt_status *fold_follower(mrt_node *conv, int *fired) {
   mrt_var *weights = conv->in[1].var, *bias;
   if (!n || !is_real(w) || w->rank < 3 || !read_follower(conv, n, &f)) return NULL;
   if (conv->n_in > 2 && conv->in[2].var && (!b || mrt_tensor_count(b) != w->dims[0])) return NULL;
-  if (f.scale) MRT_TRY(scaled_weights(conv->graph, w, &f, &weights));
+  if (f.scale) MRT_TRY(scaled_weights(conv->graph, conv->in[1].var->constant, &f, &weights));
   MRT_TRY(shifted_bias(conv->graph, w, b, &f, &bias));
   MRT_TRY(mrt_node_set_input(conv, 1, weights));
   MRT_TRY(mrt_node_set_input(conv, 2, bias));

@@ -4,6 +4,8 @@
 
 #include "pass/pass.h"
 
+enum { MOST_INPUTS = 8, LARGE = 64 << 10 }; /* of a result with a recipe */
+
 /* Weights of 8 bits or less on their way to float: a provider may want them as they are. */
 static bool kept_compact(const mrt_node *n) {
   const mrt_tensor *c = n->n_in > 0 && n->in[0].var ? n->in[0].var->constant : NULL;
@@ -68,9 +70,104 @@ static bool too_big(const mrt_pass_ctx *ctx, const mrt_node *n) {
   return false;
 }
 
+/* ---- large results are given up when they are packed, and computed again when they must be ----
+ */
+typedef struct folding {
+  mrt_recipe base;
+  const mrt_node *node; /* no longer in its graph */
+  mrt_tensor **in;      /* NULL: absent */
+} folding;
+
+static bool can_fold(const mrt_recipe *r) {
+  const folding *f = (const folding *)r;
+  bool ok = true;
+  for (int i = 0; i < f->node->n_in && ok; ++i) ok = !f->in[i] || mrt_tensor_is_intact(f->in[i]);
+  return ok;
+}
+
+static mrt_status *fold_again(const mrt_recipe *r, const mrt_alloc *alloc, mrt_tensor **out) {
+  const folding *f = (const folding *)r;
+  mrt_value *in[MOST_INPUTS] = {0}, *y = NULL;
+  mrt_status *st = NULL;
+  for (int i = 0; i < f->node->n_in && !st; ++i) {
+    mrt_tensor *t = NULL;
+    if (f->in[i]) st = mrt_tensor_again(alloc, f->in[i], &t);
+    if (t) in[i] = &t->base;
+  }
+  if (!st) st = mrt_eval_node(alloc, f->node, in, &y);
+  for (int i = 0; i < f->node->n_in; ++i) mrt_value_release(in[i]);
+  if (!st && !mrt_value_tensor(y)) st = MRT_ERR(MRT_FAIL, "%s gave no tensor", f->node->op_type);
+  if (st)
+    mrt_value_release(y);
+  else
+    *out = mrt_value_tensor(y);
+  return st;
+}
+
+/* Bytes of the only result, if they are known. */
+static size_t out_bytes(const mrt_node *n) {
+  const mrt_type *t = n->n_out == 1 && n->out[0] ? n->out[0]->type : NULL;
+  int64_t count = 1, d;
+  size_t bytes;
+  if (!t || t->kind != MRT_KIND_TENSOR || t->rank < 0) return 0;
+  for (int i = 0; i < t->rank; ++i)
+    if (!mrt_expr_is_const(t->dims[i], &d) || !mrt_i64_mul(count, d, &count)) return 0;
+  return mrt_dtype_bytes(t->dtype, count, &bytes) ? bytes : 0;
+}
+
+/* A recipe for the only result of a node, if keeping what it reads costs little. */
+static mrt_status *write_recipe(mrt_node *n, size_t bytes, folding **out) {
+  size_t kept = 0;
+  mrt_file_place where;
+  mrt_arena *arena = n->graph->model->arena;
+  *out = NULL;
+  if (n->n_out != 1 || n->n_in > MOST_INPUTS || bytes < LARGE) return NULL;
+  for (int i = 0; i < n->n_in; ++i) {
+    const mrt_tensor *t = n->in[i].var ? n->in[i].var->constant : NULL;
+    if (t && t->strided) return NULL;
+    if (t && !t->recipe && !mrt_tensor_file_place(t, &where)) kept += t->bytes;
+  }
+  folding *f = kept > bytes / 8 ? NULL : mrt_arena_alloc(arena, sizeof *f);
+  if (!f) return kept > bytes / 8 ? NULL : mrt_status_oom();
+  *f = (folding){.base = {fold_again, can_fold}, .node = n};
+  f->in = mrt_arena_alloc(arena, ((size_t)n->n_in + 1) * sizeof *f->in);
+  if (!f->in) return mrt_status_oom();
+  for (int i = 0; i < n->n_in; ++i) f->in[i] = n->in[i].var ? n->in[i].var->constant : NULL;
+  *out = f;
+  return NULL;
+}
+
+static void use_recipe(folding *f, mrt_tensor *result) {
+  for (int i = 0; i < f->node->n_in; ++i)
+    if (f->in[i] && f->in[i]->data == result->data) return; /* handed through */
+  for (int i = 0; i < f->node->n_in; ++i) {
+    if (!f->in[i]) continue;
+    mrt_tensor_is_ingredient(f->in[i]);
+    mrt_tensor_drop_pages(f->in[i]);
+  }
+  result->recipe = &f->base;
+}
+
+/* A Constant's tensor as it lies in the file. */
+static mrt_status *adopt(mrt_node *n, int *fired) {
+  const mrt_attr *a = mrt_node_attr(n, "value");
+  mrt_var *v = n->out[0];
+  mrt_node_remove(n);
+  ++*fired;
+  return mrt_var_adopt(v, a->tensor);
+}
+static bool is_plain_constant(const mrt_node *n) {
+  const mrt_attr *a = strcmp(n->op_type, "Constant") == 0 && !*n->domain && n->n_out == 1
+                          ? mrt_node_attr(n, "value")
+                          : NULL;
+  return a && n->out[0] && a->kind == MRT_ATTR_TENSOR && a->tensor && !a->tensor->strided;
+}
+
 static mrt_status *fold_node(mrt_pass_ctx *ctx, mrt_node *n, int *fired) {
   if (!foldable(n) || (!ctx->late && kept_compact(n))) return NULL;
   mrt_status *st = NULL;
+  folding *recipe = NULL;
+  if (is_plain_constant(n)) return adopt(n, fired);
   if (n->n_out == 1 && n->out[0]) {
     mrt_tensor *t = NULL;
     MRT_TRY(from_elems(ctx, n->out[0], &t));
@@ -88,6 +185,7 @@ static mrt_status *fold_node(mrt_pass_ctx *ctx, mrt_node *n, int *fired) {
   size_t total = (size_t)n->n_in + (size_t)n->n_out + 1;
   MRT_TRY(mrt_mem_new_zero(ctx->model->alloc, total * sizeof *vals, (void **)&vals));
   mrt_value **outs = vals + n->n_in;
+  st = write_recipe(n, out_bytes(n), &recipe);
   for (int i = 0; i < n->n_in && !st; ++i)
     if (n->in[i].var) st = mrt_var_align(n->in[i].var);
   if (st) goto done;
@@ -102,6 +200,7 @@ static mrt_status *fold_node(mrt_pass_ctx *ctx, mrt_node *n, int *fired) {
   }
   for (int i = 0; i < n->n_out; ++i)
     if (n->out[i] && !mrt_value_tensor(outs[i])) goto done;
+  if (recipe) use_recipe(recipe, mrt_value_tensor(outs[0]));
   int n_out = n->n_out;
   mrt_var **out_vars = n->out;
   mrt_node_remove(n);

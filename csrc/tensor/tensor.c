@@ -114,20 +114,28 @@ bool mrt_tensor_is_aligned(const mrt_tensor *t) {
   return !mrt_device_is_host(t->device) || align < 2 || (uintptr_t)t->data % align == 0;
 }
 
-void mrt_tensor_forget(mrt_tensor *t) {
-  if (atomic_load(&t->base.refs) != 1 || mrt_tensor_is_forgotten(t)) return;
-  mrt_tensor_unload(t);
-  if (t->release != release_own || t->dtype == MRT_STRING) return;
+static void free_contents(mrt_tensor *t) {
+  if (t->release != release_own || t->dtype == MRT_STRING || atomic_load(&t->base.refs) != 1)
+    return;
   mrt_mem_free(t->alloc, t->data);
   t->data = NULL;
   t->base.flags |= MRT_VALUE_FORGOTTEN;
 }
+
+void mrt_tensor_forget(mrt_tensor *t) {
+  if (atomic_load(&t->base.refs) != 1 || mrt_tensor_is_forgotten(t)) return;
+  mrt_tensor_unload(t);
+  if (!(t->base.flags & MRT_VALUE_INGREDIENT)) free_contents(t);
+}
+
+void mrt_tensor_is_ingredient(mrt_tensor *t) { t->base.flags |= MRT_VALUE_INGREDIENT; }
 
 static size_t offset_in(const mrt_blob *b, const mrt_tensor *t) {
   return (size_t)((const uint8_t *)t->data - mrt_blob_data(b));
 }
 
 void mrt_tensor_unload(mrt_tensor *t) {
+  if (t->recipe && !mrt_tensor_is_forgotten(t) && t->recipe->intact(t->recipe)) free_contents(t);
   if (t->release != release_blob) return;
   mrt_tensor_drop_pages(t);
   t->base.flags |= MRT_VALUE_UNLOADED;
@@ -148,7 +156,16 @@ mrt_status *mrt_tensor_settle(const mrt_tensor *t) {
 }
 
 bool mrt_tensor_is_intact(const mrt_tensor *t) {
-  return !mrt_tensor_is_forgotten(t) && (t->release != release_blob || mrt_blob_is_intact(t->ctx));
+  if (mrt_tensor_is_forgotten(t)) return t->recipe && t->recipe->intact(t->recipe);
+  return t->release != release_blob || mrt_blob_is_intact(t->ctx);
+}
+
+mrt_status *mrt_tensor_again(const mrt_alloc *alloc, const mrt_tensor *t, mrt_tensor **out) {
+  *out = NULL;
+  if (!mrt_tensor_is_intact(t))
+    return MRT_ERR(MRT_FAIL, "the model file has changed: weights cannot be packed again");
+  return mrt_tensor_is_forgotten(t) ? t->recipe->make(t->recipe, alloc, out)
+                                    : mrt_tensor_copy(alloc, t, out);
 }
 
 void mrt_tensor_drop_pages(const mrt_tensor *t) {
@@ -180,6 +197,7 @@ void mrt_tensor_init_view(mrt_tensor *t, mrt_dtype dtype, int rank, const int64_
   t->release = NULL;
   t->ctx = NULL;
   t->alloc = NULL;
+  t->recipe = NULL;
 }
 
 mrt_status *mrt_tensor_copy_into(mrt_tensor *dst, const mrt_tensor *src) {

@@ -56,7 +56,8 @@ enum {
   MRT_VALUE_BORROWED = 1,
   MRT_VALUE_READONLY = 2,
   MRT_VALUE_FORGOTTEN = 4,
-  MRT_VALUE_UNLOADED = 8
+  MRT_VALUE_UNLOADED = 8,
+  MRT_VALUE_INGREDIENT = 16
 };
 
 typedef struct mrt_value {
@@ -65,7 +66,16 @@ typedef struct mrt_value {
   uint8_t flags; /* MRT_VALUE_ */
 } mrt_value;
 
-typedef struct mrt_tensor {
+/* How a constant that was computed when a model was loaded is computed again. It reads tensors that
+ * live as long as the constant, and says whether they can still be read. */
+typedef struct mrt_tensor mrt_tensor;
+typedef struct mrt_recipe mrt_recipe;
+struct mrt_recipe {
+  mrt_status *(*make)(const mrt_recipe *r, const mrt_alloc *alloc, mrt_tensor **out);
+  bool (*intact)(const mrt_recipe *r);
+};
+
+struct mrt_tensor {
   mrt_value base;
   uint8_t dtype;   /* mrt_dtype */
   uint8_t layout;  /* mrt_layout */
@@ -79,8 +89,9 @@ typedef struct mrt_tensor {
   mrt_device device;
   void (*release)(void *ctx, struct mrt_tensor *tensor);
   void *ctx;
-  const mrt_alloc *alloc; /* of this object (and its data when release is NULL and owns) */
-} mrt_tensor;
+  const mrt_alloc *alloc;   /* of this object (and its data when release is NULL and owns) */
+  const mrt_recipe *recipe; /* NULL: none */
+};
 
 typedef struct mrt_string { /* immutable, counted; NULL pointer = empty string */
   atomic_int refs;
@@ -120,8 +131,14 @@ mrt_status *mrt_tensor_over_blob(const mrt_alloc *alloc, mrt_dtype dtype, int ra
 bool mrt_tensor_is_aligned(const mrt_tensor *t);
 /* Of a tensor over a mapped file: its pages are not needed soon (they were packed). */
 void mrt_tensor_drop_pages(const mrt_tensor *t);
-/* The same of one that hardly anybody will read again. */
+/* The same of one that hardly anybody will read again. A constant with a recipe gives its memory
+ * back (mrt_tensor_is_forgotten) if nobody else holds it. */
 void mrt_tensor_unload(mrt_tensor *t);
+/* A contiguous, aligned copy of what was unloaded; MRT_FAIL if its file has changed. */
+mrt_status *mrt_tensor_again(const mrt_alloc *alloc, const mrt_tensor *t,
+                             mrt_tensor **out) MRT_MUST_CHECK;
+/* Recipes read it: it stays in memory unless it lies in a file or has one itself. */
+void mrt_tensor_is_ingredient(mrt_tensor *t);
 /* Of a tensor over a mapped file that was not unloaded and may be read at each run: notes its pages
  * for mrt_tensor_settle, unless they may stay the file's (see mrt_blob_keeps_all). */
 mrt_status *mrt_tensor_keep(const mrt_tensor *t) MRT_MUST_CHECK;

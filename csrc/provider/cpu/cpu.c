@@ -96,11 +96,7 @@ mrt_status *mrt_cpu_run_reference(mrt_kctx *c, uint32_t packed) {
     const mrt_tensor *t = packed >> i & 1 ? mrt_in(c, i) : NULL;
     in[i] = c->in[i];
     if (!t) continue;
-    if (!mrt_tensor_is_intact(t))
-      st = MRT_ERR(MRT_FAIL, "the model file has changed: input %d of %s cannot be read again", i,
-                   c->node->op_type);
-    else
-      st = mrt_tensor_copy(c->alloc, t, &copies[i]);
+    st = mrt_tensor_again(c->alloc, t, &copies[i]);
     if (st) break;
     slots[i].value = &copies[i]->base;
     in[i] = &slots[i];

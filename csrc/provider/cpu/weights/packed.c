@@ -296,6 +296,13 @@ shared:
 
 mrt_status *mrt_packed_get(const mrt_tensor *source, const mrt_packer *q, mrt_packed **out) {
   *out = NULL;
+  if (mrt_tensor_is_forgotten(source)) {
+    mrt_tensor *again;
+    MRT_TRY(mrt_tensor_again(mrt_alloc_default(), source, &again));
+    mrt_status *st = mrt_packed_get(again, q, out);
+    mrt_tensor_release(again);
+    return st;
+  }
   pthread_once(&once, guard);
   if (q->bytes >= SMALL) return get(source, q, out);
   mrt_packed *p;
