@@ -49,7 +49,9 @@ def kib(key):
 # numpy's own threads spin for a while after its import: they are not what is measured.
 time.sleep(0.3)
 given = dict(np.load(feeds))
-out = {"import": imported, "base_kib": kib("VmHWM"), "base_anonymous_kib": kib("RssAnon")}
+with open("/proc/self/clear_refs", "w") as f:
+    f.write("5")  # peaks count from here on: import and inputs are the caller's
+out = {"import": imported, "base_kib": kib("VmRSS"), "base_anonymous_kib": kib("RssAnon")}
 o = ort.SessionOptions()
 o.intra_op_num_threads = 2
 o.log_severity_level = 1 if module == "macart" else 3
@@ -134,36 +136,60 @@ def start(words: list[str]) -> None:
 MIB = 1 << 20
 
 
+def over_empty(x: dict[str, float], empty: dict[str, float]) -> float:
+    """Bytes of a process's peak from its base on, less those of one with an empty session."""
+    return 1024 * ((x["peak_kib"] - x["base_kib"]) - (empty["peak_kib"] - empty["base_kib"]))
+
+
+def each_model() -> list[suite.Row]:
+    """The first row of every model and form, and the larger batches."""
+    seen: set[tuple[str, str]] = set()
+    rows = []
+    for row in suite.ROWS:
+        if (row.model, row.form) not in seen or row.name.endswith("-b8"):
+            rows.append(row)
+        seen.add((row.model, row.form))
+    return rows
+
+
 def memory(words: list[str]) -> None:
-    """Peaks: of ten runs from a warm cache, of load and first run; memory when packing begins."""
-    rows = chosen(words, ["bert_base-s128", "gpt2-token"])
-    if not words:
-        rows += [r for r in suite.ROWS if r.name in ("resnet50", "mobilenet_v2")]
-    empty = empty_session()["peak_kib"] * 1024
-    for row in rows:
-        size = suite.model_path(row).stat().st_size
+    """Peaks of ten runs from a warm cache over weights and planned values; onnxruntime's peak.
+    With chosen rows: also those of load and first run over the file, and what is anonymous when
+    packing begins."""
+    empty = empty_session()
+    base = 1024 * (empty["peak_kib"] - empty["base_kib"])
+    print(f"an empty session: {base / MIB:.2f} MiB over its imports; MiB:")
+    print(f"{'':24} peak over empty  weights    plan  ratio  scratch  outputs  onnxruntime")
+    for row in chosen(words, []) if words else each_model():
         with tempfile.TemporaryDirectory() as cache:
-            bare = child("macart", row, 0, {"MRT_CACHE_DIR": ""})
             env = {"MRT_CACHE_DIR": cache}
             child("macart", row, 0, env)
             warm = child("macart", row, 10, env)
         peer = child("onnxruntime", row, 10, {})
-        extra = 1024 * warm["peak_kib"] - empty
-        terms = {k: warm[k] for k in ("weight_bytes", "plan_bytes", "scratch_bytes")}
-        terms["outputs"] = warm["output_bytes"]
-        ratio = extra / (warm["weight_bytes"] + warm["plan_bytes"])
-        text = ", ".join(f"{k.removesuffix('_bytes')} {v / MIB:.1f}" for k, v in terms.items())
-        print(f"{row.name:18} peak of 10 runs over an empty session {extra / MIB:.1f} MiB; {text}")
-        print(f"{'':18} peak / (weights + plan): {ratio:.3f}")
-        for name, x in (("no cache", bare), ("from cache", warm)):
-            peak = 1024 * (x["first_peak_kib"] - x["base_kib"]) / size
-            early = 1024 * (x["packing_anonymous_kib"] - x["base_anonymous_kib"]) / size
-            print(
-                f"{'':18} {name}: peak over import through the first run / file {peak:.3f}, "
-                f"anonymous when packing begins {100 * early:.2f} % of the file"
-            )
-        other = 1024 * (peer["peak_kib"] - peer["base_kib"]) / size
-        print(f"{'':18} onnxruntime: peak over import / file {other:.3f}")
+        extra, planned = over_empty(warm, empty), warm["weight_bytes"] + warm["plan_bytes"]
+        other = 1024 * (peer["peak_kib"] - peer["base_kib"])
+        print(
+            f"{row.name:24} {extra / MIB:15.1f} {warm['weight_bytes'] / MIB:8.1f} "
+            f"{warm['plan_bytes'] / MIB:7.1f} {extra / planned:6.2f} "
+            f"{warm['scratch_bytes'] / MIB:8.1f} {warm['output_bytes'] / MIB:8.1f} "
+            f"{other / MIB:12.1f}",
+            flush=True,
+        )
+        if words:
+            load_memory(row, warm)
+
+
+def load_memory(row: suite.Row, warm: dict[str, float]) -> None:
+    """Peaks through the first run over the size of the file, without a cache and with one."""
+    size = suite.model_path(row).stat().st_size
+    bare = child("macart", row, 0, {"MRT_CACHE_DIR": ""})
+    for name, x in (("no cache", bare), ("from cache", warm)):
+        peak = 1024 * (x["first_peak_kib"] - x["base_kib"]) / size
+        early = 1024 * (x["packing_anonymous_kib"] - x["base_anonymous_kib"]) / size
+        print(
+            f"{'':24} {name}: peak through the first run / file {peak:.3f}, "
+            f"anonymous when packing begins {100 * early:.2f} % of the file"
+        )
 
 
 def plan() -> None:
