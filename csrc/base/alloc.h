@@ -11,7 +11,8 @@
 
 #include "base/status.h"
 
-#define MRT_ALIGN 64 /* tensors and scratch: one cache line, one zmm */
+#define MRT_ALIGN     64                /* tensors and scratch: one cache line, one zmm */
+#define MRT_ALIGN_MAP ((size_t)1 << 21) /* a mapping of its own: what is freed is gone at once */
 
 typedef struct mrt_alloc {
   /* align is a power of two; returns NULL on failure. size 0 gives a unique freeable pointer. */

@@ -245,6 +245,9 @@ void mrt_frames_count(mrt_plan *p, size_t *blocks, size_t *scratch) {
       mrt_frames_count(p->steps[i].children[k], blocks, scratch);
 }
 
+/* Scratch grows during a first run: outgrown blocks of some size must not stay in the heap. */
+static size_t scratch_align(size_t size) { return size >= 1 << 17 ? MRT_ALIGN_MAP : MRT_ALIGN; }
+
 /* Blocks are handed out front to back; the next step finds one block as large as all of them. */
 mrt_status *mrt_frame_scratch(mrt_frame *f, size_t bytes, void **out) {
   const mrt_alloc *a = f->plan->alloc;
@@ -269,7 +272,7 @@ mrt_status *mrt_frame_scratch(mrt_frame *f, size_t bytes, void **out) {
   MRT_TRY(
       mrt_mem_grow(a, (void **)&f->scratch_size, &cap, f->n_scratch + 1, sizeof *f->scratch_size));
   f->cap_scratch = cap;
-  MRT_TRY(mrt_mem_new_aligned(a, size, MRT_ALIGN, &f->scratch[f->n_scratch]));
+  MRT_TRY(mrt_mem_new_aligned(a, size, scratch_align(size), &f->scratch[f->n_scratch]));
   f->scratch_size[f->n_scratch] = size;
   *out = f->scratch[f->n_scratch++];
   f->scratch_used = size;
@@ -281,7 +284,8 @@ void mrt_frame_scratch_reset(mrt_frame *f) {
     const mrt_alloc *a = f->plan->alloc;
     for (size_t i = 0; i < f->n_scratch; ++i) mrt_mem_free(a, f->scratch[i]);
     f->n_scratch = 0;
-    mrt_status *st = mrt_mem_new_aligned(a, f->scratch_need, MRT_ALIGN, &f->scratch[0]);
+    mrt_status *st =
+        mrt_mem_new_aligned(a, f->scratch_need, scratch_align(f->scratch_need), &f->scratch[0]);
     if (!st) {
       f->scratch_size[0] = f->scratch_need;
       f->n_scratch = 1;

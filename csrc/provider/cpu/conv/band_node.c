@@ -68,6 +68,7 @@ static mrt_status *get_weights(band_kernel *q, int i, const mrt_tensor *w, const
   const mrt_packer packer = {.format = "conv.band.f32.1",
                              .params = {conv->cin, conv->cout, conv->groups, conv->kh, conv->kw},
                              .bytes = mrt_conv_packed_size(conv),
+                             .align_source = true,
                              .pack = pack,
                              .arg = conv};
   return mrt_packed_get(w, &packer, &q->weights[i]);
@@ -148,6 +149,14 @@ static mrt_status *fill(band_kernel *q, const mrt_node *node) {
   return NULL;
 }
 
+/* Weights and biases. */
+static uint32_t packs_misaligned(const mrt_node *node) {
+  uint32_t bits = 0;
+  for (int i = 0; i < 3; ++i)
+    if (mrt_node_in_const(node, weight_input[i])) bits |= 3u << weight_input[i];
+  return bits;
+}
+
 static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kernel **out) {
   band_kernel *q;
   *out = NULL;
@@ -161,5 +170,9 @@ static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kerne
   return st;
 }
 
-MRT_CPU_KERNEL(conv_band_f32) = {
-    .domain = "macart", .op = "ConvBand", .match = match, .create = create, .layouts = true};
+MRT_CPU_KERNEL(conv_band_f32) = {.domain = "macart",
+                                 .op = "ConvBand",
+                                 .match = match,
+                                 .create = create,
+                                 .layouts = true,
+                                 .packs_misaligned = packs_misaligned};
