@@ -303,3 +303,38 @@ def test_short_sequences_after_packing(tmp_path: Path) -> None:
         np.testing.assert_array_equal(again, full)
         with pytest.raises(Exception, match="the model file has changed"):
             session.run(None, {"x": x, "lens": np.array([6, 4], np.int32)})
+
+
+def test_folded_weights_are_made_again(tmp_path: Path) -> None:
+    """Weights that folding scaled are given up when packed; another precision packs them anew."""
+    ort = engine.load_engine()
+    rng = np.random.default_rng(5)
+    w = rng.standard_normal((256, 128, 3, 3)).astype(np.float32)
+    constants = {"w": w, **{n: rng.random(256).astype(np.float32) + 0.5 for n in "abmv"}}
+    tensor = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]),
+            helper.make_node("BatchNormalization", ["c", *"abmv"], ["y"]),
+        ],
+        "g",
+        [tensor("x", TensorProto.FLOAT, [1, 128, 14, 14])],
+        [tensor("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(v, n) for n, v in constants.items()],
+    )
+    opset = [helper.make_opsetid("", 18)]
+    path = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), path)
+    x = rng.standard_normal((1, 128, 14, 14)).astype(np.float32)
+    before = live_bytes()
+    session = ort.InferenceSession(path)
+    assert live_bytes() - before < 2.3 * w.nbytes  # Winograd's form is 16/9 of them
+    highest = session.run(None, {"x": x})[0]
+    try:
+        ort.set_float32_matmul_precision("medium")
+        medium = session.run(None, {"x": x})[0]
+        fresh = ort.InferenceSession(path).run(None, {"x": x})[0]
+    finally:
+        ort.set_float32_matmul_precision("highest")
+    np.testing.assert_array_equal(medium, fresh)
+    np.testing.assert_array_equal(session.run(None, {"x": x})[0], highest)
