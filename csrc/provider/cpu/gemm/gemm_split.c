@@ -390,15 +390,19 @@ static mrt_split_ahead ahead_of(const split_job *j, split_worker *w, int64_t ite
   if (j->g.b16) {
     n.lines = 2;
     n.turn = n.end;
+    n.whole = n.end * n.lines & ~(int64_t)255;
     n.fetch = (const char *)panel16_at(j, p, kb);
     return n;
   }
   n.lines = 4;
   n.panel = panel_at(j, item, p, kb);
   n.dst = worker_b(j, w, !w->current);
+  n.whole = n.end * n.lines & ~(int64_t)255;
   n.turn = max_i64(0, n.end - NEAR * 16);
-  n.fetch = (const char *)(n.panel + NEAR * MRT_SPLIT_GROUP * MRT_GEMM_PANEL);
-  if (step(j, &p, &kb, p0, p1)) n.then = (const char *)panel_at(j, item, p, kb) - n.turn * 256;
+  n.fetch = (const char *)n.panel;
+  n.first = NEAR * 16 * n.lines;
+  if (step(j, &p, &kb, p0, p1)) n.then = (const char *)panel_at(j, item, p, kb);
+  n.then_first = -n.turn * n.lines;
   return n;
 }
 

@@ -56,7 +56,9 @@ typedef struct mrt_split_ahead {
   uint16_t *dst;
   const char *fetch; /* memory that is wanted in L2 soon, `lines` cache lines a pair; or NULL */
   const char *then;  /* the same from pair `turn` on */
-  int64_t at, end;   /* pairs done, pairs there are */
+  int64_t first, then_first; /* line that pair 0 would begin with, of each */
+  int64_t whole;             /* so many lines are fetched four pages at a time */
+  int64_t at, end;           /* pairs done, pairs there are */
   int64_t turn;
   int burst; /* pairs after each product of two parts */
   int lines;
