@@ -110,9 +110,9 @@ static float *floats(int64_t n) {
 }
 
 static uint16_t *bf16_tiles(const float *packed, int64_t n, int64_t k) {
-  uint16_t *out = block(mrt_gemm_packed16_size(n, k));
+  uint16_t *out = block(mrt_gemm_packed16_size(1, n, k));
   for (int64_t p = 0; p * MRT_GEMM_PANEL < n; ++p)
-    mrt_gemm_pack_panel16(mrt_split_kernels_get(), packed + p * MRT_GEMM_PANEL * k, k, p, out);
+    mrt_gemm_pack_panel16(mrt_split_kernels_get(), 1, packed + p * MRT_GEMM_PANEL * k, k, p, out);
   return out;
 }
 
@@ -125,6 +125,7 @@ static void line(const char *kind, int parts, int threads, const int64_t *s, dou
   uint16_t *tiles = parts == 1 ? bf16_tiles(packed, n, k) : NULL;
   j.g = (mrt_gemm){.m = m, .n = n, .k = k, .a = a, .lda = k, .b = packed, .c = c, .ldc = n};
   j.g.b16 = tiles;
+  j.g.b16_parts = 1;
   size_t bytes = mrt_gemm_scratch_size(&j.par, m, n, k, false);
   const size_t split = parts ? mrt_gemm_split_scratch(&j.par, m, n, k, false) : 0;
   j.scratch = block(bytes > split ? bytes : split);

@@ -50,9 +50,10 @@ typedef struct mrt_gemm {
   int64_t ldc;
   const mrt_gemm_epilogue *epi; /* NULL: none */
   mrt_precision precision;      /* the least that is promised; the fastest way is taken */
-  /* B in the form of mrt_gemm_packed16_size, or NULL. With it b may be NULL where
-   * mrt_gemm_split_parts(precision, m, n, k) is 1 and the batch shares B. */
+  /* B in the form of mrt_gemm_packed16_size for b16_parts (1 or 2), or NULL. With it b may be NULL
+   * where mrt_gemm_split_parts(precision, m, n, k) is b16_parts and the batch shares B. */
   const uint16_t *b16;
+  int b16_parts;
 } mrt_gemm;
 
 /* Bytes of packed B (64-byte aligned memory). */

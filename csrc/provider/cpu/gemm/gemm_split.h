@@ -115,10 +115,10 @@ int mrt_gemm_split_parts(mrt_precision precision, int64_t m, int64_t n, int64_t 
 /* Bytes of scratch for one product or a batch, for the most parts that the machine would choose. */
 size_t mrt_gemm_split_scratch(const mrt_par *par, int64_t m, int64_t n, int64_t k, bool a_trans);
 
-/* B as one bf16 part (g->b16), ready for products: 2 bytes an element, [ceil(n/32)] panels as
+/* B as 1 or 2 bf16 parts (g->b16), ready for products: 2 bytes each, [ceil(n/32)] panels as
  * split_b makes them. Packed from what mrt_gemm_pack_b makes, one panel at a time. */
-size_t mrt_gemm_packed16_size(int64_t n, int64_t k); /* 0: too large */
-void mrt_gemm_pack_panel16(const mrt_split_kernels *kern, const float *panel, int64_t k,
+size_t mrt_gemm_packed16_size(int parts, int64_t n, int64_t k); /* 0: too large */
+void mrt_gemm_pack_panel16(const mrt_split_kernels *kern, int parts, const float *panel, int64_t k,
                            int64_t index, uint16_t *dst);
 
 /* mrt_gemm_run_batch with given kernels and parts (1 .. 3). */

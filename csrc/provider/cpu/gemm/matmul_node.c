@@ -138,8 +138,9 @@ static mrt_status *get_b(const matmul_kernel *q, mrt_kctx *c, const mrt_tensor *
   const int64_t copies = s->sb ? s->batch : 1;
   const mrt_matmul_pack *w = &q->weights;
   if (w->batch == copies && w->k == s->k && w->n == s->n) {
-    const bool one_part = copies == 1 && mrt_gemm_split_parts(g->precision, s->m, s->n, s->k) == 1;
-    if (one_part) MRT_TRY(mrt_matmul_pack_bf16(w, source, &g->b16));
+    const int parts = copies == 1 ? mrt_gemm_split_parts(g->precision, s->m, s->n, s->k) : 0;
+    if (parts == 1 || parts == 2) MRT_TRY(mrt_matmul_pack_bf16(w, source, parts, &g->b16));
+    g->b16_parts = parts;
     return g->b16 ? NULL : mrt_matmul_pack_f32(w, source, &g->b);
   }
   float *dst;

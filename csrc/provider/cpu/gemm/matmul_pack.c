@@ -64,6 +64,7 @@ typedef struct bf16_job {
   const float *src;
   float *panels; /* one float32 panel a worker */
   uint16_t *dst;
+  int parts;
   atomic_int large;
 } bf16_job;
 
@@ -87,13 +88,12 @@ static void bf16_chunk(void *arg, int64_t chunk, int worker) {
   mrt_gemm_pack_b(&serial, j->src + (w->trans ? n0 * w->k : n0), w->trans ? w->k : w->n, w->trans,
                   w->k, left < MRT_GEMM_PANEL ? left : MRT_GEMM_PANEL, panel);
   if (overflows(panel, w->k * MRT_GEMM_PANEL)) atomic_store(&j->large, 1);
-  mrt_gemm_pack_panel16(mrt_split_kernels_get(), panel, w->k, chunk, j->dst);
+  mrt_gemm_pack_panel16(mrt_split_kernels_get(), j->parts, panel, w->k, chunk, j->dst);
 }
 
-static mrt_status *pack_bf16(const void *arg, const mrt_tensor *b, void *dst) {
-  const mrt_matmul_pack *w = arg;
+static mrt_status *pack_parts(const mrt_matmul_pack *w, int parts, const mrt_tensor *b, void *dst) {
   const mrt_par par = {0};
-  bf16_job j = {.w = w, .dst = dst};
+  bf16_job j = {.w = w, .dst = dst, .parts = parts};
   float *wide = NULL;
   size_t bytes;
   if (!mrt_size_mul((size_t)mrt_par_workers(&par) * MRT_GEMM_PANEL * sizeof(float), (size_t)w->k,
@@ -103,7 +103,7 @@ static mrt_status *pack_bf16(const void *arg, const mrt_tensor *b, void *dst) {
   mrt_status *st = matrix(w, b, 0, &wide, &j.src);
   if (!st) {
     mrt_par_run(&par, (w->n + MRT_GEMM_PANEL - 1) / MRT_GEMM_PANEL, bf16_chunk, &j);
-    uint8_t *flag = (uint8_t *)dst + mrt_gemm_packed16_size(w->n, w->k);
+    uint8_t *flag = (uint8_t *)dst + mrt_gemm_packed16_size(parts, w->n, w->k);
     memset(flag, 0, FLAG_BYTES);
     *flag = atomic_load(&j.large) != 0;
   }
@@ -112,9 +112,16 @@ static mrt_status *pack_bf16(const void *arg, const mrt_tensor *b, void *dst) {
   return st;
 }
 
+static mrt_status *pack_bf16(const void *arg, const mrt_tensor *b, void *dst) {
+  return pack_parts(arg, 1, b, dst);
+}
+static mrt_status *pack_bf16x2(const void *arg, const mrt_tensor *b, void *dst) {
+  return pack_parts(arg, 2, b, dst);
+}
+
 /* ---- forms ---- */
 static bool has_bf16(const mrt_matmul_pack *w) {
-  return w->batch == 1 && mrt_split_kernels_get() && mrt_gemm_packed16_size(w->n, w->k);
+  return w->batch == 1 && mrt_split_kernels_get() && mrt_gemm_packed16_size(2, w->n, w->k);
 }
 
 static mrt_status *get(const mrt_matmul_pack *w, const mrt_tensor *source, int form,
@@ -122,13 +129,17 @@ static mrt_status *get(const mrt_matmul_pack *w, const mrt_tensor *source, int f
   _Atomic(mrt_packed *) *at = (_Atomic(mrt_packed *) *)&w->forms[form];
   mrt_packed *have = atomic_load(at), *none = NULL;
   if (!have) {
-    mrt_packer packer = {
-        .format = form == MRT_MATMUL_BF16 ? "gemm.bf16.tiles.1" : "gemm.f32.panel32.1",
-        .params = {w->batch, w->k, w->n, w->trans},
-        .pack = form == MRT_MATMUL_BF16 ? pack_bf16 : pack_f32,
-        .arg = w};
-    if (form == MRT_MATMUL_BF16)
-      packer.bytes = mrt_gemm_packed16_size(w->n, w->k) + FLAG_BYTES;
+    mrt_packer packer = {.format = form == MRT_MATMUL_BF16     ? "gemm.bf16.tiles.1"
+                                   : form == MRT_MATMUL_BF16X2 ? "gemm.bf16x2.tiles.1"
+                                                               : "gemm.f32.panel32.1",
+                         .params = {w->batch, w->k, w->n, w->trans},
+                         .pack = form == MRT_MATMUL_BF16     ? pack_bf16
+                                 : form == MRT_MATMUL_BF16X2 ? pack_bf16x2
+                                                             : pack_f32,
+                         .arg = w};
+    if (form != MRT_MATMUL_F32)
+      packer.bytes =
+          mrt_gemm_packed16_size(form == MRT_MATMUL_BF16 ? 1 : 2, w->n, w->k) + FLAG_BYTES;
     else if (!mrt_size_mul(mrt_gemm_packed_size(w->n, w->k), (size_t)w->batch, &packer.bytes))
       return mrt_status_oom();
     MRT_TRY(mrt_packed_get(source, &packer, &have));
@@ -149,13 +160,13 @@ mrt_status *mrt_matmul_pack_f32(const mrt_matmul_pack *w, const mrt_tensor *sour
   return NULL;
 }
 
-mrt_status *mrt_matmul_pack_bf16(const mrt_matmul_pack *w, const mrt_tensor *source,
+mrt_status *mrt_matmul_pack_bf16(const mrt_matmul_pack *w, const mrt_tensor *source, int parts,
                                  const uint16_t **out) {
   const void *data;
   *out = NULL;
   if (!has_bf16(w)) return NULL;
-  MRT_TRY(get(w, source, MRT_MATMUL_BF16, &data));
-  if (!((const uint8_t *)data)[mrt_gemm_packed16_size(w->n, w->k)]) *out = data;
+  MRT_TRY(get(w, source, parts == 1 ? MRT_MATMUL_BF16 : MRT_MATMUL_BF16X2, &data));
+  if (!((const uint8_t *)data)[mrt_gemm_packed16_size(parts, w->n, w->k)]) *out = data;
   return NULL;
 }
 
@@ -174,9 +185,15 @@ mrt_status *mrt_matmul_pack_init(mrt_matmul_pack *w, const mrt_tensor *b, bool t
   const void *data;
   mrt_matmul_pack_describe(w, b, trans);
   if (!w->batch) return NULL;
-  const bool half = mrt_precision_now(precision) == MRT_PRECISION_MEDIUM && has_bf16(w) &&
-                    mrt_gemm_split_parts(MRT_PRECISION_MEDIUM, 32, w->n, w->k) == 1;
-  return get(w, b, half ? MRT_MATMUL_BF16 : MRT_MATMUL_F32, &data);
+  const mrt_precision now = mrt_precision_now(precision);
+  /* A guess at the rows; other forms are made when a run asks. */
+  const int64_t rows = now == MRT_PRECISION_MEDIUM ? 32 : 128;
+  const int parts = has_bf16(w) ? mrt_gemm_split_parts(now, rows, w->n, w->k) : 0;
+  return get(w, b,
+             parts == 1   ? MRT_MATMUL_BF16
+             : parts == 2 ? MRT_MATMUL_BF16X2
+                          : MRT_MATMUL_F32,
+             &data);
 }
 
 void mrt_matmul_pack_free(mrt_matmul_pack *w) {

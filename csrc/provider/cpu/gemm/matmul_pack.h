@@ -9,7 +9,7 @@
 #include "provider/cpu/gemm/gemm.h"
 #include "provider/cpu/weights/packed.h"
 
-enum { MRT_MATMUL_F32, MRT_MATMUL_BF16, MRT_MATMUL_FORMS };
+enum { MRT_MATMUL_F32, MRT_MATMUL_BF16, MRT_MATMUL_BF16X2, MRT_MATMUL_FORMS };
 typedef struct mrt_matmul_pack {
   int64_t k, n, batch; /* batch matrices; 0: nothing is packed */
   bool trans;
@@ -30,7 +30,7 @@ void mrt_matmul_pack_free(mrt_matmul_pack *w);
  */
 mrt_status *mrt_matmul_pack_f32(const mrt_matmul_pack *w, const mrt_tensor *source,
                                 const float **out) MRT_MUST_CHECK;
-mrt_status *mrt_matmul_pack_bf16(const mrt_matmul_pack *w, const mrt_tensor *source,
+mrt_status *mrt_matmul_pack_bf16(const mrt_matmul_pack *w, const mrt_tensor *source, int parts,
                                  const uint16_t **out) MRT_MUST_CHECK;
 
 /* Elements [first, first + n) of a half-float tensor as float32. */
