@@ -21,13 +21,13 @@ static inline int64_t align16(int64_t n) { return (n + 15) & ~(int64_t)15; }
 
 /* ---- output ---- */
 
-/* Offsets of the band's output pixels from its first one. */
+/* Offsets of the band's output pixels from its first one; there may be no room behind the last. */
 static void fill_rows(const mrt_split_job *j, const mrt_split_band *b, int64_t *rows) {
   int64_t q = 0;
   for (int64_t y = 0; y < b->rows; ++y)
-    for (int64_t x = 0; x < j->pitch; ++x)
+    for (int64_t x = 0; x < (y + 1 < b->rows ? j->pitch : j->ow); ++x)
       rows[q++] = x < j->ow ? y * j->out_row + x * j->out_pixel : -1;
-  for (q -= j->pitch - j->ow; q < b->blocks * MRT_STRIP;) rows[q++] = -1;
+  while (q < b->blocks * MRT_STRIP) rows[q++] = -1;
 }
 
 /* Weights of input k of a group and a whole panel, as floats. */
