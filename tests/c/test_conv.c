@@ -161,6 +161,12 @@ static void test_conv(void) {
                  .pad_right = 3,
                  .input_nchw = true};
   check_conv(p, 1, 100, 120, 5);
+  for (int i = 0; i < 8; ++i) { /* first layers: 3x3, of 16 and 32 columns and odd ones */
+    static const int64_t couts[] = {16, 32, 24, 70};
+    p.kh = p.kw = 3, p.stride_h = p.stride_w = 1 + i / 4, p.cout = couts[i % 4];
+    p.pad_top = p.pad_left = 1, p.pad_bottom = p.pad_right = i % 2;
+    check_conv(p, 2, 9 + i, 40 + i, i);
+  }
 }
 
 static void test_refusals(void) {

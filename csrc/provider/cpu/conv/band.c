@@ -379,11 +379,9 @@ static double cost_ns(const job *j) { /* 60 multiply-adds a nanosecond */
 }
 
 void mrt_band_run(const mrt_par *par, const mrt_band *b, const mrt_band_args *a, void *scratch) {
-  job j = {.b = b,
-           .a = a,
-           .p = make_plan(b, a->h, a->w),
-           .kern = mrt_gemm_kernels_get(),
-           .tile = mrt_conv_kernels_get()->c16_tile};
+  job j = {.b = b, .a = a, .p = make_plan(b, a->h, a->w), .kern = mrt_gemm_kernels_get()};
+  const mrt_conv_kernels *kernels = mrt_conv_kernels_get();
+  j.tile = kernels->pixel_tile ? kernels->pixel_tile(16, 16) : NULL;
   const plan *p = &j.p;
   mrt_kblock blocks[MRT_BAND_MAX_BLOCKS];
   if (a->n <= 0 || p->oh <= 0 || p->ow <= 0) return;

@@ -336,10 +336,12 @@ static ahead weights_ahead(const conv_job *j, const float *weights, int64_t n, i
 }
 
 /* The kernel for runs of neighbouring pixels that knows their strides; NULL: none fits. */
-static void (*pixel_kernel(const conv_job *j))(const mrt_tile *, int64_t) {
+static mrt_c16_tile_fn pixel_kernel(const conv_job *j) {
   const mrt_conv_kernels *k = mrt_conv_kernels_get();
-  if (j->p->spread || j->g.pair || j->p->input_nchw) return NULL;
-  return j->p->stride_w == 1 ? k->c16_tile : NULL;
+  const mrt_conv *p = j->p;
+  if (!k->pixel_tile || p->spread || j->g.pair) return NULL;
+  if (!p->input_nchw) return k->pixel_tile(p->stride_w * 16, 16);
+  return p->dil_w == 1 ? k->pixel_tile(p->stride_w, p->kw) : NULL;
 }
 
 /* Tiles [t0, t1) of one panel, as runs within a row (a flat image is one row). t: all but a, c,
@@ -348,7 +350,7 @@ static void run_pixels(const conv_job *j, const view *v, mrt_tile *t, int64_t t0
                        int64_t out0, bool last, const ahead *next) {
   enum { ACTIVATED = 56 };
   const geom *g = &j->g;
-  void (*const run)(const mrt_tile *, int64_t) = pixel_kernel(j);
+  const mrt_c16_tile_fn run = pixel_kernel(j);
   const int64_t asks = (t1 - t0) * t->n_blocks;
   t->ahead = next->from;
   t->ahead_lines = next->from ? (int)ceil_div(next->floats / 16, max_i64(1, asks)) : 0;

@@ -95,4 +95,4 @@ const mrt_conv_kernels mrt_conv_f32_avx512 = {.name = "avx512",
                                               .wino_output = wino_output,
                                               .wino4_input = wino4_input,
                                               .wino4_output = wino4_output,
-                                              .c16_tile = mrt_c16_tile_avx512};
+                                              .pixel_tile = mrt_pixel_tile_avx512};

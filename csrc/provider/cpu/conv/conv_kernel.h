@@ -60,6 +60,8 @@ typedef struct mrt_wino_out {
   uint8_t *bad; /* [count]: 0, or 1 + the first lane not written, since a sum is not finite */
 } mrt_wino_out;
 
+typedef void (*mrt_c16_tile_fn)(const mrt_tile *t, int64_t pixels);
+
 typedef struct mrt_conv_kernels {
   const char *name;
   void (*depthwise)(const mrt_pixel_row *r);
@@ -81,11 +83,12 @@ typedef struct mrt_conv_kernels {
   /* The same for 6x6 tiles, four pixels apart. */
   void (*wino4_input)(const float *const *rows, int64_t count, float *dst, int64_t f_stride);
   void (*wino4_output)(const mrt_wino_out *o);
-  /* `pixels` pixels that are neighbours in the input and in the output: t without its a_hi, a_row,
-   * c_row and r_row (16), alpha and beta (1) and row_bias (none); cols 16 or 32; the bias counts in
-   * the first block of k (no MRT_TILE_LOAD); ahead_lines lines are fetched for each whole block of
-   * 16 k. NULL: none, use the tiles of gemm/. */
-  void (*c16_tile)(const mrt_tile *t, int64_t pixels);
+  /* `pixels` pixels of a row, `apart` floats from one to the next in the input and 16 in the
+   * output: t without its a_hi, a_row, c_row and r_row, alpha and beta (1) and row_bias (none);
+   * cols 16 or 32; blocks of k of `whole` floats (16: and shorter ones); the bias counts in the
+   * first block (no MRT_TILE_LOAD); ahead_lines lines are fetched for each block of 16 k. NULL:
+   * none (for these), use the tiles of gemm/. */
+  mrt_c16_tile_fn (*pixel_tile)(int64_t apart, int64_t whole);
 } mrt_conv_kernels;
 
 #define MRT_KERNEL(isa, symbol) extern const mrt_conv_kernels symbol;
@@ -93,7 +96,7 @@ typedef struct mrt_conv_kernels {
 #undef MRT_KERNEL
 
 const mrt_conv_kernels *mrt_conv_kernels_get(void);
-void mrt_c16_tile_avx512(const mrt_tile *t, int64_t pixels);
+mrt_c16_tile_fn mrt_pixel_tile_avx512(int64_t apart, int64_t whole);
 
 /* conv_depthwise.c: the groups == cin == cout part of mrt_conv_run. */
 static inline bool mrt_conv_is_depthwise(const mrt_conv *p) {
