@@ -10,6 +10,7 @@
 #include "base/status.h"
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* A question asked now and then between steps and chunks, on the caller's thread only: "should this
@@ -51,6 +52,20 @@ int64_t mrt_par_chunks(int64_t units, double cost_ns);
 /* Start of part `i` of `units` cut into n nearly equal parts. */
 static inline int64_t mrt_par_begin(int64_t units, int64_t n, int64_t i) {
   return units / n * i + (units % n < i ? units % n : i);
+}
+
+/* Workers' slices of one block of memory: each begins a page, with a whole page and more between
+ * them, because the prefetcher of one core, running past the end of what it reads, takes lines of
+ * what lies next from the other core (whose next store there then waits for a trip), and stops at
+ * the end of a page. Up to 1.7 times as slow was measured without. */
+enum { MRT_WORKER_PAGE = 4096 };
+/* Bytes from one worker's slice of `bytes` bytes to the next. */
+static inline size_t mrt_worker_pitch(size_t bytes) {
+  return (bytes + 2 * (size_t)MRT_WORKER_PAGE - 1) / MRT_WORKER_PAGE * MRT_WORKER_PAGE;
+}
+/* The first slice, in memory of MRT_WORKER_PAGE bytes more than the pitches. */
+static inline void *mrt_worker_first(void *memory) {
+  return (char *)memory + (-(uintptr_t)memory & (MRT_WORKER_PAGE - 1));
 }
 
 /* Pool size: affinity mask and cgroup quota; at least 1. */

@@ -182,6 +182,12 @@ static bool splits_panels(const geom *g, const mrt_par *par, int64_t units) {
 static int64_t align16(int64_t n) { return (n + 15) & ~(int64_t)15; }
 static int64_t table_floats(const geom *g) { return align16(2 * g->n_blocks); }
 
+/* Floats from one worker's copy of a band to the next. */
+static int64_t copy_pitch(const geom *g, const mrt_conv *p) {
+  const int64_t floats = max_i64(16, band_floats(g, p));
+  return (int64_t)(mrt_worker_pitch((size_t)floats * sizeof(float)) / sizeof(float));
+}
+
 size_t mrt_conv_scratch_size(const mrt_par *par, const mrt_conv *p, int64_t h, int64_t w) {
   const int64_t bias = mrt_c16_blocks(p->cout) * 16;
   if (p->winograd) return mrt_conv_winograd_scratch_size(par, p, h, w);
@@ -190,10 +196,10 @@ size_t mrt_conv_scratch_size(const mrt_par *par, const mrt_conv *p, int64_t h, i
   geom g;
   geom_make(&g, p, h, w);
   if (g.oh <= 0 || g.ow <= 0) return 0;
-  int64_t copy = align16(band_floats(&g, p)) * mrt_par_workers(par);
+  int64_t copy = copy_pitch(&g, p) * mrt_par_workers(par);
   if (g.copy && splits_panels(&g, par, g.bands * p->groups))
     copy = max_i64(copy, align16(g.hp * g.row_floats * p->groups));
-  return (size_t)(bias + table_floats(&g) + copy) * sizeof(float);
+  return (size_t)(bias + table_floats(&g) + copy) * sizeof(float) + MRT_WORKER_PAGE;
 }
 
 /* ---- one run
@@ -571,14 +577,14 @@ void mrt_conv_run(const mrt_par *par, const mrt_conv *p, const mrt_conv_args *ar
   set_output(&j);
   at += g->out_blocks * 16;
   j.blocks = (mrt_kblock *)at;
-  j.copy = at + table_floats(g);
+  j.copy = mrt_worker_first(at + table_floats(g));
   fill_table(&j);
   const int64_t units = args->n * p->groups * g->bands;
   if (splits_panels(g, par, units)) {
     run_split(par, &j);
     return;
   }
-  j.copy_floats = max_i64(16, align16(band_floats(g, p)));
+  j.copy_floats = copy_pitch(g, p);
   j.units = units;
   j.chunks = mrt_par_chunks(units, cost_ns(&j, args->n));
   mrt_par_run(par, j.chunks, conv_chunk, &j);

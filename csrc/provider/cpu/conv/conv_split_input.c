@@ -129,9 +129,8 @@ static size_t slices_bytes(const mrt_split_job *j) {
   return j->p->raw ? (size_t)(2 * j->slice * 3 * MRT_SPLIT_GROUP_PART) * 2 : 0;
 }
 static size_t worker_bytes(const mrt_split_job *j) {
-  const size_t bytes =
-      acc_bytes(j) + rows_bytes(j) + lines_bytes(j) + slices_bytes(j) + j->band_bytes;
-  return (bytes + 2 * MRT_SPLIT_PAGE - 1) / MRT_SPLIT_PAGE * MRT_SPLIT_PAGE;
+  return mrt_worker_pitch(acc_bytes(j) + rows_bytes(j) + lines_bytes(j) + slices_bytes(j) +
+                          j->band_bytes);
 }
 
 size_t mrt_conv_split_scratch_size(const mrt_par *par, const mrt_conv *p, int64_t h, int64_t w) {
@@ -140,7 +139,7 @@ size_t mrt_conv_split_scratch_size(const mrt_par *par, const mrt_conv *p, int64_
   if (j.oh <= 0 || j.ow <= 0) return 0;
   const int64_t workers = mrt_par_workers(par);
   const int64_t fixed = j.each * PANEL * 4 + (align16(j.groups) + align16(workers)) * 8;
-  return (size_t)fixed + 2 * MRT_SPLIT_PAGE + worker_bytes(&j) * (size_t)workers;
+  return (size_t)fixed + 2 * MRT_WORKER_PAGE + worker_bytes(&j) * (size_t)workers;
 }
 
 mrt_split_memory mrt_split_job_memory(const mrt_split_job *j, int worker) {

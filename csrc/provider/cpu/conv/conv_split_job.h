@@ -5,7 +5,7 @@
 
 #include "provider/cpu/conv/conv_split.h"
 
-enum { MRT_SPLIT_PAGE = 4096, MRT_SPLIT_MAX_STRIDE = 4 };
+enum { MRT_SPLIT_MAX_STRIDE = 4 };
 
 /* One direction of the phases. */
 typedef struct mrt_split_phases {

@@ -373,8 +373,7 @@ void mrt_conv_split_run(const mrt_conv_split_kernels *kern, const mrt_par *par, 
   set_output(&j);
   j.offsets = (int64_t *)((float *)scratch + j.each * PANEL);
   j.held = j.offsets + align16(j.groups);
-  j.scratch = (char *)(j.held + align16(workers));
-  j.scratch += 2 * MRT_SPLIT_PAGE - (uintptr_t)j.scratch % MRT_SPLIT_PAGE;
+  j.scratch = mrt_worker_first((char *)(j.held + align16(workers)) + MRT_WORKER_PAGE);
   for (int64_t i = 0; i < workers; ++i) j.held[i] = -1;
   mrt_split_job_offsets(&j);
   j.units = args->n * j.bands;

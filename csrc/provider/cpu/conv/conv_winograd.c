@@ -129,7 +129,7 @@ typedef struct wino {
   int64_t parts;              /* of a band's tiles */
   int64_t m_half, m_stride, m_floats; /* results: a channel block, a product, all */
   const float *bias, *zeros;          /* whole blocks; a row of zeros, w pixels */
-  float *v, *m;                       /* per worker (v: of all when shared) */
+  float *v, *m;                       /* per worker (v: of all when shared), pitches apart */
   mrt_kblock *blocks;
   mrt_ew_fn act;
   float lo, hi;
@@ -160,6 +160,10 @@ static int64_t choose_bands(const wino *g) {
   return best;
 }
 
+static int64_t pitch(int64_t floats) {
+  return (int64_t)(mrt_worker_pitch((size_t)floats * sizeof(float)) / sizeof(float));
+}
+
 static void geometry(wino *g, const mrt_conv *p, int64_t h, int64_t w) {
   *g = (wino){.p = p,
               .way = form_of(p),
@@ -179,12 +183,12 @@ static void geometry(wino *g, const mrt_conv *p, int64_t h, int64_t w) {
   g->block_stride = g->band_rows * g->tw * 16;
   /* An odd number of cache lines: the stores of a tile fall into different sets. */
   g->f_stride = (g->block_stride / 16 * g->in_blocks | 1) * 16;
-  g->v_floats = g->way->products * g->f_stride;
+  g->v_floats = pitch(g->way->products * g->f_stride);
   /* Few panels: the band's tiles are cut as well, so that there is something to share. */
   g->parts = ceil_div(LEAST_UNITS, ceil_div(p->cout, PANEL));
   g->m_half = ceil_div(g->band_rows * g->tw, g->parts) * 16;
   g->m_stride = (g->m_half / 16 * 2 | 1) * 16;
-  g->m_floats = g->way->products * g->m_stride;
+  g->m_floats = pitch(g->way->products * g->m_stride);
 }
 
 static int64_t align16(int64_t n) { return (n + 15) & ~(int64_t)15; }
@@ -194,7 +198,8 @@ size_t mrt_conv_winograd_scratch_size(const mrt_par *par, const mrt_conv *p, int
   geometry(&g, p, h, w);
   if (g.oh <= 0 || g.ow <= 0) return 0;
   const int64_t fixed = g.out_blocks * 16 + align16(2 * g.in_blocks) + w * 16;
-  return (size_t)(fixed + (g.v_floats + g.m_floats) * mrt_par_workers(par)) * sizeof(float);
+  return (size_t)(fixed + (g.v_floats + g.m_floats) * mrt_par_workers(par)) * sizeof(float) +
+         MRT_WORKER_PAGE;
 }
 
 /* ---- input ---- */
@@ -476,7 +481,7 @@ void mrt_conv_winograd_run(const mrt_par *par, const mrt_conv *p, const mrt_conv
   float *zeros = scratch + g.out_blocks * 16 + align16(2 * g.in_blocks);
   memset(zeros, 0, (size_t)(g.w * 16) * 4);
   g.zeros = zeros;
-  g.m = zeros + g.w * 16;
+  g.m = mrt_worker_first(zeros + g.w * 16);
   g.v = g.m + g.m_floats * mrt_par_workers(par);
   for (int64_t b = 0; b < g.in_blocks; ++b)
     g.blocks[b] =

@@ -92,16 +92,18 @@ static void plan_make(gemm_plan *p, const mrt_par *par, int64_t m, int64_t n, in
 
 static int64_t round16(int64_t k) { return (k + 15) & ~(int64_t)15; }
 
-/* Floats of one worker's block, or of all of A when shared. */
+/* Floats from one worker's block to the next, or of all of A when shared. */
 static int64_t pack_floats(const gemm_plan *p, int64_t k) {
   if (!p->pack_a) return 0;
   if (p->share_a) return p->tiles * p->pitch * round16(k);
-  return min_i64(p->mc, p->tiles) * p->pitch * round16(p->kc);
+  const int64_t block = min_i64(p->mc, p->tiles) * p->pitch * round16(p->kc);
+  return (int64_t)(mrt_worker_pitch((size_t)block * sizeof(float)) / sizeof(float));
 }
 
 static size_t plan_scratch(const gemm_plan *p, const mrt_par *par, int64_t k) {
   const int64_t workers = p->share_a || p->parts_m * p->parts_n == 0 ? 1 : mrt_par_workers(par);
-  return (size_t)(pack_floats(p, k) * workers) * sizeof(float);
+  const size_t floats = (size_t)(pack_floats(p, k) * workers);
+  return floats ? floats * sizeof(float) + MRT_WORKER_PAGE : 0;
 }
 
 size_t mrt_gemm_scratch_size(const mrt_par *par, int64_t m, int64_t n, int64_t k, bool a_trans) {
@@ -362,6 +364,7 @@ void mrt_gemm_run_batch(const mrt_par *par, const mrt_gemm *g, const mrt_gemm_ba
     mrt_par_run(par, j.pack_chunks, pack_a_chunk, &j);
   } else {
     j.worker_floats = pack_floats(&j.p, g->k);
+    if (j.worker_floats) j.scratch = mrt_worker_first(j.scratch);
   }
   if (each > 1) {
     mrt_par_run(par, each * batch->batch, run_chunk, &j);

@@ -94,17 +94,6 @@ typedef struct mrt_split_kernels {
 #include "provider/cpu/gemm/gemm_split.def"
 #undef MRT_KERNEL
 
-/* Bytes from one worker's memory to the next: a page and more apart, and both begin on a page (in
- * memory that does), because the prefetcher of one core, running past the end of what it reads,
- * takes lines of what lies next from the other core, and stops at the end of a page. */
-enum { MRT_WORKER_PAGE = 4096 };
-static inline size_t mrt_worker_pitch(size_t bytes) {
-  return (bytes + 2 * (size_t)MRT_WORKER_PAGE - 1) / MRT_WORKER_PAGE * MRT_WORKER_PAGE;
-}
-static inline void *mrt_worker_first(void *scratch) { /* needs MRT_WORKER_PAGE bytes more */
-  return (char *)scratch + (-(uintptr_t)scratch & (MRT_WORKER_PAGE - 1));
-}
-
 /* The tile kernels of this machine, NULL if it has none that pay. */
 const mrt_split_kernels *mrt_split_kernels_get(void);
 

@@ -53,15 +53,4 @@ const mrt_qbytes *mrt_qbytes_get(void);
 /* A number of chunks that two cores share evenly: three would take as long as four. */
 static inline int64_t mrt_even_chunks(int64_t n) { return n > 1 ? n & ~(int64_t)1 : n; }
 
-/* Slices of scratch, one a worker: each starts a page, with a page between them, because a core's
- * prefetcher runs past the end of its slice (to the end of the page), and what it takes of the
- * next one costs that worker a trip to this core at each store. */
-enum { MRT_PAGE = 4096 };
-static inline int64_t mrt_worker_slice(int64_t bytes) {
-  return (bytes + MRT_PAGE - 1) / MRT_PAGE * MRT_PAGE + MRT_PAGE;
-}
-static inline uint8_t *mrt_worker_first(void *space) {
-  return (uint8_t *)(((uintptr_t)space + MRT_PAGE - 1) / MRT_PAGE * MRT_PAGE);
-}
-
 #endif

@@ -107,10 +107,11 @@ typedef struct depth_job {
 } depth_job;
 
 static int64_t worker_bytes(const mrt_qconv *p, int64_t ow) {
-  return mrt_worker_slice(window_rows(p) * row_bytes(p, ow) + round64(ow * p->cout));
+  return (int64_t)mrt_worker_pitch(
+      (size_t)(window_rows(p) * row_bytes(p, ow) + round64(ow * p->cout)));
 }
 size_t mrt_qdepth_scratch(const mrt_par *par, const mrt_qconv *p, int64_t ow) {
-  return (size_t)(worker_bytes(p, ow) * mrt_par_workers(par) + 2 * MRT_PAGE);
+  return (size_t)(worker_bytes(p, ow) * mrt_par_workers(par) + MRT_WORKER_PAGE);
 }
 
 /* Image row iy (maybe outside) as the ring holds it. */

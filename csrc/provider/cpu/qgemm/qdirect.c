@@ -109,8 +109,8 @@ static void plan_make(direct_plan *p, const mrt_qdirect *d, const mrt_par *par) 
   }
   if (p->copy) p->copy_bytes = round64(p->copy_bytes + 2 * half * p->a_row + p->reach);
   p->blocks_bytes = round64(p->blocks * (int64_t)sizeof(mrt_qblock));
-  p->worker_bytes = mrt_worker_slice(p->copy_bytes + 2 * round64(p->half_bytes));
-  p->total = p->blocks_bytes + p->worker_bytes * mrt_par_workers(par) + 2 * MRT_PAGE;
+  p->worker_bytes = (int64_t)mrt_worker_pitch((size_t)(p->copy_bytes + 2 * round64(p->half_bytes)));
+  p->total = p->blocks_bytes + p->worker_bytes * mrt_par_workers(par) + MRT_WORKER_PAGE;
 }
 
 size_t mrt_qdirect_scratch(const mrt_par *par, const mrt_qdirect *d) {
