@@ -8,7 +8,8 @@
  *
  * Work is cut into bands of output rows (whose first rows are expanded twice) and, for small
  * images, into two parts of the wide channels, whose sums are added, step by step, by the worker
- * that comes second. Both follow from the shape. Every sum runs over the channels in order, as without this operator, but for those parts.
+ * that comes second. Both follow from the shape. Every sum runs over the channels in order, as
+ * without this operator, but for those parts.
  */
 #ifndef MRT_PROVIDER_CPU_CONV_BAND_H
 #define MRT_PROVIDER_CPU_CONV_BAND_H

@@ -1,7 +1,7 @@
 /* Row kernels over primitives of the including file: vf of VW lanes, v_set v_load v_store v_fma
  * v_max v_min (both give the second operand if either is NaN), v_mask v_mask_of v_load_if (zero if
- * not, without a read), KEEP (the compiler must have it in a register now). A pixel is 16 / VW vectors. PIXELS
- * output pixels are kept in registers while their taps are read. */
+ * not, without a read), KEEP (the compiler must have it in a register now). A pixel is 16 / VW
+ * vectors. PIXELS output pixels are kept in registers while their taps are read. */
 
 enum { PARTS = 16 / VW };
 

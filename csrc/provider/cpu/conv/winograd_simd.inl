@@ -1,9 +1,7 @@
-/* Transforms of Winograd F(2x2, 3x3) and F(4x4, 3x3) over primitives of the including file (see conv_simd.inl).
- * Input tile d (4x4 pixels) becomes B^T d B, sums m of the 16 products become A^T m A (2x2):
- *   B^T = 1  0 -1  0    A^T = 1  1  1  0
- *         0  1  1  0          0  1 -1 -1
- *         0 -1  1  0
- *         0  1  0 -1 */
+/* Transforms of Winograd F(2x2, 3x3) and F(4x4, 3x3) over primitives of the including file (see
+ * conv_simd.inl). Input tile d (4x4 pixels) becomes B^T d B, sums m of the 16 products become A^T m
+ * A (2x2): B^T = 1  0 -1  0    A^T = 1  1  1  0 0  1  1  0          0  1 -1 -1 0 -1  1  0 0  1  0
+ * -1 */
 
 INLINE void wino_rows_in(const vf a, const vf b, const vf c, const vf d, vf *o, const int step) {
   o[0] = a - c;
