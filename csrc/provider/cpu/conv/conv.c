@@ -1,11 +1,14 @@
 /* Dense convolution: an implicit product over the tiles of gemm/. Output pixels are numbered by
  * tiles: nearly equal pieces of an output row (of the whole image for 1x1 with stride 1, of two
  * rows when a row is half a tile). A tile reads its input through a table of k-blocks, one per (ky,
- * kx, channel block), from a view of the input: in place      no padding is needed (1x1, or "valid"
- * convolutions) band          a zero-padded copy of the input rows that a band of tiles needs, per
- * worker image         a zero-padded copy of the image, shared, when the panels are split among
- * threads Copies are [row][channel block][x][16] (plain input: [channel][row][x]) and cost a
- * percent or two. K is cut into slices whose panel fits L2; all choices follow from the shape. */
+ * kx, channel block), from a view of the input:
+ *
+ *   in place   no padding is needed (1x1, or "valid" convolutions)
+ *   band       a zero-padded copy of the input rows that a band of tiles needs, per worker
+ *   image      a zero-padded copy of the image, shared, when the panels are split among threads
+ *
+ * Copies are [row][channel block][x][16] (plain input: [channel][row][x]) and cost a percent or
+ * two. K is cut into slices whose panel fits L2; all choices follow from the shape. */
 #include <string.h>
 
 #include "provider/cpu/conv/conv_kernel.h"
@@ -42,8 +45,7 @@ mrt_status *mrt_conv_check(const mrt_conv *p) {
   return NULL;
 }
 
-/* ---- weights
- * -------------------------------------------------------------------------------------- */
+/* ---- weights ---- */
 /* Floats of one group's panels. */
 static int64_t group_floats(const mrt_conv *p) {
   const int64_t k = p->cin / p->groups * p->kh * p->kw;
@@ -105,8 +107,7 @@ void mrt_conv_pack(const mrt_par *par, const mrt_conv *p, const float *weights, 
   mrt_par_run(par, j.chunks, pack_chunk, &j);
 }
 
-/* ---- geometry
- * ------------------------------------------------------------------------------------- */
+/* ---- geometry ---- */
 typedef struct geom {
   const mrt_gemm_kernels *kern;
   int64_t cin, cout, k;          /* of one group; k = taps * cin */
@@ -202,8 +203,7 @@ size_t mrt_conv_scratch_size(const mrt_par *par, const mrt_conv *p, int64_t h, i
   return (size_t)(bias + table_floats(&g) + copy) * sizeof(float) + MRT_WORKER_PAGE;
 }
 
-/* ---- one run
- * -------------------------------------------------------------------------------------- */
+/* ---- one run ---- */
 /* Where tiles read: float offsets between input rows, pixels of a row, channel blocks (plain input:
  * channels). base is input row 0, pixel 0 of the padded image's first row at hand. */
 typedef struct view {

@@ -16,8 +16,7 @@ const mrt_conv_kernels *mrt_conv_kernels_get(void) {
 #undef MRT_KERNEL
 }
 
-/* ---- windows
- * -------------------------------------------------------------------------------------- */
+/* ---- windows ---- */
 typedef struct window {
   int64_t kh, kw, stride_h, stride_w, dil_h, dil_w, pad_top, pad_left;
   int64_t h, w; /* input */
@@ -166,8 +165,7 @@ static void run_row(const row_at *a, mrt_pixel_row base, const float *in, int64_
     border_pixel(a, &base, in, row, y0, y, ox, lists ? nth++ : -1);
 }
 
-/* ---- depthwise
- * ------------------------------------------------------------------------------------ */
+/* ---- depthwise ---- */
 void mrt_conv_depthwise_pack(const mrt_conv *p, const float *weights, float *dst) {
   const int64_t taps = p->kh * p->kw;
   memset(dst, 0, mrt_conv_packed_size(p));
@@ -324,8 +322,7 @@ void mrt_conv_depthwise_run(const mrt_par *par, const mrt_conv *p, const mrt_con
   rows_run(par, &j);
 }
 
-/* ---- pooling
- * -------------------------------------------------------------------------------------- */
+/* ---- pooling ---- */
 void mrt_pool_run(const mrt_par *par, const mrt_pool *p, int64_t n, int64_t c, int64_t h, int64_t w,
                   const float *in, int64_t oh, int64_t ow, float *out) {
   const mrt_conv_kernels *kern = mrt_conv_kernels_get();
@@ -373,8 +370,7 @@ void mrt_pool_global(const mrt_par *par, mrt_pool_kind kind, int64_t n, int64_t 
   if (j.units > 0) mrt_par_run(par, j.chunks, global_chunk, &j);
 }
 
-/* ---- plain <-> c16
- * ---------------------------------------------------------------------------------- */
+/* ---- plain <-> c16 ---- */
 enum { REORDER_PIXELS = 1024 }; /* a unit: one block of channels x this many pixels */
 
 typedef struct reorder_job {

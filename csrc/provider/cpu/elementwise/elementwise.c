@@ -34,8 +34,7 @@ const char *mrt_ew_op_name(mrt_ew_op op) { return ops[op].name; }
 int mrt_ew_op_arity(mrt_ew_op op) { return ops[op].arity; }
 int mrt_ew_op_params(mrt_ew_op op) { return ops[op].params; }
 
-/* ---- checks -------------------------------------------------------------------------------------
- */
+/* ---- checks ---- */
 mrt_status *mrt_ew_program_check(const mrt_ew_program *prog) {
   uint64_t written = 0;
   const int io = prog->n_inputs + prog->n_outputs;
@@ -78,8 +77,7 @@ size_t mrt_ew_scratch_size(const mrt_par *par, const mrt_ew_program *prog) {
   return (size_t)mrt_par_workers(par) * (size_t)register_count(prog) * MRT_EW_TILE * sizeof(float);
 }
 
-/* ---- one run ------------------------------------------------------------------------------------
- */
+/* ---- one run ---- */
 typedef struct ew_job {
   const mrt_ew_program *prog;
   const mrt_ew_kernels *kern;

@@ -35,8 +35,7 @@ const char *mrt_gemm_isa_name(void) { return mrt_gemm_kernels_get()->name; }
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* ---- the plan of one shape ---------------------------------------------------------------------
- */
+/* ---- the plan of one shape ---- */
 typedef struct gemm_plan {
   const mrt_gemm_kernels *kern;
   int64_t tiles, pitch; /* row tiles of nearly equal height, the highest of them */
@@ -123,8 +122,7 @@ size_t mrt_gemm_scratch_size(const mrt_par *par, int64_t m, int64_t n, int64_t k
   return most;
 }
 
-/* ---- packing ------------------------------------------------------------------------------------
- */
+/* ---- packing ---- */
 size_t mrt_gemm_packed_size(int64_t n, int64_t k) {
   return (size_t)(ceil_div(n, MRT_GEMM_PANEL) * MRT_GEMM_PANEL * k) * sizeof(float);
 }
@@ -171,8 +169,7 @@ void mrt_gemm_pack_b(const mrt_par *par, const float *b, int64_t ldb, bool trans
   mrt_par_run(par, j.chunks, pack_chunk, &j);
 }
 
-/* ---- the product --------------------------------------------------------------------------------
- */
+/* ---- the product ---- */
 typedef struct gemm_job {
   gemm_plan p;
   mrt_gemm g;

@@ -37,8 +37,7 @@ const mrt_split_kernels *mrt_split_kernels_get(void) {
   return NULL;
 }
 
-/* ---- which way ---------------------------------------------------------------------------------
- */
+/* ---- which way ---- */
 /* Nanoseconds on one core, from measurements (Sapphire Rapids); only ratios matter. Per group of k:
  * products of a 32 x 32 block, splitting of a panel (the first of a range alone, the others mostly
  * behind products) and of a strip. */
@@ -75,8 +74,7 @@ int mrt_gemm_split_parts(mrt_precision precision, int64_t m, int64_t n, int64_t 
   return best;
 }
 
-/* ---- B as bf16 ---------------------------------------------------------------------------------
- */
+/* ---- B as bf16 ---- */
 size_t mrt_gemm_packed16_size(int parts, int64_t n, int64_t k) {
   size_t tiles, bytes;
   if (!mrt_size_mul((size_t)ceil_div(n, MRT_GEMM_PANEL), (size_t)ceil_div(k, MRT_SPLIT_GROUP),
@@ -92,8 +90,7 @@ void mrt_gemm_pack_panel16(const mrt_split_kernels *kern, int parts, const float
                 dst + index * ceil_div(k, MRT_SPLIT_GROUP) * parts * MRT_SPLIT_GROUP_PART);
 }
 
-/* ---- the plan ----------------------------------------------------------------------------------
- */
+/* ---- the plan ---- */
 /* What a worker's memory holds, so that its next chunk need not split it again; -1: nothing. */
 typedef struct split_worker {
   int64_t a_item, a_super, a_block;
@@ -158,8 +155,7 @@ size_t mrt_gemm_split_scratch(const mrt_par *par, int64_t m, int64_t n, int64_t 
          MRT_WORKER_PAGE;
 }
 
-/* ---- the product -------------------------------------------------------------------------------
- */
+/* ---- the product ---- */
 typedef struct split_job {
   const mrt_split_kernels *kern;
   const mrt_gemm_kernels *fma;

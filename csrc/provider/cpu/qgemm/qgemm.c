@@ -159,8 +159,7 @@ void mrt_qtables_fill(const mrt_qgemm *g, bool b_signed, int64_t run, bool a_fli
   *out = t;
 }
 
-/* ---- the plan -----------------------------------------------------------------------------------
- */
+/* ---- the plan ---- */
 typedef struct qgemm_plan {
   const mrt_qgemm_kernels *kern;
   int64_t tiles, pitch, panels, units;              /* units of 64 k */
@@ -227,8 +226,7 @@ size_t mrt_qgemm_scratch_size(const mrt_par *par, int64_t m, int64_t n, int64_t 
   return direct > (size_t)p.total ? direct : (size_t)p.total;
 }
 
-/* ---- one run ------------------------------------------------------------------------------------
- */
+/* ---- one run ---- */
 typedef struct qgemm_job {
   qgemm_plan p;
   const mrt_qgemm *g;
