@@ -1,6 +1,7 @@
 /* Split products (gemm_split.h): tile kernels of this machine against their model bit for bit,
- * whole products against double with the error that each number of parts promises, non-finite and
- * out-of-range values, and equal bits for any number of threads. */
+ * whole products against double with the error that each number of parts promises (cut in several
+ * ways by gemm_split_plan), non-finite and out-of-range values (gemm_split_again), and equal bits
+ * for any number of threads. */
 #include <float.h>
 
 #include "kernels.h"

@@ -5,178 +5,18 @@
  *   slice of k (one part only: so short that most of B stays in L1)
  *   strip: strip x panel on the tiles, sums in a block of 4 KB
  * and with the last k, check and epilogue per strip, done between the products of the next one.
- * Several k-blocks: the sums of all panels of
- * the range are kept meanwhile. */
-#include "provider/cpu/gemm/gemm_split.h"
-
-#include <math.h>
-#include <string.h>
-
-#include "base/alloc.h"
-#include "base/cpu.h"
+ * Several k-blocks: the sums of all panels of the range are kept meanwhile. */
 #include "provider/cpu/gemm/gemm_epilogue.h"
+#include "provider/cpu/gemm/gemm_split_job.h"
 
-enum {
-  A_BYTES = 1088 << 10, /* parts of a super-block and k-block */
-  SUMS_BYTES = 512 << 10,
-  MAX_STRIPS = 8, /* in a super-block */
-  MIN_STRIPS = 8, /* shorten the k-block rather than go below: B is read for each super-block */
-  MAX_SLICE = 24, /* groups of one part of B, which stay near L1 */
-  LONG = 8,       /* times the usual work in a chunk */
-  NEAR = 8        /* groups of B fetched before they are split */
-};
+enum { NEAR = 8 /* groups of B fetched before they are split */ };
 
-static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-static inline int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline int64_t max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
-
-const mrt_split_kernels *mrt_split_kernels_get(void) {
-#ifdef MRT_HAVE_AMX
-  if (mrt_cpu_get()->isa & MRT_ISA_AMX) return &mrt_gemm_split_amx;
-#endif
-  return NULL;
-}
-
-/* ---- which way ---- */
-/* Nanoseconds on one core, from measurements (Sapphire Rapids); only ratios matter. Per group of k:
- * products of a 32 x 32 block, splitting of a panel (the first of a range alone, the others mostly
- * behind products) and of a strip. */
-static double cost_split(int parts, int64_t m, int64_t n, int64_t k) {
-  static const double product[] = {0, 30, 72, 140}, split_b[] = {0, 130, 190, 250},
-                      split_a[] = {0, 80, 115, 160};
-  const double groups = (double)ceil_div(k, 32), strips = (double)ceil_div(m, 16) / 2,
-               panels = (double)ceil_div(n, 16) / 2, supers = (double)ceil_div(m, 32 * MAX_STRIPS);
-  const double tiles = strips * product[parts], split = supers * split_b[parts];
-  /* One strip does not hide the split of a panel, whose floats come from L3 or farther. */
-  const double seen = strips > 1 ? 0.6 : 1.5;
-  const double both = tiles + seen * split > split ? tiles + seen * split : split;
-  const double first = panels < 1 ? panels : 1;
-  return 150.0 + 280.0 * strips * panels + groups * (first * tiles + (panels - first) * both) +
-         2 * groups * (split + strips * split_a[parts]); /* each worker for itself */
-}
-static double cost_fma(int64_t m, int64_t n, int64_t k) {
-  const double panels = (double)ceil_div(n, 32) * 32;
-  return 20.0 + panels * (double)k * ((double)m < 4 ? 4.0 : (double)m) / 115.0;
-}
-
-int mrt_gemm_split_parts(mrt_precision precision, int64_t m, int64_t n, int64_t k) {
-  static const int first[] = {3, 2, 1};
-  if (m < 8 || n < 16 || k < 32 || !mrt_split_kernels_get()) return 0;
-  int best = 0;
-  double cost = cost_fma(m, n, k);
-  for (int parts = first[precision]; parts <= 3; ++parts) {
-    const double c = cost_split(parts, m, n, k);
-    if (c < cost) {
-      cost = c;
-      best = parts;
-    }
-  }
-  return best;
-}
-
-/* ---- B as bf16 ---- */
-size_t mrt_gemm_packed16_size(int parts, int64_t n, int64_t k) {
-  size_t tiles, bytes;
-  if (!mrt_size_mul((size_t)ceil_div(n, MRT_GEMM_PANEL), (size_t)ceil_div(k, MRT_SPLIT_GROUP),
-                    &tiles) ||
-      !mrt_size_mul(tiles, (size_t)parts * MRT_SPLIT_GROUP_PART * sizeof(uint16_t), &bytes))
-    return 0;
-  return bytes;
-}
-
-void mrt_gemm_pack_panel16(const mrt_split_kernels *kern, int parts, const float *panel, int64_t k,
-                           int64_t index, uint16_t *dst) {
-  kern->split_b(panel, k, MRT_GEMM_PANEL, parts,
-                dst + index * ceil_div(k, MRT_SPLIT_GROUP) * parts * MRT_SPLIT_GROUP_PART);
-}
-
-/* ---- the plan ---- */
-/* What a worker's memory holds, so that its next chunk need not split it again; -1: nothing. */
-typedef struct split_worker {
-  int64_t a_item, a_super, a_block;
-  int64_t b_item, b_panel, b_block; /* in buffer `current` */
-  int current;
-  mrt_split_late late; /* the block before; what it is follows */
-  int64_t late_item, late_strip, late_panel;
-  float *late_acc; /* NULL: none waits */
-} split_worker;
-
-typedef struct layout {
-  int64_t groups, strips, panels;
-  int64_t super, supers;    /* strips in a super-block */
-  int64_t block, blocks;    /* groups in a k-block */
-  int64_t slice;            /* groups in a slice */
-  int64_t range, ranges;    /* panels in a chunk, at most; chunks of a super-block */
-  size_t a, b, acc, gather; /* bytes: split A; two panels of split B; sums; transposed rows */
-  size_t worker;
-} layout;
-
-static size_t align64(size_t n) { return (n + 63) & ~(size_t)63; }
-
-static void layout_make(layout *l, const mrt_par *par, int parts, int64_t m, int64_t n, int64_t k,
-                        bool a_trans) {
-  const int64_t group_bytes = parts * 2 * MRT_SPLIT_GROUP_PART;
-  const int64_t fit = A_BYTES / group_bytes; /* strips x groups */
-  l->groups = max_i64(1, ceil_div(k, MRT_SPLIT_GROUP));
-  l->strips = ceil_div(m, MRT_STRIP);
-  l->panels = ceil_div(n, MRT_GEMM_PANEL);
-  const int64_t most = min_i64(max_i64(fit / l->groups, MIN_STRIPS), MAX_STRIPS);
-  l->supers = ceil_div(l->strips, most);
-  l->super = ceil_div(l->strips, max_i64(1, l->supers));
-  l->blocks = ceil_div(l->groups, max_i64(1, fit / max_i64(1, l->super)));
-  l->block = ceil_div(l->groups, l->blocks);
-  l->slice = parts == 1 ? ceil_div(l->block, ceil_div(l->block, MAX_SLICE)) : l->block;
-  /* Chunks: a few of a thread; one where each splits A anew. How it is cut changes no bits: sums
-   * are made in the order of k, whatever is kept where. */
-  const double cost = cost_split(parts, m, n, k) / LONG;
-  const int64_t want = mrt_par_chunks(l->panels * l->supers, cost);
-  l->ranges =
-      ceil_div(l->blocks > 1 ? min_i64(want, mrt_par_workers(par)) : want, max_i64(1, l->supers));
-  const int64_t strip_sums = MRT_STRIP * MRT_STRIP * (int64_t)sizeof(float);
-  if (l->blocks > 1)
-    l->ranges = max_i64(l->ranges, ceil_div(l->panels * l->super * strip_sums, SUMS_BYTES));
-  l->ranges = min_i64(max_i64(l->ranges, 1), max_i64(l->panels, 1));
-  l->range = ceil_div(l->panels, l->ranges);
-  l->a = (size_t)(l->super * l->block * group_bytes);
-  l->b = (size_t)(2 * l->block * group_bytes);
-  l->acc = (size_t)((l->super * (l->blocks > 1 ? l->range : 1) + 1) * strip_sums);
-  l->gather = a_trans ? align64((size_t)(l->groups * 32 * MRT_STRIP) * sizeof(float)) : 0;
-  l->worker = l->a + l->b + l->acc + l->gather;
-}
-
-size_t mrt_gemm_split_scratch(const mrt_par *par, int64_t m, int64_t n, int64_t k, bool a_trans) {
-  size_t most = 0;
-  for (int parts = 1; parts <= 3; ++parts) {
-    layout l;
-    layout_make(&l, par, parts, m, n, k, a_trans);
-    if (l.worker > most) most = l.worker;
-  }
-  return (size_t)mrt_par_workers(par) * mrt_worker_pitch(align64(sizeof(split_worker)) + most) +
-         MRT_WORKER_PAGE;
-}
-
-/* ---- the product ---- */
-typedef struct split_job {
-  const mrt_split_kernels *kern;
-  const mrt_gemm_kernels *fma;
-  mrt_gemm g;
-  mrt_gemm_batch batch;
-  mrt_gemm_epilogue epi;
-  mrt_tile tile; /* the epilogue's constants */
-  mrt_ew_fn act;
-  int parts;
-  layout l;
-  char *scratch;
-  int64_t chunks;
-} split_job;
-
-/* A worker's memory: this, then a, b, acc, gather. */
 static split_worker *worker_of(const split_job *j, int worker) {
-  return (split_worker *)(j->scratch +
-                          (size_t)worker *
-                              mrt_worker_pitch(align64(sizeof(split_worker)) + j->l.worker));
+  return (split_worker *)(j->scratch + (size_t)worker * split_worker_pitch(j->l.worker));
 }
-static uint16_t *worker_a(split_worker *w) { return (uint16_t *)((char *)w + align64(sizeof *w)); }
+static uint16_t *worker_a(split_worker *w) {
+  return (uint16_t *)((char *)w + split_align(sizeof *w));
+}
 static uint16_t *worker_b(const split_job *j, split_worker *w, int which) {
   return (uint16_t *)((char *)worker_a(w) + j->l.a + (size_t)which * (j->l.b / 2));
 }
@@ -187,11 +27,8 @@ static float *worker_gather(const split_job *j, split_worker *w) {
   return (float *)((char *)worker_acc(j, w) + j->l.acc);
 }
 
-static int64_t strip_rows(const split_job *j, int64_t strip) {
-  return min_i64(MRT_STRIP, j->g.m - strip * MRT_STRIP);
-}
 static int64_t block_groups(const split_job *j, int64_t kb) {
-  return min_i64(j->l.block, j->l.groups - kb * j->l.block);
+  return split_min(j->l.block, j->l.groups - kb * j->l.block);
 }
 
 /* Splits one strip of A, k-block kb, to dst. */
@@ -200,7 +37,7 @@ static void split_strip(const split_job *j, split_worker *w, int64_t item, int64
   const mrt_gemm *g = &j->g;
   const int64_t r0 = strip * MRT_STRIP, rows = strip_rows(j, strip);
   const int64_t first = kb * j->l.block * MRT_SPLIT_GROUP;
-  const int64_t len = min_i64(block_groups(j, kb) * MRT_SPLIT_GROUP, g->k - first);
+  const int64_t len = split_min(block_groups(j, kb) * MRT_SPLIT_GROUP, g->k - first);
   const float *a = g->a + item * j->batch.a + first * (g->a_trans ? g->lda : 1);
   const mrt_kblock whole = {0, (int32_t)len};
   mrt_split_rows src = {.rows = (int)rows, .blocks = &whole, .n_blocks = 1};
@@ -213,79 +50,17 @@ static void split_strip(const split_job *j, split_worker *w, int64_t item, int64
   float *tmp = worker_gather(j, w);
   for (int64_t r = 0; r < rows; ++r) src.row[r] = tmp + r * 16;
   for (int64_t k0 = 0; k0 < len; k0 += 128) {
-    const int64_t kn = min_i64(128, len - k0);
+    const int64_t kn = split_min(128, len - k0);
     mrt_kblock blocks[8];
     src.blocks = blocks;
     src.n_blocks = 0;
     for (int64_t k = 0; k < kn; k += 16)
-      blocks[src.n_blocks++] = (mrt_kblock){(int32_t)(k * MRT_STRIP), (int32_t)min_i64(16, kn - k)};
+      blocks[src.n_blocks++] =
+          (mrt_kblock){(int32_t)(k * MRT_STRIP), (int32_t)split_min(16, kn - k)};
     for (int64_t r = 0; r < rows; r += j->fma->max_rows)
       j->fma->pack_a_trans(a + k0 * g->lda + r0 + r, g->lda, kn,
-                           (int)min_i64(j->fma->max_rows, rows - r), MRT_STRIP, tmp + r * 16);
+                           (int)split_min(j->fma->max_rows, rows - r), MRT_STRIP, tmp + r * 16);
     j->kern->split_a(&src, j->parts, dst + k0 / 32 * j->parts * MRT_SPLIT_GROUP_PART);
-  }
-}
-
-static float from_bf16(uint16_t half) {
-  const uint32_t bits = (uint32_t)half << 16;
-  float x;
-  memcpy(&x, &bits, 4);
-  return x;
-}
-
-/* The same from bf16 tiles; slow, but hardly ever needed. */
-static void recompute16(const split_job *j, int64_t item, int64_t strip, int64_t panel, int cols,
-                        float *acc) {
-  const mrt_gemm *g = &j->g;
-  const int64_t group = (int64_t)j->parts * MRT_SPLIT_GROUP_PART;
-  const uint16_t *b = g->b16 + panel * j->l.groups * group;
-  for (int64_t r = 0; r < strip_rows(j, strip); ++r) {
-    const int64_t row = strip * MRT_STRIP + r;
-    const float *a = g->a + item * j->batch.a + row * (g->a_trans ? 1 : g->lda);
-    for (int c = 0; c < cols; ++c) {
-      float sum = 0;
-      for (int64_t k = 0; k < g->k; ++k) {
-        const int kk = (int)(k % 32);
-        const uint16_t *at =
-            b + k / 32 * group + c / 16 * 512 + kk % 16 * 32 + c % 16 * 2 + kk / 16;
-        float x = from_bf16(at[0]);
-        /* The rest of an infinite number is not one. */
-        if (j->parts > 1 && isfinite(x)) x += from_bf16(at[MRT_SPLIT_GROUP_PART]);
-        sum = fmaf(a[k * (g->a_trans ? g->lda : 1)], x, sum);
-      }
-      acc[r * MRT_STRIP + c] = sum;
-    }
-  }
-}
-
-/* The block in float32 arithmetic, row by row: for what tiles cannot do. */
-static void recompute(const split_job *j, split_worker *w, int64_t item, int64_t strip,
-                      int64_t panel, int cols, float *acc) {
-  const mrt_gemm *g = &j->g;
-  const float *a = g->a + item * j->batch.a;
-  if (g->b16) {
-    recompute16(j, item, strip, panel, cols, acc);
-    return;
-  }
-  float *tmp = worker_gather(j, w);
-  const mrt_kblock whole = {0, (int32_t)g->k};
-  const float *b = g->b + item * j->batch.b + panel * MRT_GEMM_PANEL * g->k;
-  mrt_tile t = {
-      .a_row = g->lda, .blocks = &whole, .n_blocks = 1, .c_row = MRT_STRIP, .c_col16 = 16};
-  for (int64_t r = 0; r < strip_rows(j, strip); ++r) {
-    const int64_t row = strip * MRT_STRIP + r;
-    t.a = a + row * g->lda;
-    if (g->a_trans) {
-      for (int64_t k = 0; k < g->k; ++k) tmp[k] = a[k * g->lda + row];
-      t.a = tmp;
-    }
-    t.a_hi = t.a;
-    for (int n = 0; n < cols; n += j->fma->nr) {
-      t.b = b + n;
-      t.c = acc + r * MRT_STRIP + n;
-      t.cols = (int)min_i64(j->fma->nr, cols - n);
-      (t.cols <= 16 && j->fma->nr > 16 ? j->fma->narrow : j->fma->wide)[1](&t);
-    }
   }
 }
 
@@ -293,7 +68,7 @@ static mrt_tile tile_of(const split_job *j, int64_t item, int64_t strip, int64_t
   const mrt_gemm *g = &j->g;
   const int64_t r0 = strip * MRT_STRIP, n0 = panel * MRT_GEMM_PANEL;
   mrt_tile t = j->tile;
-  t.cols = (int)min_i64(MRT_GEMM_PANEL, g->n - n0);
+  t.cols = (int)split_min(MRT_GEMM_PANEL, g->n - n0);
   t.c = g->c + item * j->batch.c + r0 * g->ldc + n0;
   if (j->epi.bias) t.bias = j->epi.bias + n0;
   if (j->epi.row_bias) t.row_bias = j->epi.row_bias + r0;
@@ -317,7 +92,8 @@ static void settle(const split_job *j, split_worker *w) {
   mrt_split_late *l = &w->late;
   if (l->row < l->rows) j->kern->late(l, l->rows);
   if (l->bad) {
-    recompute(j, w, w->late_item, w->late_strip, w->late_panel, l->tile.cols, w->late_acc);
+    mrt_split_again(j, worker_gather(j, w), w->late_item, w->late_strip, w->late_panel,
+                    l->tile.cols, w->late_acc);
     *l = late_of(j, w->late_item, w->late_strip, w->late_panel, w->late_acc);
     j->kern->late(l, l->rows);
   }
@@ -334,7 +110,7 @@ static void finish_strip(const split_job *j, split_worker *w, int64_t item, int6
   w->late_acc = acc;
   if (j->epi.residual != j->g.c) return;
   if (j->kern->suspicious(acc, w->late.rows, w->late.tile.cols))
-    recompute(j, w, item, strip, panel, w->late.tile.cols, acc);
+    mrt_split_again(j, worker_gather(j, w), item, strip, panel, w->late.tile.cols, acc);
   j->kern->late(&w->late, w->late.rows);
   w->late_acc = NULL;
 }
@@ -345,12 +121,13 @@ static const float *panel_at(const split_job *j, int64_t item, int64_t p, int64_
          (p * j->g.k + kb * j->l.block * MRT_SPLIT_GROUP) * MRT_GEMM_PANEL;
 }
 static int64_t block_k(const split_job *j, int64_t kb) {
-  return min_i64(block_groups(j, kb) * MRT_SPLIT_GROUP, j->g.k - kb * j->l.block * MRT_SPLIT_GROUP);
+  return split_min(block_groups(j, kb) * MRT_SPLIT_GROUP,
+                   j->g.k - kb * j->l.block * MRT_SPLIT_GROUP);
 }
 
 static void want_a(const split_job *j, split_worker *w, int64_t item, int64_t super, int64_t kb) {
   if (w->a_item == item && w->a_super == super && w->a_block == kb) return;
-  const int64_t s0 = super * j->l.super, s1 = min_i64(j->l.strips, s0 + j->l.super);
+  const int64_t s0 = super * j->l.super, s1 = split_min(j->l.strips, s0 + j->l.super);
   const int64_t size = block_groups(j, kb) * j->parts * MRT_SPLIT_GROUP_PART;
   for (int64_t s = s0; s < s1; ++s) split_strip(j, w, item, s, kb, worker_a(w) + (s - s0) * size);
   w->a_item = item;
@@ -359,7 +136,7 @@ static void want_a(const split_job *j, split_worker *w, int64_t item, int64_t su
 }
 
 static int panel_cols(const split_job *j, int64_t p) {
-  return (int)min_i64(MRT_GEMM_PANEL, j->g.n - p * MRT_GEMM_PANEL);
+  return (int)split_min(MRT_GEMM_PANEL, j->g.n - p * MRT_GEMM_PANEL);
 }
 
 static const uint16_t *panel16_at(const split_job *j, int64_t p, int64_t kb) {
@@ -390,7 +167,7 @@ static mrt_split_ahead ahead_of(const split_job *j, split_worker *w, int64_t ite
                                 int64_t kb, int64_t p0, int64_t p1, int64_t strips) {
   static const int steps[] = {1, 1, 3, 6};
   mrt_split_ahead n = {.end = block_k(j, kb) / MRT_SPLIT_GROUP * 16,
-                       .burst = (int)ceil_div(16, strips * steps[j->parts])};
+                       .burst = (int)split_ceil(16, strips * steps[j->parts])};
   if (j->g.b16) {
     n.lines = 2 * j->parts;
     n.turn = n.end;
@@ -403,7 +180,7 @@ static mrt_split_ahead ahead_of(const split_job *j, split_worker *w, int64_t ite
   n.panel = panel_at(j, item, p, kb);
   n.dst = worker_b(j, w, !w->current);
   n.whole = n.end * n.lines & ~(int64_t)255;
-  n.turn = max_i64(0, n.end - NEAR * 16);
+  n.turn = split_max(0, n.end - NEAR * 16);
   n.fetch = (const char *)n.panel;
   n.first = NEAR * 16 * n.lines;
   if (step(j, &p, &kb, p0, p1)) n.then = (const char *)panel_at(j, item, p, kb);
@@ -440,13 +217,13 @@ static void run_panel(const split_job *j, split_worker *w, int64_t item, int64_t
   const bool last_block = kb + 1 == j->l.blocks;
   static const int steps[] = {1, 1, 3, 6};
   for (int64_t g0 = 0; g0 < groups; g0 += j->l.slice) {
-    const int64_t gn = min_i64(j->l.slice, groups - g0);
+    const int64_t gn = split_min(j->l.slice, groups - g0);
     const bool last = last_block && g0 + gn == groups;
     for (int64_t s = s0; s < s1; ++s) {
       float *sums = acc + (s - s0) * area;
       if (last) fetch_c(j, item, s, p);
       next->late = w->late_acc ? &w->late : NULL;
-      w->late.burst = (int)ceil_div(MRT_STRIP, gn * steps[j->parts]);
+      w->late.burst = (int)split_ceil(MRT_STRIP, gn * steps[j->parts]);
       j->kern->multiply_ahead(a + ((s - s0) * groups + g0) * group_size, b + g0 * group_size, gn,
                               j->parts, (int)strip_rows(j, s), cols, kb > 0 || g0 > 0, sums, next);
       settle(j, w);
@@ -458,7 +235,7 @@ static void run_panel(const split_job *j, split_worker *w, int64_t item, int64_t
 /* Super-block x panels [p0, p1) of one product. */
 static void run_range(const split_job *j, split_worker *w, int64_t item, int64_t super, int64_t p0,
                       int64_t p1) {
-  const int64_t s0 = super * j->l.super, s1 = min_i64(j->l.strips, s0 + j->l.super);
+  const int64_t s0 = super * j->l.super, s1 = split_min(j->l.strips, s0 + j->l.super);
   const int64_t area = (s1 - s0) * MRT_STRIP * MRT_STRIP;
   if (s0 >= s1 || p0 >= p1) return;
   j->kern->begin();
@@ -525,10 +302,10 @@ void mrt_gemm_split_run(const mrt_split_kernels *kern, int parts, const mrt_par 
   j.tile.c_col16 = j.tile.r_col16 = 16;
   j.tile.r_row = j.epi.residual_ld;
   if (parts != g->b16_parts || (batch->batch > 1 && batch->b != 0)) j.g.b16 = NULL;
-  layout_make(&j.l, par, parts, g->m, g->n, g->k, g->a_trans);
+  mrt_split_layout(&j.l, par, parts, g->m, g->n, g->k, g->a_trans);
   for (int i = 0; i < mrt_par_workers(par); ++i)
     *worker_of(&j, i) = (split_worker){.a_item = -1, .b_item = -1};
-  const double cost = cost_split(parts, g->m, g->n, g->k);
+  const double cost = mrt_split_cost(parts, g->m, g->n, g->k);
   if (batch->batch >= 16 || (batch->batch > 1 && cost < 400e3)) {
     j.chunks = mrt_par_chunks(batch->batch, cost * (double)batch->batch);
     mrt_par_run(par, j.chunks, items_chunk, &j);

@@ -1,0 +1,68 @@
+/* What the files of the split product share: how one is cut (gemm_split_plan.c), what a run and its
+ * workers know (gemm_split.c), and the way out for blocks that tiles cannot do
+ * (gemm_split_again.c). */
+#ifndef MRT_PROVIDER_CPU_GEMM_SPLIT_JOB_H
+#define MRT_PROVIDER_CPU_GEMM_SPLIT_JOB_H
+
+#include "provider/cpu/gemm/gemm_split.h"
+
+static inline int64_t split_ceil(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static inline int64_t split_min(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t split_max(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/* How a product is cut. */
+typedef struct split_layout {
+  int64_t groups, strips, panels;
+  int64_t super, supers;    /* strips in a super-block */
+  int64_t block, blocks;    /* groups in a k-block */
+  int64_t slice;            /* groups in a slice */
+  int64_t range, ranges;    /* panels in a chunk, at most; chunks of a super-block */
+  size_t a, b, acc, gather; /* bytes: split A; two panels of split B; sums; transposed rows */
+  size_t worker;
+} split_layout;
+
+void mrt_split_layout(split_layout *l, const mrt_par *par, int parts, int64_t m, int64_t n,
+                      int64_t k, bool a_trans);
+/* Nanoseconds on one core. */
+double mrt_split_cost(int parts, int64_t m, int64_t n, int64_t k);
+
+/* What a worker's memory holds, so that its next chunk need not split it again; -1: nothing. */
+typedef struct split_worker {
+  int64_t a_item, a_super, a_block;
+  int64_t b_item, b_panel, b_block; /* in buffer `current` */
+  int current;
+  mrt_split_late late; /* the block before; what it is follows */
+  int64_t late_item, late_strip, late_panel;
+  float *late_acc; /* NULL: none waits */
+} split_worker;
+
+typedef struct split_job {
+  const mrt_split_kernels *kern;
+  const mrt_gemm_kernels *fma;
+  mrt_gemm g;
+  mrt_gemm_batch batch;
+  mrt_gemm_epilogue epi;
+  mrt_tile tile; /* the epilogue's constants */
+  mrt_ew_fn act;
+  int parts;
+  split_layout l;
+  char *scratch;
+  int64_t chunks;
+} split_job;
+
+/* The block of `cols` columns in float32 arithmetic: for what tiles cannot do. tmp: worker_gather.
+ */
+void mrt_split_again(const split_job *j, float *tmp, int64_t item, int64_t strip, int64_t panel,
+                     int cols, float *acc);
+
+/* A worker's memory: a split_worker, then a, b, acc, gather. */
+static inline size_t split_align(size_t n) { return (n + 63) & ~(size_t)63; }
+static inline size_t split_worker_pitch(size_t bytes) {
+  return mrt_worker_pitch(split_align(sizeof(split_worker)) + bytes);
+}
+
+static inline int64_t strip_rows(const split_job *j, int64_t strip) {
+  return split_min(MRT_STRIP, j->g.m - strip * MRT_STRIP);
+}
+
+#endif
