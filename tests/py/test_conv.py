@@ -186,3 +186,29 @@ def test_long_sums_onto_their_own_residual(k: int) -> None:
     (want,) = onnxruntime.InferenceSession(data).run(None, feeds)
     (got,) = engine.load_engine().InferenceSession(data).run(None, feeds)
     assert relative_error(got, want) < 1e-5
+
+
+@pytest.mark.parametrize("scale", [2.0**-70, 2.0**65])
+def test_shared_weights_that_bf16_parts_cannot_hold(scale: float) -> None:
+    """Packed for a stride that never asks for parts, then wanted in parts by another session."""
+    ort = engine.load_engine()
+    weights = {"w": rand(1, 64, 64, 3, 3) * np.float32(scale)}
+    data = {
+        stride: model(
+            [helper.make_node("Conv", ["x", "w"], ["y0"], strides=[stride] * 2, pads=[1] * 4)],
+            {"x": [1, 64, 5, 5]},
+            weights,
+        )
+        for stride in (1, 5)
+    }
+    x = {"x": rand(2, 1, 64, 5, 5)}
+    (want,) = engine.make_session(onnxruntime, data[1], False).run(None, x)
+    first = engine.make_session(ort, data[5], True)
+    session = engine.make_session(ort, data[1], True)
+    try:
+        for precision in ("highest", "high", "medium"):
+            ort.set_float32_matmul_precision(precision)
+            assert relative_error(session.run(None, x)[0], want) <= 1e-5
+    finally:
+        ort.set_float32_matmul_precision("highest")
+    del first

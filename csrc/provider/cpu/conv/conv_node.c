@@ -132,21 +132,26 @@ static mrt_status *check_call(const conv_call *v) {
 typedef struct pack_arg {
   const conv_kernel *q;
   const variant *v;
-  bool check;
 } pack_arg;
 
 /* What Winograd and split parts ask of weights, whatever the variants here: another session may map
- * what this one packs. */
+ * what this one packs. What is asked depends on strides and dilations too, and is part of the key,
+ * so that packed weights which were asked less (or nothing) are not taken for good ones. */
+static int asked(const conv_kernel *q) {
+  if (!q->special) return 0;
+  return 1 + 2 * mrt_conv_winograd_ok(&q->p, NULL) + 4 * mrt_conv_split_ok(&q->p, NULL);
+}
 static bool in_range(const conv_kernel *q, const float *weights) {
-  return (!mrt_conv_winograd_ok(&q->p, NULL) || mrt_conv_winograd_ok(&q->p, weights)) &&
-         (!mrt_conv_split_ok(&q->p, NULL) || mrt_conv_split_ok(&q->p, weights));
+  const int what = asked(q);
+  return (!(what & 2) || mrt_conv_winograd_ok(&q->p, weights)) &&
+         (!(what & 4) || mrt_conv_split_ok(&q->p, weights));
 }
 
 static mrt_status *pack(const void *arg, const mrt_tensor *w, void *dst) {
   const pack_arg *a = arg;
   const mrt_par par = {0};
   const int64_t one = mrt_tensor_count(w) / a->q->loop;
-  if (a->check && !in_range(a->q, w->data))
+  if (!in_range(a->q, w->data))
     return MRT_ERR(MRT_NOT_IMPLEMENTED, "weights out of the range of Winograd or bf16 parts");
   for (int64_t g = 0; g < a->q->loop; ++g)
     mrt_conv_pack(&par, &a->v->p, (const float *)w->data + g * one,
@@ -160,11 +165,11 @@ static mrt_status *packed_weights(const conv_kernel *q, variant *v, const mrt_te
   const mrt_conv *p = &v->p;
   mrt_packed *have = atomic_load(&v->packed), *none = NULL;
   if (!have) {
-    const pack_arg arg = {q, v, q->special};
+    const pack_arg arg = {q, v};
     const int form = p->raw ? 8 : p->winograd ? 3 + p->winograd / 2 : p->parts;
     mrt_packer packer = {.format = "conv.f32.2",
                          .params = {p->cin, p->cout, p->groups, p->kh, p->kw, q->loop,
-                                    p->input_nchw, form + (q->special ? 16 : 0)},
+                                    p->input_nchw, form + 16 * asked(q)},
                          .align_source = true,
                          .pack = pack,
                          .arg = &arg};
