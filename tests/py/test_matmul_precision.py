@@ -92,6 +92,17 @@ def test_numbers_beyond_bf16(precision: str) -> None:
     np.testing.assert_allclose(y, want, rtol=1e-2 if precision == "medium" else 1e-4)
 
 
+@pytest.mark.parametrize("precision", ["high", "medium"])
+@pytest.mark.parametrize("bits", [0x7F800001, 0x7FC00000, 0xFFFFFFFF])
+def test_nan_weights(precision: str, bits: int) -> None:
+    """Any NaN, also one that is nearly an infinity as bits, spoils its column and no other."""
+    b = np.full((256, 256), 0.5, np.float32)
+    b.view(np.uint32)[7, 40] = bits
+    (y,) = session(b, precision).run(None, {"x": np.ones((192, 256), np.float32)})
+    assert np.isnan(y[:, 40]).all()
+    assert (np.delete(y, 40, 1) == 128).all()
+
+
 def test_many_threads_pack_once() -> None:
     rng = np.random.default_rng(6)
     b = rng.standard_normal((600, 300)).astype(np.float32)

@@ -68,13 +68,14 @@ typedef struct bf16_job {
   atomic_int large;
 } bf16_job;
 
+/* Finite numbers that round to infinity, and NaN, some of which become infinity too. */
 static bool overflows(const float *x, int64_t n) {
   uint32_t found = 0;
   for (int64_t i = 0; i < n; ++i) {
     uint32_t u;
     memcpy(&u, x + i, 4);
     u &= 0x7fffffff;
-    found |= u >= 0x7f7f8000 && u < 0x7f800000;
+    found |= u >= 0x7f7f8000 && u != 0x7f800000;
   }
   return found != 0;
 }
