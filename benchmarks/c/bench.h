@@ -15,22 +15,29 @@ static inline double bench_now(void) {
   return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Peak of one core, operations per second: 16 independent accumulators. */
+/* Peak of one core, operations per second: 16 independent accumulators. Of multiply-adds, of
+ * products of bytes, of bf16 dot products. */
+enum { BENCH_FMA, BENCH_VNNI, BENCH_DOT };
 #if defined(__x86_64__)
 #define BENCH_ALL(X) \
   X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(15)
 #define BENCH_Z(i) "vpxord %%zmm" #i ",%%zmm" #i ",%%zmm" #i "\n"
 #define BENCH_F(i) "vfmadd231ps %%zmm30,%%zmm31,%%zmm" #i "\n"
 #define BENCH_V(i) "vpdpbusd %%zmm30,%%zmm31,%%zmm" #i "\n"
+#define BENCH_D(i) "vdpbf16ps %%zmm30,%%zmm31,%%zmm" #i "\n"
 #define BENCH_CLOBBER                                                                            \
   "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", \
       "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm30", "xmm31"
-__attribute__((noinline, target("avx512f,avx512bw"))) static double bench_peak(int vnni) {
+__attribute__((noinline, target("avx512f,avx512bw"))) static double bench_peak(int kind) {
   double best = 0;
   for (double t0 = bench_now(); bench_now() - t0 < 0.02;) {
     long m = 20000;
     const double t = bench_now();
-    if (vnni)
+    if (kind == BENCH_DOT)
+      __asm__ volatile(BENCH_ALL(BENCH_Z) BENCH_Z(30)
+                           BENCH_Z(31) "1:\n" BENCH_ALL(BENCH_D) "dec %0\njnz 1b\n"
+                       : "+r"(m)::BENCH_CLOBBER);
+    else if (kind == BENCH_VNNI)
       __asm__ volatile(BENCH_ALL(BENCH_Z) BENCH_Z(30)
                            BENCH_Z(31) "1:\n" BENCH_ALL(BENCH_V) "dec %0\njnz 1b\n"
                        : "+r"(m)::BENCH_CLOBBER);
@@ -38,14 +45,18 @@ __attribute__((noinline, target("avx512f,avx512bw"))) static double bench_peak(i
       __asm__ volatile(BENCH_ALL(BENCH_Z) BENCH_Z(30)
                            BENCH_Z(31) "1:\n" BENCH_ALL(BENCH_F) "dec %0\njnz 1b\n"
                        : "+r"(m)::BENCH_CLOBBER);
-    const double rate = 20000.0 * 16 * (vnni ? 128 : 32) / (bench_now() - t);
+    const double rate = 20000.0 * 16 *
+                        (kind == BENCH_VNNI  ? 128
+                         : kind == BENCH_DOT ? 64
+                                             : 32) /
+                        (bench_now() - t);
     if (rate > best) best = rate;
   }
   return best;
 }
 #else
-static double bench_peak(int vnni) {
-  (void)vnni;
+static double bench_peak(int kind) {
+  (void)kind;
   return 0.0;
 }
 #endif

@@ -2,9 +2,10 @@
  * minute, largest error / sum |a b| against float64. Packing of the left side is timed, packing of
  * the right side is not. Kinds: fma (AVX-512 or what there is), x6, x3, x1 (six, three, one bf16
  * products on AMX: highest, high, medium; the peak of x1 is that of the tiles, of x3 a third of
- * it). Tiles run at a lower clock when their numbers change, so their peak is taken with numbers
- * like those of the products. Arguments: seconds per line (default 0.1), then kinds. Build: see
- * benchmarks/README.md. */
+ * it), dot (medium by bf16 dot products, where the CPU has them; beside their peak). Tiles run at a
+ * lower clock when their numbers change, so their peak is taken with numbers like those of the
+ * products. Arguments: seconds per line (default 0.1), then kinds. Build: see benchmarks/README.md.
+ */
 #include "bench.h"
 
 #include <math.h>
@@ -77,7 +78,9 @@ static double tile_peak(void) { return 0; }
 #endif
 
 static double peak_of(int parts) {
-  return parts ? tile_peak() / (parts * (parts + 1) / 2) : bench_peak(0);
+  if (!parts) return bench_peak(BENCH_FMA);
+  if (mrt_split_kernels_get()->most_parts == 1) return bench_peak(BENCH_DOT);
+  return tile_peak() / (parts * (parts + 1) / 2);
 }
 
 /* A sample of rows. */
@@ -146,12 +149,16 @@ static void line(const char *kind, int parts, int threads, const int64_t *s, dou
   for (int i = 0; i < 6; ++i) mrt_mem_free(mrt_alloc_default(), blocks[i]);
 }
 
-/* In a process of its own: for fma the tiles are switched off before anything looks at the CPU. */
-static void table(const char *kind, int parts, double seconds) {
+/* In a process of its own: for fma and dot the tiles are switched off before anything looks at the
+ * CPU. */
+static void table(const char *kind, double seconds) {
+  const bool dot = strcmp(kind, "dot") == 0;
+  const int parts = *kind == 'x' ? (kind[1] == '6' ? 3 : kind[1] == '3' ? 2 : 1) : dot;
   fflush(stdout);
   const pid_t child = fork();
   if (child == 0) {
-    if (!parts) setenv("MRT_CPU_ISA", "avx512bf16", 1);
+    if (!parts || dot) setenv("MRT_CPU_ISA", "avx512bf16", 1);
+    if (dot) setenv("MRT_BF16_DOT", "1", 1);
     if (!parts || mrt_split_kernels_get())
       for (int threads = 1; threads <= 2; ++threads)
         for (size_t i = 0; i < sizeof shapes / sizeof *shapes; ++i)
@@ -162,10 +169,10 @@ static void table(const char *kind, int parts, double seconds) {
 }
 
 int main(int argc, char **argv) {
-  static const char *const kinds[] = {"fma", "x1", "x3", "x6"};
+  static const char *const kinds[] = {"fma", "dot", "x1", "x3", "x6"};
   const double seconds = argc > 1 ? atof(argv[1]) : 0.1;
-  for (int parts = 0; parts <= 3; ++parts)
+  for (int k = 0; k < 5; ++k)
     for (int i = argc > 2 ? 2 : 1; i < (argc > 2 ? argc : 2); ++i)
-      if (argc <= 2 || strcmp(argv[i], kinds[parts]) == 0) table(kinds[parts], parts, seconds);
+      if (argc <= 2 || strcmp(argv[i], kinds[k]) == 0) table(kinds[k], seconds);
   return 0;
 }

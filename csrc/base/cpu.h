@@ -3,6 +3,7 @@
 #ifndef MRT_BASE_CPU_H
 #define MRT_BASE_CPU_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,6 +18,7 @@ typedef struct mrt_cpu {
   uint32_t isa;             /* MRT_ISA_ bits usable now: detected and not capped */
   uint32_t detected;        /* what the machine has */
   char name[64];            /* brand string */
+  bool dot_bf16;            /* vdpbf16ps is there and faster than multiply-adds (MRT_BF16_DOT) */
   const char *wrong_cap;    /* a value of MRT_CPU_ISA that is no set; else NULL */
   size_t l1d, l2, l3, page; /* bytes, per core for l1d and l2 */
 } mrt_cpu;

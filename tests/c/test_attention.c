@@ -184,7 +184,7 @@ static void one(const shape *s, int kind, int mask, bool causal, mrt_precision p
 static void tiles_body(const mrt_split_kernels *kern) {
   static const int64_t sizes[][3] = {{1, 64, 64}, {40, 33, 20}, {70, 70, 97}, {32, 32, 32}};
   for (size_t i = 0; i < sizeof sizes / sizeof *sizes; ++i)
-    for (int parts = 1; parts <= 3; ++parts)
+    for (int parts = 1; parts <= kern->most_parts; ++parts)
       for (int special = 0; special < 2; ++special)
         on_tiles(kern, parts, sizes[i][0], sizes[i][1], sizes[i][2], special);
 }
@@ -206,7 +206,8 @@ static void body(void) {
 }
 
 int main(int argc, char **argv) {
-  static const char *const isas[] = {"scalar", "avx2", "avx512", NULL};
+  static const char *const isas[] = {"scalar", "avx2", "avx512", "avx512bf16", NULL};
   (void)argc;
+  setenv("MRT_BF16_DOT", "1", 1);
   return run_per_isa(argv, isas, body);
 }

@@ -17,6 +17,9 @@ static const entry entries[] = {
 #undef MRT_KERNEL
 };
 
+/* Dot products add in another order than tiles. */
+static bool like_tiles(const mrt_conv_split_kernels *kern) { return kern->gemm->most_parts > 1; }
+
 static void check_line(const mrt_conv_split_kernels *kern, int channels, int64_t step, int parts) {
   enum { COUNT = 9 };
   const int64_t part = COUNT * 32 + 64;
@@ -38,6 +41,7 @@ static void check_block(const mrt_conv_split_kernels *kern, int rows, int cols, 
                         int variant) {
   enum { GROUPS = 3, RAW = 2 };
   const int64_t part = 32 * 32 + 32;
+  const bool raw_too = (variant & 4) && like_tiles(kern);
   const int64_t offsets[GROUPS] = {0, part * parts, part * parts * 2 + 32};
   const int64_t na = part * parts * GROUPS + 2048, nb = GROUPS * parts * 1024;
   guarded ga, gb, go[2], gr, gc[2];
@@ -70,10 +74,10 @@ static void check_block(const mrt_conv_split_kernels *kern, int rows, int cols, 
                                .cols = cols,
                                .load = (variant & 3) == 3,
                                .acc = c,
-                               .raw = variant & 4 ? raw : NULL,
+                               .raw = raw_too ? raw : NULL,
                                .split = (uint16_t *)gs[i].data,
                                .pair = variant,
-                               .pair_end = variant & 4 ? RAW * 32 - variant % 5 : 0,
+                               .pair_end = raw_too ? RAW * 32 - variant % 5 : 0,
                                .ahead = (const char *)b,
                                .ahead_lines = variant & 2};
     out[i] = (mrt_split_out){.acc = old,
@@ -91,9 +95,20 @@ static void check_block(const mrt_conv_split_kernels *kern, int rows, int cols, 
     q->multiply(&t, parts, variant & 16 ? NULL : &out[i]);
     q->gemm->end();
     if (variant & 16) q->finish(&out[i]);
-    q->split_pairs(raw, (uint16_t *)gs[i].data, 0, 7);
+    if (q->split_pairs && like_tiles(kern)) q->split_pairs(raw, (uint16_t *)gs[i].data, 0, 7);
   }
-  CHECK(same_bits((float *)gc[0].data, (float *)gc[1].data, 1024));
+  const float *sums[] = {(float *)gc[0].data, (float *)gc[1].data};
+  if (like_tiles(kern)) {
+    CHECK(same_bits(sums[0], sums[1], 1024));
+  } else {
+    const int tall = rows > 16 ? 32 : 16, wide = cols > 16 ? 32 : 16;
+    for (int r = 0; r < 32; ++r)
+      for (int c = 0; c < 32; ++c) {
+        const float x = sums[0][r * 32 + c], y = sums[1][r * 32 + c];
+        if (r < rows && c < cols) CHECK(fabsf(x - y) < 1e-4f);
+        if (r >= tall || c >= wide) CHECK(x == 3);
+      }
+  }
   CHECK(same_bits((float *)go[0].data, (float *)go[1].data, 1024));
   CHECK(memcmp(bad[0], bad[1], sizeof bad[0]) == 0 && out[0].any == out[1].any);
   CHECK(same_halves((uint16_t *)gs[0].data, (uint16_t *)gs[1].data, RAW * 3072));
@@ -228,7 +243,7 @@ static void check_conv(mrt_conv p, int64_t n, int64_t h, int64_t w, int kind, bo
   for (size_t e = 0; e < sizeof entries / sizeof *entries; ++e) {
     const mrt_conv_split_kernels *kern = entries[e].kern;
     if ((mrt_cpu_get()->isa & entries[e].isa) != entries[e].isa) continue;
-    if (kern == &mrt_conv_split_model && !model) continue;
+    if ((kern == &mrt_conv_split_model && !model) || p.parts > kern->gemm->most_parts) continue;
     sample s = {.p = p, .n = n, .h = h, .w = w, .kind = kind};
     sample_make(&s, rng_float);
     CHECK(mrt_conv_split_ok(&p, s.weights));
@@ -316,7 +331,8 @@ static void test_conv(void) {
 
 /* What float arithmetic gives for infinities, NaN, huge and tiny values; weights are normal. */
 static void test_special(const mrt_conv_split_kernels *kern) {
-  for (int parts = 1; parts <= 4; ++parts) {
+  const int most = kern->gemm->most_parts;
+  for (int parts = 1; parts <= (most > 1 ? 4 : 1); ++parts) {
     sample s = {.p = conv_of(32, 33, 3, 1, 1), .n = 1, .h = 6, .w = 9, .kind = 1};
     s.p.parts = parts < 4 ? parts : 3;
     s.p.raw = parts == 4;
@@ -346,7 +362,7 @@ static void test_special(const mrt_conv_split_kernels *kern) {
     sample_free(&s);
   }
   sample s = {.p = conv_of(32, 16, 1, 1, 0), .n = 1, .h = 1, .w = 40};
-  s.p.parts = 3;
+  s.p.parts = most;
   sample_make(&s, rng_float);
   for (int64_t i = 0; i < 32 * 40; ++i) s.x[i] *= 0x1p-110f, s.in[i] *= 0x1p-110f;
   sample_run(&s, kern);
@@ -374,7 +390,7 @@ static void test_ordinary(const mrt_conv_split_kernels *kern) {
   counting.finish = counting_finish;
   counted = kern;
   mended = 0;
-  for (int parts = 1; parts <= 3; ++parts) {
+  for (int parts = 1; parts <= kern->gemm->most_parts; ++parts) {
     sample s = {.p = conv_of(32, 16, 3, 1, 1), .n = 2, .h = 1, .w = 32};
     s.p.parts = parts;
     sample_make(&s, rng_float);
@@ -400,11 +416,12 @@ static void test_choice(void) {
   CHECK(mrt_conv_split_ok(&p, w));
   p.groups = 2;
   CHECK(!mrt_conv_split_ok(&p, w));
-  const bool tiles = mrt_conv_split_kernels_get() != NULL;
+  const mrt_conv_split_kernels *best = mrt_conv_split_kernels_get();
+  CHECK((best != NULL) == ((mrt_cpu_get()->isa & MRT_ISA_AMX) || mrt_cpu_get()->dot_bf16));
   for (int mode = 0; mode < 3; ++mode) {
     p = conv_of(512, 512, 3, 2, 1);
     mrt_conv_split_choose(&p, (mrt_precision)mode, 28, 28);
-    CHECK_EQ_I(p.parts, tiles ? 3 - mode : 0);
+    CHECK_EQ_I(p.parts, best && 3 - mode <= best->gemm->most_parts ? 3 - mode : 0);
   }
 }
 
@@ -416,7 +433,7 @@ static void body(void) {
     test_special(kern);
     test_ordinary(kern);
     if (kern == &mrt_conv_split_model) continue;
-    for (int parts = 1; parts <= 3; ++parts)
+    for (int parts = 1; parts <= kern->gemm->most_parts; ++parts)
       for (int k = 0; k < 32; ++k) {
         check_line(kern, 1 + k, 16 + k % 3 * 16, parts);
         check_block(kern, 1 + (int)rng_below(32), k % 2 ? 32 : 16, parts, k);
@@ -429,6 +446,7 @@ static void body(void) {
 
 int main(int argc, char **argv) {
   (void)argc;
-  static const char *const isas[] = {"amx", "scalar", NULL};
+  static const char *const isas[] = {"amx", "avx512bf16", "scalar", NULL};
+  setenv("MRT_BF16_DOT", "1", 1);
   return run_per_isa(argv, isas, body);
 }

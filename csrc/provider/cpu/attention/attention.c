@@ -38,12 +38,13 @@ static int64_t round_up(int64_t n) { return (n + 31) / 32 * 32; }
 
 int mrt_attn_parts(const mrt_attn *a) {
   static const int first[] = {3, 2, 1};
+  const mrt_split_kernels *kern = mrt_split_kernels_get();
   if (a->sq < 8 || a->sk < 16 || a->d < 16 || a->dv < 16 || a->sk > INT32_MAX || a->d > INT32_MAX ||
-      !mrt_split_kernels_get())
+      !kern)
     return 0;
   int best = 0;
   double cost = mrt_attn_tiles_cost(0, a->sq, a->sk, a->d, a->dv);
-  for (int parts = first[a->precision]; parts <= 3; ++parts) {
+  for (int parts = first[a->precision]; parts <= kern->most_parts; ++parts) {
     const double c = mrt_attn_tiles_cost(parts, a->sq, a->sk, a->d, a->dv);
     if (c < cost) {
       cost = c;

@@ -9,7 +9,9 @@ enum { AREA = MRT_STRIP * MRT_STRIP };
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 double mrt_attn_tiles_cost(int parts, int64_t sq, int64_t sk, int64_t d, int64_t dv) {
-  static const double product[] = {0, 30, 72, 140}, split[] = {0, 80, 115, 160};
+  const mrt_split_kernels *kern = mrt_split_kernels_get();
+  const mrt_split_costs *costs = kern ? &kern->costs : &mrt_gemm_split_model.costs;
+  const double *product = costs->product, *split = costs->split_a;
   const double panels = (double)ceil_div(sk, 32), groups = (double)ceil_div(d, 32),
                wide = (double)ceil_div(dv, 32), strips = (double)ceil_div(sq, 16) / 2;
   if (!parts) return (double)sq * 32 * (panels * (double)d + wide * (double)sk) / 100;

@@ -15,6 +15,9 @@ const mrt_conv_split_kernels *mrt_conv_split_kernels_get(void) {
 #ifdef MRT_HAVE_AMX
   if (mrt_cpu_get()->isa & MRT_ISA_AMX) return &mrt_conv_split_amx;
 #endif
+#ifdef MRT_HAVE_AVX512BF16
+  if (mrt_cpu_get()->dot_bf16) return &mrt_conv_split_dot;
+#endif
   return NULL;
 }
 
@@ -53,12 +56,13 @@ static double float_cost(const mrt_conv *p, int64_t h, int64_t w) {
 
 void mrt_conv_split_choose(mrt_conv *p, mrt_precision precision, int64_t h, int64_t w) {
   static const int first[] = {3, 2, 1};
-  if (!mrt_conv_split_kernels_get()) return;
+  const mrt_conv_split_kernels *kern = mrt_conv_split_kernels_get();
+  if (!kern) return;
   /* Tiles must be clearly faster: they lower the clock for what runs next to them. */
   double least = float_cost(p, h, w) * 0.9;
   mrt_conv best = *p, q = *p;
   q.winograd = 0;
-  for (q.parts = first[precision]; q.parts <= 3; ++q.parts) {
+  for (q.parts = first[precision]; q.parts <= kern->gemm->most_parts; ++q.parts) {
     q.raw = q.parts == 3;
     double cost = mrt_conv_split_cost(&q, h, w);
     /* Weights that are split first come late: only products of many pixels hide that. */

@@ -154,14 +154,17 @@ mrt_split_memory mrt_split_job_memory(const mrt_split_job *j, int worker) {
 
 /* ---- cost: nanoseconds on one core (Sapphire Rapids); only ratios matter ---- */
 
+static const mrt_conv_split_kernels *costs(void) {
+  const mrt_conv_split_kernels *kern = mrt_conv_split_kernels_get();
+  return kern ? kern : &mrt_conv_split_model;
+}
 double mrt_split_job_product_ns(const mrt_split_job *j, int64_t blocks) {
-  static const double one[] = {0, 24, 64, 129};
-  return (double)(blocks * j->panels) * (150 + (double)j->groups * one[j->parts]);
+  const mrt_conv_split_kernels *k = costs();
+  return (double)(blocks * j->panels) * (k->block_ns + (double)j->groups * k->product_ns[j->parts]);
 }
 double mrt_split_job_split_ns(const mrt_split_job *j) {
-  static const double pixel[] = {0, 5, 7, 9.5};
   const int64_t pixels = j->in_groups * j->plane * j->y.n * j->x.n;
-  return 500 + (double)pixels * pixel[j->parts];
+  return 500 + (double)pixels * costs()->pixel_ns[j->parts];
 }
 /* Weights come from memory beyond L2, once for each band. */
 static double weights_ns(const mrt_split_job *j) {

@@ -77,6 +77,9 @@ static void split_line(const mrt_split_line *l, int parts) {
 const mrt_conv_split_kernels mrt_conv_split_model = {.name = "model",
                                                      .gemm = &mrt_gemm_split_model,
                                                      .few = 1, /* so that tests see both ways */
+                                                     .product_ns = {0, 24, 64, 129},
+                                                     .pixel_ns = {0, 5, 7, 9.5},
+                                                     .block_ns = 150,
                                                      .split_line = split_line,
                                                      .split_pairs = split_pairs,
                                                      .multiply = multiply,

@@ -100,6 +100,11 @@ static void finish(const float *acc, int rows, const mrt_tile *t) {
 
 const mrt_split_kernels mrt_gemm_split_model = {
     .name = "model",
+    .most_parts = 3,
+    .costs = {.product = {0, 30, 72, 140},
+              .split_b = {0, 130, 190, 250},
+              .split_a = {0, 80, 115, 160},
+              .block = 280},
     .split_a = split_a,
     .split_b = split_b,
     .multiply = multiply,

@@ -17,26 +17,28 @@ const mrt_split_kernels *mrt_split_kernels_get(void) {
 #ifdef MRT_HAVE_AMX
   if (mrt_cpu_get()->isa & MRT_ISA_AMX) return &mrt_gemm_split_amx;
 #endif
+#ifdef MRT_HAVE_AVX512BF16
+  if (mrt_cpu_get()->dot_bf16) return &mrt_gemm_split_dot;
+#endif
   return NULL;
 }
 
 /* ---- which way ---- */
-/* Nanoseconds on one core, from measurements (Sapphire Rapids); only ratios matter. Per group of k:
- * products of a 32 x 32 block, splitting of a panel (the first of a range alone, the others mostly
- * behind products) and of a strip. */
+/* Nanoseconds on one core, from measurements; only ratios matter. */
 double mrt_split_cost(int parts, int64_t m, int64_t n, int64_t k) {
-  static const double product[] = {0, 30, 72, 140}, split_b[] = {0, 130, 190, 250},
-                      split_a[] = {0, 80, 115, 160};
+  const mrt_split_kernels *kern = mrt_split_kernels_get();
+  const mrt_split_costs *cost = kern ? &kern->costs : &mrt_gemm_split_model.costs;
   const double groups = (double)split_ceil(k, 32), strips = (double)split_ceil(m, 16) / 2,
                panels = (double)split_ceil(n, 16) / 2,
                supers = (double)split_ceil(m, 32 * MAX_STRIPS);
-  const double tiles = strips * product[parts], split = supers * split_b[parts];
+  const double tiles = strips * cost->product[parts], split = supers * cost->split_b[parts];
   /* One strip does not hide the split of a panel, whose floats come from L3 or farther. */
   const double seen = strips > 1 ? 0.6 : 1.5;
   const double both = tiles + seen * split > split ? tiles + seen * split : split;
   const double first = panels < 1 ? panels : 1;
-  return 150.0 + 280.0 * strips * panels + groups * (first * tiles + (panels - first) * both) +
-         2 * groups * (split + strips * split_a[parts]); /* each worker for itself */
+  return 150.0 + cost->block * strips * panels +
+         groups * (first * tiles + (panels - first) * both) +
+         2 * groups * (split + strips * cost->split_a[parts]); /* each worker for itself */
 }
 static double cost_fma(int64_t m, int64_t n, int64_t k) {
   const double panels = (double)split_ceil(n, 32) * 32;
@@ -45,10 +47,11 @@ static double cost_fma(int64_t m, int64_t n, int64_t k) {
 
 int mrt_gemm_split_parts(mrt_precision precision, int64_t m, int64_t n, int64_t k) {
   static const int first[] = {3, 2, 1};
-  if (m < 8 || n < 16 || k < 32 || !mrt_split_kernels_get()) return 0;
+  const mrt_split_kernels *kern = mrt_split_kernels_get();
+  if (m < 8 || n < 16 || k < 32 || !kern) return 0;
   int best = 0;
   double cost = cost_fma(m, n, k);
-  for (int parts = first[precision]; parts <= 3; ++parts) {
+  for (int parts = first[precision]; parts <= kern->most_parts; ++parts) {
     const double c = mrt_split_cost(parts, m, n, k);
     if (c < cost) {
       cost = c;
