@@ -248,6 +248,14 @@ void mrt_frames_count(mrt_plan *p, size_t *blocks, size_t *scratch) {
 /* Scratch grows during a first run: outgrown blocks of some size must not stay in the heap. */
 static size_t scratch_align(size_t size) { return size >= 1 << 17 ? MRT_ALIGN_MAP : MRT_ALIGN; }
 
+/* Under a sanitizer each piece is a block of its own and no longer than was asked for, so that a
+ * kernel which leaves it is seen. */
+#if defined(__SANITIZE_ADDRESS__)
+static const bool apart = true;
+#else
+static const bool apart = false;
+#endif
+
 /* Blocks are handed out front to back; the next step finds one block as large as all of them. */
 mrt_status *mrt_frame_scratch(mrt_frame *f, size_t bytes, void **out) {
   const mrt_alloc *a = f->plan->alloc;
@@ -257,7 +265,7 @@ mrt_status *mrt_frame_scratch(mrt_frame *f, size_t bytes, void **out) {
   if (!size) size = MRT_ALIGN;
   f->scratch_need += size;
   size_t last = f->n_scratch - 1;
-  if (f->n_scratch && f->scratch_size[last] - f->scratch_used >= size) {
+  if (!apart && f->n_scratch && f->scratch_size[last] - f->scratch_used >= size) {
     *out = (char *)f->scratch[last] + f->scratch_used;
     f->scratch_used += size;
     return NULL;
@@ -272,7 +280,8 @@ mrt_status *mrt_frame_scratch(mrt_frame *f, size_t bytes, void **out) {
   MRT_TRY(
       mrt_mem_grow(a, (void **)&f->scratch_size, &cap, f->n_scratch + 1, sizeof *f->scratch_size));
   f->cap_scratch = cap;
-  MRT_TRY(mrt_mem_new_aligned(a, size, scratch_align(size), &f->scratch[f->n_scratch]));
+  MRT_TRY(
+      mrt_mem_new_aligned(a, apart ? bytes : size, scratch_align(size), &f->scratch[f->n_scratch]));
   f->scratch_size[f->n_scratch] = size;
   *out = f->scratch[f->n_scratch++];
   f->scratch_used = size;
@@ -280,13 +289,14 @@ mrt_status *mrt_frame_scratch(mrt_frame *f, size_t bytes, void **out) {
 }
 
 void mrt_frame_scratch_reset(mrt_frame *f) {
-  if (f->n_scratch > 1) { /* one block of the whole size replaces the pieces */
+  if (apart || f->n_scratch > 1) { /* one block of the whole size replaces the pieces */
     const mrt_alloc *a = f->plan->alloc;
     for (size_t i = 0; i < f->n_scratch; ++i) mrt_mem_free(a, f->scratch[i]);
     f->n_scratch = 0;
-    mrt_status *st =
-        mrt_mem_new_aligned(a, f->scratch_need, scratch_align(f->scratch_need), &f->scratch[0]);
-    if (!st) {
+    mrt_status *st = apart ? NULL
+                           : mrt_mem_new_aligned(a, f->scratch_need, scratch_align(f->scratch_need),
+                                                 &f->scratch[0]);
+    if (!apart && !st) {
       f->scratch_size[0] = f->scratch_need;
       f->n_scratch = 1;
     }
