@@ -274,10 +274,12 @@ mrt_status *mrt_var_align(mrt_var *v) {
   if (!v->constant || mrt_tensor_is_aligned(v->constant)) return NULL;
   moved *again = mrt_arena_alloc(m->arena, sizeof *again);
   if (!again) return mrt_status_oom();
-  *again = (moved){{move_again, can_move}, v->constant};
+  *again = (moved){{move_again, can_move, 1 + mrt_tensor_steps(v->constant)}, v->constant};
   MRT_TRY(mrt_tensor_copy(m->alloc, v->constant, &copy));
-  copy->recipe = &again->base;
-  mrt_tensor_is_ingredient(v->constant);
+  if (again->base.steps <= MRT_RECIPE_STEPS) {
+    copy->recipe = &again->base;
+    mrt_tensor_is_ingredient(v->constant);
+  }
   mrt_tensor_drop_pages(v->constant);
   MRT_TRY(mrt_model_own(m, &copy->base));
   v->constant = copy;

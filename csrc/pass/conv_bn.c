@@ -99,14 +99,16 @@ static mrt_status *scaled_weights(mrt_graph *g, mrt_tensor *w, const affine *f, 
   mrt_tensor *t = NULL;
   double shift;
   if (!s) return mrt_status_oom();
-  *s = (scaling){.base = {make_scaled, can_scale}, .w = w};
+  *s = (scaling){.base = {make_scaled, can_scale, 1 + mrt_tensor_steps(w)}, .w = w};
   s->scale = mrt_arena_alloc(g->model->arena, (size_t)w->dims[0] * sizeof *s->scale);
   if (!s->scale) return mrt_status_oom();
   for (int64_t c = 0; c < w->dims[0]; ++c) coefficients(f, c, &s->scale[c], &shift);
   MRT_TRY(make_scaled(&s->base, g->model->alloc, &t));
   mrt_tensor_drop_pages(w);
-  mrt_tensor_is_ingredient(w);
-  t->recipe = &s->base;
+  if (s->base.steps <= MRT_RECIPE_STEPS) {
+    mrt_tensor_is_ingredient(w);
+    t->recipe = &s->base;
+  }
   return mrt_graph_add_constant(g, NULL, t, out);
 }
 

@@ -67,12 +67,16 @@ typedef struct mrt_value {
 } mrt_value;
 
 /* How a constant that was computed when a model was loaded is computed again. It reads tensors that
- * live as long as the constant, and says whether they can still be read. */
+ * live as long as the constant, and says whether they can still be read. Those may have recipes
+ * themselves: `steps` counts this one and all that it leads to, as often as it leads there, and is
+ * bounded, so that making one ends soon and needs little stack. */
 typedef struct mrt_tensor mrt_tensor;
 typedef struct mrt_recipe mrt_recipe;
+enum { MRT_RECIPE_STEPS = 64 }; /* at most; results of more have no recipe */
 struct mrt_recipe {
   mrt_status *(*make)(const mrt_recipe *r, const mrt_alloc *alloc, mrt_tensor **out);
   bool (*intact)(const mrt_recipe *r);
+  int steps;
 };
 
 struct mrt_tensor {
@@ -139,6 +143,9 @@ mrt_status *mrt_tensor_again(const mrt_alloc *alloc, const mrt_tensor *t,
                              mrt_tensor **out) MRT_MUST_CHECK;
 /* Recipes read it: it stays in memory unless it lies in a file or has one itself. */
 void mrt_tensor_is_ingredient(mrt_tensor *t);
+static inline int mrt_tensor_steps(const mrt_tensor *t) { /* of its recipe; NULL is fine */
+  return t && t->recipe ? t->recipe->steps : 0;
+}
 /* Of a tensor over a mapped file that was not unloaded and may be read at each run: notes its pages
  * for mrt_tensor_settle, unless they may stay the file's (see mrt_blob_keeps_all). */
 mrt_status *mrt_tensor_keep(const mrt_tensor *t) MRT_MUST_CHECK;

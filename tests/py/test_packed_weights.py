@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import subprocess
 import sys
@@ -338,3 +339,75 @@ def test_folded_weights_are_made_again(tmp_path: Path) -> None:
         ort.set_float32_matmul_precision("highest")
     np.testing.assert_array_equal(medium, fresh)
     np.testing.assert_array_equal(session.run(None, {"x": x})[0], highest)
+
+
+def product_of(nodes: list[onnx.NodeProto], weights: dict[str, np.ndarray], path: Path) -> None:
+    """y = x w to a file; nodes make w, [256, 256], of the weights."""
+    tensor = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [*nodes, helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "g",
+        [tensor("x", TensorProto.FLOAT, ["n", 256])],
+        [tensor("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(v, n) for n, v in weights.items()],
+    )
+    opset = [helper.make_opsetid("", 18)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), path)
+
+
+FOLDS = {
+    "Add": [helper.make_node("Add", ["a", "row"], ["w"])],
+    "Concat": [helper.make_node("Concat", ["left", "right"], ["w"], axis=1)],
+    "Where": [helper.make_node("Where", ["yes", "a", "row"], ["w"])],
+    "steps": [
+        helper.make_node("Transpose", ["a"], ["b"], perm=[1, 0]),
+        helper.make_node("Mul", ["row", "b"], ["c"]),
+        helper.make_node("Clip", ["c", "", "one"], ["d"]),
+        helper.make_node("Sub", ["d", "c"], ["w"]),
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", FOLDS)
+def test_folded_products_are_made_again(kind: str, tmp_path: Path) -> None:
+    """Each precision packs what folding made, which was given up after the first."""
+    ort = engine.load_engine()
+    rng = np.random.default_rng(8)
+    weights = {
+        "a": rng.standard_normal((256, 256)).astype(np.float32),
+        "left": rng.standard_normal((256, 100)).astype(np.float32),
+        "right": rng.standard_normal((256, 156)).astype(np.float32),
+        "row": rng.random(256).astype(np.float32),
+        "yes": rng.random(256) < 0.5,
+        "one": np.float32(1),
+    }
+    path = tmp_path / "m.onnx"
+    product_of(FOLDS[kind], weights, path)
+    x = {"x": rng.standard_normal((192, 256)).astype(np.float32)}
+    session = ort.InferenceSession(path)
+    try:
+        for precision in ("highest", "high", "medium", "highest"):
+            ort.set_float32_matmul_precision(precision)
+            fresh = ort.InferenceSession(path)
+            np.testing.assert_array_equal(session.run(None, x)[0], fresh.run(None, x)[0])
+            del fresh
+    finally:
+        ort.set_float32_matmul_precision("highest")
+
+
+def test_foldings_of_foldings_end(tmp_path: Path) -> None:
+    """Each step reads the one before twice: nobody counts or computes the 2^60 ways."""
+    ort = engine.load_engine()
+    names = ["a", *(f"c{i}" for i in range(59)), "w"]
+    nodes = [helper.make_node("Max", [n, n], [y]) for n, y in itertools.pairwise(names)]
+    a = np.random.default_rng(9).standard_normal((256, 256)).astype(np.float32)
+    path = tmp_path / "m.onnx"
+    product_of(nodes, {"a": a}, path)
+    session = ort.InferenceSession(path)
+    x = np.eye(64, 256, dtype=np.float32)
+    try:
+        for precision in ("highest", "medium"):
+            ort.set_float32_matmul_precision(precision)
+            np.testing.assert_allclose(session.run(None, {"x": x})[0], a[:64], rtol=1e-2)
+    finally:
+        ort.set_float32_matmul_precision("highest")
