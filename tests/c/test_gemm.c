@@ -274,6 +274,64 @@ static void test_special(void) {
   free(packed);
 }
 
+/* Several right sides of one A as one product, against each alone. */
+static void check_sides(int64_t m, int64_t k, const int64_t *n, int n_sides) {
+  const mrt_par all = {.threads = 0}, one = {.threads = 1};
+  float *a = malloc((size_t)(m * k + 1) * 4);
+  for (int64_t i = 0; i < m * k; ++i) a[i] = rng_float();
+  mrt_gemm_side sides[4];
+  guarded gp[4], gc[4];
+  for (int i = 0; i < n_sides; ++i) {
+    const int64_t ldc = n[i] + i;
+    float *b = malloc((size_t)(n[i] * k + 1) * 4), *bias = malloc((size_t)n[i] * 4);
+    for (int64_t x = 0; x < n[i] * k; ++x) b[x] = rng_float();
+    for (int64_t x = 0; x < n[i]; ++x) bias[x] = rng_float();
+    gp[i] = guarded_new(mrt_gemm_packed_size(n[i], k), 0);
+    mrt_gemm_pack_b(&all, b, n[i], false, k, n[i], (float *)gp[i].data);
+    sides[i] = (mrt_gemm_side){.n = n[i],
+                               .b = (const float *)gp[i].data,
+                               .c = guarded_floats(&gc[i], m * ldc, 4),
+                               .ldc = ldc,
+                               .bias = i == 1 ? NULL : bias};
+    for (int64_t x = 0; x < m * ldc; ++x) sides[i].c[x] = 7;
+    free(b);
+    if (i == 1) free(bias);
+  }
+  mrt_gemm g = {.m = m,
+                .n = mrt_gemm_sides_columns(sides, n_sides),
+                .k = k,
+                .a = a,
+                .lda = k,
+                .sides = sides};
+  void *scratch = aligned_alloc(64, mrt_gemm_scratch_size(&all, m, g.n, k, false) / 64 * 64 + 64);
+  mrt_gemm_run(&all, &g, scratch);
+  free(scratch);
+  for (int i = 0; i < n_sides; ++i) {
+    const mrt_gemm_side *s = &sides[i];
+    const mrt_gemm_epilogue e = {.alpha = 1, .bias = s->bias};
+    float *c = malloc((size_t)(m * n[i]) * 4);
+    const mrt_gemm alone = {m, n[i], k, a, k, false, s->b, c, n[i], &e};
+    scratch = aligned_alloc(64, mrt_gemm_scratch_size(&one, m, n[i], k, false) / 64 * 64 + 64);
+    mrt_gemm_run(&one, &alone, scratch);
+    for (int64_t r = 0; r < m; ++r) {
+      for (int64_t x = 0; x < n[i]; ++x)
+        CHECK(close_to(s->c[r * s->ldc + x], c[r * n[i] + x], (double)k, k));
+      for (int64_t x = n[i]; x < s->ldc; ++x) CHECK(s->c[r * s->ldc + x] == 7);
+    }
+    CHECK(guarded_done(&gp[i]) && guarded_done(&gc[i]));
+    free(scratch), free(c), free((void *)s->bias);
+  }
+  free(a);
+}
+
+static void test_sides(void) {
+  static const int64_t rows[] = {1, 5, 9, 40, 150}, ks[] = {1, 33, 200, 1300};
+  static const int64_t n[][4] = {{32, 64, 96, 32}, {1, 33, 17, 70}, {200, 5, 5, 64}};
+  for (int i = 0; i < 5; ++i)
+    for (int j = 0; j < 4; ++j)
+      for (int v = 0; v < 3; ++v) check_sides(rows[i], ks[j], n[v], 2 + (int)rng_below(3));
+}
+
 static void body(void) {
   const uint32_t have = mrt_cpu_get()->isa;
   for (size_t i = 0; i < sizeof entries / sizeof *entries; ++i) {
@@ -283,6 +341,7 @@ static void body(void) {
   }
   test_products();
   test_batch();
+  test_sides();
   test_special();
   test_inplace_residual();
 }

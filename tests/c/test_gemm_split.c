@@ -371,6 +371,56 @@ static void check_batch(const mrt_split_kernels *kern, int64_t batch) {
   free(a), free(b), free(c), free(d), free(packed), free(scratch);
 }
 
+/* Several right sides of one A as one product have the bits that each has alone; floats, and kept
+ * in parts. */
+static void check_sides(const mrt_split_kernels *kern, int64_t m, int64_t k, int parts, bool kept) {
+  enum { SIDES = 3 };
+  static const int64_t n[SIDES] = {40, 7, 96};
+  const mrt_par all = {0};
+  const mrt_gemm_batch batch = {.batch = 1};
+  product p[SIDES];
+  mrt_gemm_side sides[SIDES];
+  uint16_t *b16[SIDES] = {NULL};
+  for (int i = 0; i < SIDES; ++i) {
+    product_make(&p[i], m, n[i], k, false, rng_float);
+    memcpy(p[i].a, p[0].a, (size_t)(m * p[0].lda) * 4);
+    if (!kept) p[i].a[2 % m * p[i].lda] = INFINITY; /* blocks that are computed again */
+    product_run(&p[i], kern, parts, NULL);
+    sides[i] = (mrt_gemm_side){.n = n[i], .b = p[i].packed, .c = p[i].d, .ldc = p[i].ldc};
+    for (int64_t x = 0; x < m * p[i].ldc; ++x) p[i].d[x] = 9;
+    if (!kept) continue;
+    b16[i] = aligned_alloc(64, mrt_gemm_packed16_size(parts, n[i], k));
+    for (int64_t x = 0; x * MRT_STRIP < n[i]; ++x)
+      mrt_gemm_pack_panel16(kern, parts, p[i].packed + x * MRT_STRIP * k, k, x, b16[i]);
+    sides[i].b16 = b16[i];
+  }
+  const mrt_gemm g = {.m = m,
+                      .n = mrt_gemm_sides_columns(sides, SIDES),
+                      .k = k,
+                      .a = p[0].a,
+                      .lda = p[0].lda,
+                      .b16_parts = parts,
+                      .sides = sides};
+  void *scratch =
+      aligned_alloc(64, (mrt_gemm_split_scratch(&all, m, g.n, k, false) + 63) / 64 * 64);
+  mrt_gemm_split_run(kern, parts, &all, &g, &batch, scratch);
+  free(scratch);
+  for (int i = 0; i < SIDES; ++i) {
+    CHECK(same_bits(p[i].c, p[i].d, m * p[i].ldc));
+    free(b16[i]);
+    product_free(&p[i]);
+  }
+}
+
+static void test_sides(const mrt_split_kernels *kern) {
+  static const int64_t rows[] = {1, 20, 70};
+  for (int i = 0; i < 3; ++i)
+    for (int parts = 1; parts <= kern->most_parts; ++parts) {
+      check_sides(kern, rows[i], 100, parts, false);
+      if (parts < 3) check_sides(kern, rows[i], 64, parts, true);
+    }
+}
+
 static void check_kernels(const mrt_split_kernels *kern) {
   static const int rows[] = {1, 15, 16, 17, 31, 32}, cols[] = {1, 16, 17, 32};
   static const int64_t ks[] = {1, 15, 16, 31, 32, 33, 48, 65};
@@ -398,6 +448,7 @@ static void check_kernels(const mrt_split_kernels *kern) {
   check_residual(kern, 70);
   check_batch(kern, 3);
   check_batch(kern, 20);
+  test_sides(kern);
 }
 
 /* Too slow for the model: many slices, super-blocks and chunks. */
@@ -412,6 +463,8 @@ static void check_large(const mrt_split_kernels *kern) {
   for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i)
     check_product(kern, cases[i].m, cases[i].n, cases[i].k, cases[i].a_trans,
                   cases[i].parts < kern->most_parts ? cases[i].parts : kern->most_parts);
+  for (int parts = 1; parts <= kern->most_parts; ++parts)
+    check_sides(kern, 300, 2900, parts, parts < 3);
 }
 
 /* The modes of a machine with tiles, with dot products that pay, with neither. */

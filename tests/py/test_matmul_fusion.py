@@ -1,6 +1,6 @@
 """Products fused with what surrounds them, and float32_matmul_precision: graphs and results.
 
-Covers gemm/matmul_node and matmul_fuse.
+Covers gemm/matmul_node, matmul_fuse, sides_node and sides_fuse.
 """
 
 from __future__ import annotations
@@ -149,6 +149,74 @@ def test_not_fused(ops: Ops) -> None:
     )
     assert "macart.MatMul" not in ops(wide)
     check(wide, {"x": rand(2, 5, 40), "z": rand(3, 2, 1, 30)})
+
+
+def sides(
+    count: int, k: int, n: list[int], gemm: bool = False, bias: bool = True
+) -> tuple[list[onnx.NodeProto], Arrays]:
+    """Products of x, whose results are summed over columns of equal number; weights."""
+    nodes, weights = [], {}
+    for i in range(count):
+        weights[f"w{i}"] = rand(i, *((n[i], k) if gemm else (k, n[i])))
+        weights[f"b{i}"] = rand(10 + i, n[i])
+        if gemm:
+            inputs = f"x w{i} b{i}" if bias else f"x w{i}"
+            nodes.append(node("Gemm", inputs, f"y{i}", transB=1))
+            continue
+        nodes.append(node("MatMul", f"x w{i}", f"m{i}" if bias else f"y{i}"))
+        if bias:
+            nodes.append(node("Add", f"b{i} m{i}", f"y{i}"))
+    join = helper.make_node("Concat", [f"y{i}" for i in range(count)], ["y"], axis=-1)
+    return [*nodes, join], weights
+
+
+@pytest.mark.parametrize("gemm", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+def test_products_of_one_value(ops: Ops, gemm: bool, bias: bool, count: int) -> None:
+    """Up to four products of one value become one, with widths of their own."""
+    nodes, weights = sides(count, 70, [32, 64, 33, 7, 40], gemm, bias)
+    shape = ["s", 70] if gemm else ["b", "s", 70]
+    data = model(nodes, {"x": shape}, weights)
+    assert ops(data).count("macart.MatMulSides") == 1
+    for rows in (1, 5, 37):
+        check(data, {"x": rand(7, rows, 70) if gemm else rand(7, 2, rows, 70)})
+
+
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+@pytest.mark.parametrize("beyond", [False, True])
+def test_products_of_one_value_precision(precision: str, beyond: bool) -> None:
+    """The error of each precision; numbers that bf16 would round to infinity."""
+    nodes, weights = sides(3, 300, [96, 64, 40])
+    if beyond:
+        weights["w1"][3, 5] = 3.4e38
+    data = model(nodes, {"x": ["s", 300]}, weights)
+    ort = engine.load_engine()
+    options = ort.SessionOptions()
+    options.add_session_config_entry("session.float32_matmul_precision", precision)
+    x = rand(8, 64, 300) * np.float32(1e-2 if beyond else 1)
+    got = ort.InferenceSession(data, options).run(None, {"x": x})[0]
+    w = np.concatenate([weights[f"w{i}"] for i in range(3)], 1).astype(np.float64)
+    b = np.concatenate([weights[f"b{i}"] for i in range(3)]).astype(np.float64)
+    mass = np.abs(x.astype(np.float64)) @ np.abs(w) + np.abs(b)
+    error = np.abs(got - (x.astype(np.float64) @ w + b)) / mass
+    assert error.max() < {"highest": 1e-6, "high": 2e-5, "medium": 8e-3}[precision]
+
+
+def test_products_that_stay_apart(ops: Ops) -> None:
+    """An activation, weights that are inputs, another value: nothing to merge."""
+    nodes = [
+        node("MatMul", "x w0", "m0"),
+        node("Relu", "m0", "y0"),
+        node("MatMul", "x v", "y1"),
+        node("MatMul", "y1 w0", "y2"),
+        node("MatMul", "x w0", "y3"),
+        helper.make_node("Concat", ["y0", "y1", "y2", "y3"], ["y"], axis=-1),
+    ]
+    inputs = {"x": ["s", 32], "v": [32, 32]}
+    data = model(nodes, inputs, {"w0": rand(1, 32, 32)})
+    assert "macart.MatMulSides" not in ops(data)
+    check(data, {"x": rand(2, 5, 32), "v": rand(3, 32, 32)})
 
 
 def test_matmul_add_pass() -> None:

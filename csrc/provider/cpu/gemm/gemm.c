@@ -170,9 +170,16 @@ void mrt_gemm_pack_b(const mrt_par *par, const float *b, int64_t ldb, bool trans
 }
 
 /* ---- the product ---- */
+int64_t mrt_gemm_sides_columns(const mrt_gemm_side *sides, int n_sides) {
+  int64_t n = 0;
+  for (int i = 0; i < n_sides; ++i) n += ceil_div(sides[i].n, MRT_GEMM_PANEL) * MRT_GEMM_PANEL;
+  return n;
+}
+
 typedef struct gemm_job {
   gemm_plan p;
-  mrt_gemm g;
+  mrt_gemm g; /* with sides */
+  mrt_gemm_side only;
   mrt_gemm_batch batch;
   mrt_gemm_epilogue epi;
   mrt_ew_fn act; /* NULL when none or done in registers */
@@ -223,8 +230,7 @@ static int64_t fill_blocks(const gemm_plan *p, int64_t kn, mrt_kblock *blocks) {
 
 typedef struct gemm_block { /* one row block x k-block of one product */
   const float *a;           /* first row tile; packed or in place */
-  const float *b;
-  float *c;
+  int64_t b, c;             /* where the product begins in the sides' B and C */
   const float *residual;
   int64_t t0, t1, p0, p1, k0, kn, tile_floats;
   bool last;
@@ -238,7 +244,7 @@ static const float *block_epilogue(const gemm_job *j, const gemm_block *k, mrt_t
   t->alpha = j->tile.alpha;
   t->beta = j->tile.beta;
   if (k->last) t->flags |= j->tile.flags | MRT_TILE_FINAL;
-  if (!k->residual || k->residual != k->c || (first && k->last)) return k->residual;
+  if (!k->residual || k->residual != j->g.sides->c + k->c || (first && k->last)) return k->residual;
   if (!first) return NULL;
   t->flags = MRT_TILE_FINAL;
   t->beta /= t->alpha;
@@ -246,27 +252,35 @@ static const float *block_epilogue(const gemm_job *j, const gemm_block *k, mrt_t
   return k->residual;
 }
 
+/* All row tiles of one block x the columns from n on of a right side. */
+static void run_columns(const gemm_job *j, const gemm_block *k, const mrt_gemm_side *s, int64_t n,
+                        const float *residual, mrt_tile *t) {
+  const mrt_gemm_kernels *kern = j->p.kern;
+  t->cols = (int)min_i64(kern->nr, s->n - n);
+  const mrt_tile_fn *fns = t->cols <= 16 && kern->nr > 16 ? kern->narrow : kern->wide;
+  t->b = s->b + k->b + n / 32 * 32 * j->g.k + k->k0 * 32 + n % 32;
+  t->bias = k->last && s->bias ? s->bias + n : NULL;
+  t->c_row = s->ldc;
+  for (int64_t i = k->t0; i < k->t1; ++i) {
+    const int64_t r0 = tile_begin(j, i), rows = tile_begin(j, i + 1) - r0;
+    t->a = j->p.pack_a ? k->a + (i - k->t0) * k->tile_floats : k->a + r0 * j->g.lda + k->k0;
+    t->a_hi = t->a + kern->split * t->a_row;
+    t->c = s->c + k->c + r0 * s->ldc + n;
+    t->row_bias = k->last && j->epi.row_bias ? j->epi.row_bias + r0 : NULL;
+    t->residual = residual ? residual + r0 * t->r_row + n : NULL;
+    fns[rows](t);
+    if (j->act && k->last) mrt_gemm_activate(j->act, &j->epi.act, t, rows);
+  }
+}
+
 /* All panels and row tiles of one block. */
 static void run_block(const gemm_job *j, const gemm_block *k, mrt_tile *t) {
-  const mrt_gemm_kernels *kern = j->p.kern;
-  const mrt_gemm *g = &j->g;
   const float *residual = block_epilogue(j, k, t);
-  const int64_t n1 = min_i64(k->p1 * MRT_GEMM_PANEL, g->n);
-  for (int64_t n = k->p0 * MRT_GEMM_PANEL; n < n1; n += kern->nr) {
-    t->cols = (int)min_i64(kern->nr, g->n - n);
-    const mrt_tile_fn *fns = t->cols <= 16 && kern->nr > 16 ? kern->narrow : kern->wide;
-    t->b = k->b + n / 32 * 32 * g->k + k->k0 * 32 + n % 32;
-    t->bias = k->last && j->epi.bias ? j->epi.bias + n : NULL;
-    for (int64_t i = k->t0; i < k->t1; ++i) {
-      const int64_t r0 = tile_begin(j, i), rows = tile_begin(j, i + 1) - r0;
-      t->a = j->p.pack_a ? k->a + (i - k->t0) * k->tile_floats : k->a + r0 * g->lda + k->k0;
-      t->a_hi = t->a + kern->split * t->a_row;
-      t->c = k->c + r0 * g->ldc + n;
-      t->row_bias = k->last && j->epi.row_bias ? j->epi.row_bias + r0 : NULL;
-      t->residual = residual ? residual + r0 * t->r_row + n : NULL;
-      fns[rows](t);
-      if (j->act && k->last) mrt_gemm_activate(j->act, &j->epi.act, t, rows);
-    }
+  for (int64_t p = k->p0; p < k->p1; ++p) {
+    int64_t own = p;
+    const mrt_gemm_side *s = mrt_gemm_side_at(&j->g, &own);
+    const int64_t n0 = own * MRT_GEMM_PANEL, n1 = min_i64(n0 + MRT_GEMM_PANEL, s->n);
+    for (int64_t n = n0; n < n1; n += j->p.kern->nr) run_columns(j, k, s, n, residual, t);
   }
 }
 
@@ -278,7 +292,6 @@ static void run_range(const gemm_job *j, int64_t item, int64_t t0, int64_t t1, i
   mrt_kblock blocks[KC_GEMV / 16 + 1];
   mrt_tile t = {.a_row = p->pack_a ? 16 : g->lda,
                 .blocks = blocks,
-                .c_row = g->ldc,
                 .c_col16 = 16,
                 .r_row = j->epi.residual_ld,
                 .r_col16 = 16,
@@ -287,7 +300,7 @@ static void run_range(const gemm_job *j, int64_t item, int64_t t0, int64_t t1, i
                 .lo = j->tile.lo,
                 .hi = j->tile.hi};
   const float *a = g->a + item * j->batch.a;
-  gemm_block k = {.b = g->b + item * j->batch.b, .c = g->c + item * j->batch.c, .p0 = p0, .p1 = p1};
+  gemm_block k = {.b = item * j->batch.b, .c = item * j->batch.c, .p0 = p0, .p1 = p1};
   if (j->epi.residual) k.residual = j->epi.residual + item * j->batch.residual;
   int64_t k0 = 0;
   do {
@@ -354,6 +367,8 @@ void mrt_gemm_run_batch(const mrt_par *par, const mrt_gemm *g, const mrt_gemm_ba
   plan_make(&j.p, par, g->m, g->n, g->k, batch->batch, g->a_trans, g->lda);
   if (g->k <= 0) j.p.pack_a = j.p.share_a = false;
   j.epi = g->epi ? *g->epi : MRT_GEMM_EPILOGUE_NONE;
+  j.only = mrt_gemm_side_of(g);
+  if (!g->sides) j.g.sides = &j.only;
   j.act = mrt_gemm_epilogue_tile(&j.epi, &j.tile);
   const int64_t each = j.p.parts_m * j.p.parts_n;
   if (j.p.share_a) {

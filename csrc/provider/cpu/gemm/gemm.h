@@ -38,6 +38,17 @@ typedef enum mrt_precision {
   MRT_PRECISION_MEDIUM
 } mrt_precision;
 
+/* A right side of several that share A, and where its product goes: fields as in mrt_gemm and its
+ * epilogue. */
+typedef struct mrt_gemm_side {
+  int64_t n;
+  const float *b;
+  const uint16_t *b16;
+  float *c;
+  int64_t ldc;
+  const float *bias;
+} mrt_gemm_side;
+
 /* One matrix A or C. Row-major with ld elements from row to row. a_trans: A is stored [k, m], ld
  * from one k to the next. */
 typedef struct mrt_gemm {
@@ -54,7 +65,14 @@ typedef struct mrt_gemm {
    * where mrt_gemm_split_parts(precision, m, n, k) is b16_parts and the batch shares B. */
   const uint16_t *b16;
   int b16_parts;
+  /* Several products with the same A and k as one, which reads A once; NULL: one, and what follows
+   * does not hold. n is mrt_gemm_sides_columns; b, b16, c, ldc and the epilogue's bias are those of
+   * the sides, all of which have b16 or none has; no residual, no batch. */
+  const mrt_gemm_side *sides;
 } mrt_gemm;
+
+/* Columns of n_sides right sides one behind the other, each from a panel's first column on. */
+int64_t mrt_gemm_sides_columns(const mrt_gemm_side *sides, int n_sides);
 
 /* Bytes of packed B (64-byte aligned memory). */
 size_t mrt_gemm_packed_size(int64_t n, int64_t k);

@@ -6,7 +6,6 @@
  *   strip: strip x panel on the tiles, sums in a block of 4 KB
  * and with the last k, check and epilogue per strip, done between the products of the next one.
  * Several k-blocks: the sums of all panels of the range are kept meanwhile. */
-#include "provider/cpu/gemm/gemm_epilogue.h"
 #include "provider/cpu/gemm/gemm_split_job.h"
 
 enum { NEAR = 8 /* groups of B fetched before they are split */ };
@@ -65,12 +64,13 @@ static void split_strip(const split_job *j, split_worker *w, int64_t item, int64
 }
 
 static mrt_tile tile_of(const split_job *j, int64_t item, int64_t strip, int64_t panel) {
-  const mrt_gemm *g = &j->g;
+  const mrt_gemm_side *s = mrt_gemm_side_at(&j->g, &panel);
   const int64_t r0 = strip * MRT_STRIP, n0 = panel * MRT_GEMM_PANEL;
   mrt_tile t = j->tile;
-  t.cols = (int)split_min(MRT_GEMM_PANEL, g->n - n0);
-  t.c = g->c + item * j->batch.c + r0 * g->ldc + n0;
-  if (j->epi.bias) t.bias = j->epi.bias + n0;
+  t.cols = (int)split_min(MRT_GEMM_PANEL, s->n - n0);
+  t.c = s->c + item * j->batch.c + r0 * s->ldc + n0;
+  t.c_row = s->ldc;
+  if (s->bias) t.bias = s->bias + n0;
   if (j->epi.row_bias) t.row_bias = j->epi.row_bias + r0;
   if (j->epi.residual)
     t.residual = j->epi.residual + item * j->batch.residual + r0 * j->epi.residual_ld + n0;
@@ -108,18 +108,13 @@ static void finish_strip(const split_job *j, split_worker *w, int64_t item, int6
   w->late_strip = strip;
   w->late_panel = panel;
   w->late_acc = acc;
-  if (j->epi.residual != j->g.c) return;
+  if (j->epi.residual != j->g.sides->c) return;
   if (j->kern->suspicious(acc, w->late.rows, w->late.tile.cols))
     mrt_split_again(j, worker_gather(j, w), item, strip, panel, w->late.tile.cols, acc);
   j->kern->late(&w->late, w->late.rows);
   w->late_acc = NULL;
 }
 
-/* Floats of panel p, k-block kb. */
-static const float *panel_at(const split_job *j, int64_t item, int64_t p, int64_t kb) {
-  return j->g.b + item * j->batch.b +
-         (p * j->g.k + kb * j->l.block * MRT_SPLIT_GROUP) * MRT_GEMM_PANEL;
-}
 static int64_t block_k(const split_job *j, int64_t kb) {
   return split_min(block_groups(j, kb) * MRT_SPLIT_GROUP,
                    j->g.k - kb * j->l.block * MRT_SPLIT_GROUP);
@@ -136,17 +131,14 @@ static void want_a(const split_job *j, split_worker *w, int64_t item, int64_t su
 }
 
 static int panel_cols(const split_job *j, int64_t p) {
-  return (int)split_min(MRT_GEMM_PANEL, j->g.n - p * MRT_GEMM_PANEL);
-}
-
-static const uint16_t *panel16_at(const split_job *j, int64_t p, int64_t kb) {
-  return j->g.b16 + (p * j->l.groups + kb * j->l.block) * j->parts * MRT_SPLIT_GROUP_PART;
+  const mrt_gemm_side *s = mrt_gemm_side_at(&j->g, &p);
+  return (int)split_min(MRT_GEMM_PANEL, s->n - p * MRT_GEMM_PANEL);
 }
 
 static void want_b(const split_job *j, split_worker *w, int64_t item, int64_t p, int64_t kb) {
-  if (j->g.b16) return;
+  if (j->b16) return;
   if (w->b_item == item && w->b_panel == p && w->b_block == kb) return;
-  j->kern->split_b(panel_at(j, item, p, kb), block_k(j, kb), panel_cols(j, p), j->parts,
+  j->kern->split_b(split_panel(j, item, p, kb), block_k(j, kb), panel_cols(j, p), j->parts,
                    worker_b(j, w, w->current));
   w->b_item = item;
   w->b_panel = p;
@@ -168,22 +160,22 @@ static mrt_split_ahead ahead_of(const split_job *j, split_worker *w, int64_t ite
   static const int steps[] = {1, 1, 3, 6};
   mrt_split_ahead n = {.end = block_k(j, kb) / MRT_SPLIT_GROUP * 16,
                        .burst = (int)split_ceil(16, strips * steps[j->parts])};
-  if (j->g.b16) {
+  if (j->b16) {
     n.lines = 2 * j->parts;
     n.turn = n.end;
     /* One part and many rows: the products take longer than the fetching (ViT: 5 % slower). */
     if (j->parts > 1 || strips <= 5) n.whole = n.end * n.lines & ~(int64_t)255;
-    n.fetch = (const char *)panel16_at(j, p, kb);
+    n.fetch = (const char *)split_panel16(j, p, kb);
     return n;
   }
   n.lines = 4;
-  n.panel = panel_at(j, item, p, kb);
+  n.panel = split_panel(j, item, p, kb);
   n.dst = worker_b(j, w, !w->current);
   n.whole = n.end * n.lines & ~(int64_t)255;
   n.turn = split_max(0, n.end - NEAR * 16);
   n.fetch = (const char *)n.panel;
   n.first = NEAR * 16 * n.lines;
-  if (step(j, &p, &kb, p0, p1)) n.then = (const char *)panel_at(j, item, p, kb);
+  if (step(j, &p, &kb, p0, p1)) n.then = (const char *)split_panel(j, item, p, kb);
   n.then_first = -n.turn * n.lines;
   return n;
 }
@@ -198,9 +190,10 @@ static void ahead_rest(const split_job *j, const mrt_split_ahead *n, int64_t p, 
 
 /* C's lines come into L2 while the sums are made. */
 static void fetch_c(const split_job *j, int64_t item, int64_t strip, int64_t p) {
-  const float *c = j->g.c + item * j->batch.c + strip * MRT_STRIP * j->g.ldc + p * MRT_GEMM_PANEL;
   const int cols = panel_cols(j, p);
-  for (int64_t r = strip_rows(j, strip); r > 0; --r, c += j->g.ldc) {
+  const mrt_gemm_side *s = mrt_gemm_side_at(&j->g, &p);
+  const float *c = s->c + item * j->batch.c + strip * MRT_STRIP * s->ldc + p * MRT_GEMM_PANEL;
+  for (int64_t r = strip_rows(j, strip); r > 0; --r, c += s->ldc) {
     __builtin_prefetch(c, 1);
     __builtin_prefetch(c + cols - 1, 1);
   }
@@ -212,7 +205,7 @@ static void run_panel(const split_job *j, split_worker *w, int64_t item, int64_t
   const int64_t group_size = (int64_t)j->parts * MRT_SPLIT_GROUP_PART;
   const int64_t groups = block_groups(j, kb), area = MRT_STRIP * MRT_STRIP;
   const uint16_t *a = worker_a(w);
-  const uint16_t *b = j->g.b16 ? panel16_at(j, p, kb) : worker_b(j, w, w->current);
+  const uint16_t *b = j->b16 ? split_panel16(j, p, kb) : worker_b(j, w, w->current);
   const int cols = panel_cols(j, p);
   const bool last_block = kb + 1 == j->l.blocks;
   static const int steps[] = {1, 1, 3, 6};
@@ -254,7 +247,7 @@ static void run_range(const split_job *j, split_worker *w, int64_t item, int64_t
       }
       mrt_split_ahead next = ahead_of(j, w, item, np, nkb, p0, p1, s1 - s0);
       run_panel(j, w, item, s0, s1, p, kb, acc, &next);
-      if (j->g.b16) continue;
+      if (j->b16) continue;
       if (p + 1 == p1 && kb + 1 == j->l.blocks && next.at < next.end) continue; /* only a guess */
       ahead_rest(j, &next, np, nkb);
       w->current = !w->current;
@@ -298,10 +291,11 @@ void mrt_gemm_split_run(const mrt_split_kernels *kern, int parts, const mrt_par 
                  .parts = parts,
                  .scratch = mrt_worker_first(scratch)};
   j.act = mrt_gemm_epilogue_tile(&j.epi, &j.tile);
-  j.tile.c_row = g->ldc;
   j.tile.c_col16 = j.tile.r_col16 = 16;
   j.tile.r_row = j.epi.residual_ld;
-  if (parts != g->b16_parts || (batch->batch > 1 && batch->b != 0)) j.g.b16 = NULL;
+  j.only = mrt_gemm_side_of(g);
+  if (!g->sides) j.g.sides = &j.only;
+  j.b16 = j.g.sides->b16 && parts == g->b16_parts && (batch->batch == 1 || batch->b == 0);
   mrt_split_layout(&j.l, par, parts, g->m, g->n, g->k, g->a_trans);
   for (int i = 0; i < mrt_par_workers(par); ++i)
     *worker_of(&j, i) = (split_worker){.a_item = -1, .b_item = -1};

@@ -4,6 +4,7 @@
 #ifndef MRT_PROVIDER_CPU_GEMM_SPLIT_JOB_H
 #define MRT_PROVIDER_CPU_GEMM_SPLIT_JOB_H
 
+#include "provider/cpu/gemm/gemm_epilogue.h"
 #include "provider/cpu/gemm/gemm_split.h"
 
 static inline int64_t split_ceil(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -39,7 +40,9 @@ typedef struct split_worker {
 typedef struct split_job {
   const mrt_split_kernels *kern;
   const mrt_gemm_kernels *fma;
-  mrt_gemm g;
+  mrt_gemm g; /* with sides */
+  mrt_gemm_side only;
+  bool b16; /* B lies there in bf16 parts */
   mrt_gemm_batch batch;
   mrt_gemm_epilogue epi;
   mrt_tile tile; /* the epilogue's constants */
@@ -59,6 +62,17 @@ void mrt_split_again(const split_job *j, float *tmp, int64_t item, int64_t strip
 static inline size_t split_align(size_t n) { return (n + 63) & ~(size_t)63; }
 static inline size_t split_worker_pitch(size_t bytes) {
   return mrt_worker_pitch(split_align(sizeof(split_worker)) + bytes);
+}
+
+/* Panel p of the whole, from k-block kb on: as floats, and in bf16 parts. */
+static inline const float *split_panel(const split_job *j, int64_t item, int64_t p, int64_t kb) {
+  const mrt_gemm_side *s = mrt_gemm_side_at(&j->g, &p);
+  return s->b + item * j->batch.b +
+         (p * j->g.k + kb * j->l.block * MRT_SPLIT_GROUP) * MRT_GEMM_PANEL;
+}
+static inline const uint16_t *split_panel16(const split_job *j, int64_t p, int64_t kb) {
+  const mrt_gemm_side *s = mrt_gemm_side_at(&j->g, &p);
+  return s->b16 + (p * j->l.groups + kb * j->l.block) * j->parts * MRT_SPLIT_GROUP_PART;
 }
 
 static inline int64_t strip_rows(const split_job *j, int64_t strip) {

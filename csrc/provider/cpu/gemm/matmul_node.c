@@ -307,7 +307,7 @@ static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kerne
   if (!b || b->strided) return NULL;
   mrt_status *st = find_narrow(node, q->trans_a, b, &q->narrow.kind)
                        ? get_narrow(q, b)
-                       : mrt_matmul_pack_init(&q->weights, b, q->trans_b, q->precision);
+                       : mrt_matmul_pack_init(&q->weights, b, q->trans_b, q->precision, 0);
   if (st) {
     destroy(&q->k);
     *out = NULL;

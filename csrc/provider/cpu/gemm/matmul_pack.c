@@ -181,15 +181,16 @@ void mrt_matmul_pack_describe(mrt_matmul_pack *w, const mrt_tensor *b, bool tran
   if (!mrt_size_mul(mrt_gemm_packed_size(w->n, w->k), (size_t)w->batch, &bytes)) w->batch = 0;
 }
 
-mrt_status *mrt_matmul_pack_init(mrt_matmul_pack *w, const mrt_tensor *b, bool trans,
-                                 int precision) {
+mrt_status *mrt_matmul_pack_init(mrt_matmul_pack *w, const mrt_tensor *b, bool trans, int precision,
+                                 int64_t columns) {
   const void *data;
   mrt_matmul_pack_describe(w, b, trans);
   if (!w->batch) return NULL;
   const mrt_precision now = mrt_precision_now(precision);
   /* A guess at the rows; other forms are made when a run asks. */
   const int64_t rows = now == MRT_PRECISION_MEDIUM ? 32 : 128;
-  const int parts = has_bf16(w) ? mrt_gemm_split_parts(now, rows, w->n, w->k) : 0;
+  const int parts =
+      has_bf16(w) ? mrt_gemm_split_parts(now, rows, columns ? columns : w->n, w->k) : 0;
   return get(w, b,
              parts == 1   ? MRT_MATMUL_BF16
              : parts == 2 ? MRT_MATMUL_BF16X2

@@ -19,10 +19,10 @@ typedef struct mrt_matmul_pack {
 /* Shapes alone; forms are made when they are asked for. */
 void mrt_matmul_pack_describe(mrt_matmul_pack *w, const mrt_tensor *b, bool trans);
 /* b: float32 or a half type, rank >= 2, [.., k, n] or, with trans, [.., n, k]; must stay readable
- * while the pack lives. Packs the form that `precision` (-1: the process default) wants; sizes that
- * overflow leave batch 0. */
-mrt_status *mrt_matmul_pack_init(mrt_matmul_pack *w, const mrt_tensor *b, bool trans,
-                                 int precision) MRT_MUST_CHECK;
+ * while the pack lives. Packs the form that `precision` (-1: the process default) wants in a
+ * product of so many columns (0: b's own); sizes that overflow leave batch 0. */
+mrt_status *mrt_matmul_pack_init(mrt_matmul_pack *w, const mrt_tensor *b, bool trans, int precision,
+                                 int64_t columns) MRT_MUST_CHECK;
 void mrt_matmul_pack_free(mrt_matmul_pack *w);
 
 /* The packed form; source: the b of init. Of bf16 NULL when it cannot stand for the constant:
