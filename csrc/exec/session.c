@@ -268,6 +268,7 @@ static mrt_status *optimize(mrt_session *s, const char *path) {
                       .level = s->level,
                       .tally = &s->tally,
                       .fold_limit = fold_limit,
+                      .at_once = path && *path,
                       .disabled = s->env.disabled};
   int fired = 0;
   const char *strict = config_value(s, "session.strict_shape_type_inference");
@@ -302,7 +303,7 @@ static mrt_status *optimize(mrt_session *s, const char *path) {
     if (!st) log_lines(&loud, mrt_str_cstr(&text));
     mrt_str_deinit(&text);
   }
-  if (!st) mrt_model_sweep(s->model, s->defaults, s->n_overridable);
+  if (!st) st = mrt_model_sweep(s->model, s->defaults, s->n_overridable);
   if (!st && mrt_log_enabled(&s->logger, MRT_INFO)) /* read by benchmarks/costs.py */
     MRT_LOG(&s->logger, MRT_INFO, "kernels are made now; anonymous memory: %lld KiB",
             (long long)mrt_alloc_anonymous_kib());

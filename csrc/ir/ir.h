@@ -192,10 +192,12 @@ mrt_status *mrt_model_create(const mrt_alloc *alloc, mrt_model **out) MRT_MUST_C
 void mrt_model_destroy(mrt_model *model); /* releases tensors, arena, symbols */
 /* The model releases the value when it dies; on failure it is released at once. */
 mrt_status *mrt_model_own(mrt_model *model, mrt_value *take) MRT_MUST_CHECK;
+/* Takes back what is owned more than once: a tensor handed from node to node is, once for each. */
+mrt_status *mrt_model_own_once(mrt_model *model) MRT_MUST_CHECK;
 mrt_value *const *mrt_model_owned(const mrt_model *model, size_t *n); /* all of those */
 /* When nothing but kernels and subgraphs will read the model: forgets the constants that have no
  * reader, and counts the readers of the others (mrt_tensor.readers). keep[n]: read elsewhere. */
-void mrt_model_sweep(mrt_model *model, mrt_tensor *const *keep, int n_keep);
+mrt_status *mrt_model_sweep(mrt_model *model, mrt_tensor *const *keep, int n_keep) MRT_MUST_CHECK;
 enum { MRT_MANY_READERS = UINT8_MAX }; /* that many, or some that are no kernels */
 /* When kernels are made: what they still read of mapped files is settled (mrt_tensor_keep). */
 mrt_status *mrt_model_settle(mrt_model *model) MRT_MUST_CHECK;
@@ -235,8 +237,8 @@ mrt_var *mrt_graph_find(const mrt_graph *g, const char *name);       /* this gra
 mrt_var *mrt_graph_find_outer(const mrt_graph *g, const char *name); /* and enclosing ones */
 
 /* --- rewrite --- */
-/* Copies a constant that lies misaligned in a file (mrt_tensor_is_aligned): for passes that read
- * elements. No constant, or an aligned one: nothing. */
+/* Copies a constant that lies misaligned in a file (mrt_tensor_is_aligned), makes one that was to
+ * be made later: for passes that read elements. No constant, or an aligned one: nothing. */
 mrt_status *mrt_var_align(mrt_var *var) MRT_MUST_CHECK;
 mrt_status *mrt_node_set_input(mrt_node *node, int index,
                                mrt_var *var) MRT_MUST_CHECK; /* grows the list */

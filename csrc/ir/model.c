@@ -65,6 +65,29 @@ mrt_status *mrt_model_own(mrt_model *m, mrt_value *take) {
   return NULL;
 }
 
+mrt_status *mrt_model_own_once(mrt_model *m) {
+  state *s = m->private_state;
+  mrt_status *st = NULL;
+  size_t n = 0;
+  mrt_map seen; /* its keys are the entries of `owned`: the list is closed up at the end */
+  mrt_map_init(&seen, m->alloc);
+  for (size_t i = 0; i < s->n && !st; ++i) {
+    mrt_value **v = &s->owned[i];
+    if (atomic_load(&(*v)->refs) == 1) continue;
+    if (!mrt_map_getn(&seen, v, sizeof *v)) {
+      st = mrt_map_setn(&seen, v, sizeof *v, v);
+    } else {
+      mrt_value_release(*v);
+      *v = NULL;
+    }
+  }
+  mrt_map_deinit(&seen);
+  for (size_t i = 0; i < s->n; ++i)
+    if (s->owned[i]) s->owned[n++] = s->owned[i];
+  s->n = n;
+  return st;
+}
+
 mrt_value *const *mrt_model_owned(const mrt_model *m, size_t *n) {
   const state *s = m->private_state;
   *n = s->n;
@@ -272,6 +295,13 @@ mrt_status *mrt_var_align(mrt_var *v) {
   mrt_tensor *copy = NULL;
   mrt_model *m = v->graph->model;
   if (!v->constant || mrt_tensor_is_aligned(v->constant)) return NULL;
+  if (mrt_tensor_is_forgotten(v->constant)) {
+    MRT_TRY(mrt_tensor_again(m->alloc, v->constant, &copy));
+    copy->recipe = v->constant->recipe;
+    MRT_TRY(mrt_model_own(m, &copy->base));
+    v->constant = copy;
+    return NULL;
+  }
   moved *again = mrt_arena_alloc(m->arena, sizeof *again);
   if (!again) return mrt_status_oom();
   *again = (moved){{move_again, can_move, 1 + mrt_tensor_steps(v->constant)}, v->constant};

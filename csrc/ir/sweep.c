@@ -33,8 +33,9 @@ static void count_graph(mrt_graph *g, int depth) {
   }
 }
 
-void mrt_model_sweep(mrt_model *m, mrt_tensor *const *keep, int n_keep) {
+mrt_status *mrt_model_sweep(mrt_model *m, mrt_tensor *const *keep, int n_keep) {
   size_t n;
+  MRT_TRY(mrt_model_own_once(m));
   mrt_value *const *owned = mrt_model_owned(m, &n);
   for (size_t i = 0; i < n; ++i) {
     mrt_tensor *t = mrt_value_tensor(owned[i]);
@@ -46,6 +47,7 @@ void mrt_model_sweep(mrt_model *m, mrt_tensor *const *keep, int n_keep) {
     mrt_tensor *t = mrt_value_tensor(owned[i]);
     if (ours(t) && !t->readers) mrt_tensor_forget(t);
   }
+  return NULL;
 }
 
 mrt_status *mrt_model_settle(mrt_model *m) {

@@ -21,9 +21,10 @@ static const mrt_tensor *const_in(const mrt_node *n, int i) {
 static double at(const mrt_tensor *t, int64_t i) {
   return mrt_elem_get_f64((mrt_dtype)t->dtype, t->data, i);
 }
-static bool is_real(const mrt_tensor *t) {
+static bool has_reals(const mrt_tensor *t) {
   return t && (t->dtype == MRT_FLOAT || t->dtype == MRT_DOUBLE);
 }
+static bool is_real(const mrt_tensor *t) { return has_reals(t) && !mrt_tensor_is_forgotten(t); }
 
 /* y = scale[c] * conv + shift[c]; scale or shift may be one value, or NULL (1, 0). */
 typedef struct affine {
@@ -103,9 +104,13 @@ static mrt_status *scaled_weights(mrt_graph *g, mrt_tensor *w, const affine *f, 
   s->scale = mrt_arena_alloc(g->model->arena, (size_t)w->dims[0] * sizeof *s->scale);
   if (!s->scale) return mrt_status_oom();
   for (int64_t c = 0; c < w->dims[0]; ++c) coefficients(f, c, &s->scale[c], &shift);
-  MRT_TRY(make_scaled(&s->base, g->model->alloc, &t));
+  const bool keeps = s->base.steps <= MRT_RECIPE_STEPS;
+  MRT_TRY(keeps && mrt_tensor_is_forgotten(w)
+              ? mrt_tensor_create_later(g->model->alloc, (mrt_dtype)w->dtype, w->rank, w->dims,
+                                        &s->base, &t)
+              : make_scaled(&s->base, g->model->alloc, &t));
   mrt_tensor_drop_pages(w);
-  if (s->base.steps <= MRT_RECIPE_STEPS) {
+  if (keeps) {
     mrt_tensor_is_ingredient(w);
     t->recipe = &s->base;
   }
@@ -129,8 +134,9 @@ static mrt_status *fold_follower(mrt_node *conv, int *fired) {
   const mrt_tensor *w = const_in(conv, 1), *b = const_in(conv, 2);
   affine f;
   mrt_var *weights = conv->in[1].var, *bias;
-  if (!n || !is_real(w) || w->rank < 3 || !read_follower(conv, n, &f)) return NULL;
-  if (conv->n_in > 2 && conv->in[2].var && (!b || mrt_tensor_count(b) != w->dims[0])) return NULL;
+  if (!n || !has_reals(w) || w->rank < 3 || !read_follower(conv, n, &f)) return NULL;
+  if (conv->n_in > 2 && conv->in[2].var && (!is_real(b) || mrt_tensor_count(b) != w->dims[0]))
+    return NULL;
   if (f.scale) MRT_TRY(scaled_weights(conv->graph, conv->in[1].var->constant, &f, &weights));
   MRT_TRY(shifted_bias(conv->graph, w, b, &f, &bias));
   MRT_TRY(mrt_node_set_input(conv, 1, weights));

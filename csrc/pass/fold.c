@@ -90,12 +90,19 @@ static mrt_status *fold_again(const mrt_recipe *r, const mrt_alloc *alloc, mrt_t
   mrt_value *in[MOST_INPUTS] = {0}, *y = NULL;
   mrt_status *st = NULL;
   for (int i = 0; i < f->node->n_in && !st; ++i) {
-    mrt_tensor *t = NULL;
-    if (f->in[i]) st = mrt_tensor_again(alloc, f->in[i], &t);
-    if (t) in[i] = &t->base;
+    mrt_tensor *t = f->in[i];
+    if (!t) continue;
+    if (mrt_tensor_is_aligned(t) && mrt_tensor_is_intact(t))
+      mrt_tensor_retain(t);
+    else
+      st = mrt_tensor_again(alloc, f->in[i], &t);
+    if (!st) in[i] = &t->base;
   }
   if (!st) st = mrt_eval_node(alloc, f->node, in, &y);
-  for (int i = 0; i < f->node->n_in; ++i) mrt_value_release(in[i]);
+  for (int i = 0; i < f->node->n_in; ++i) {
+    if (f->in[i]) mrt_tensor_drop_pages(f->in[i]);
+    mrt_value_release(in[i]);
+  }
   if (!st && !mrt_value_tensor(y)) st = MRT_ERR(MRT_FAIL, "%s gave no tensor", f->node->op_type);
   if (st)
     mrt_value_release(y);
@@ -152,15 +159,48 @@ static mrt_status *write_recipe(mrt_node *n, size_t bytes, folding **out) {
   return NULL;
 }
 
-static void use_recipe(folding *f, mrt_tensor *result) {
-  for (int i = 0; i < f->node->n_in; ++i)
-    if (f->in[i] && f->in[i]->data == result->data) return; /* handed through */
+static void keep_ingredients(const folding *f) {
   for (int i = 0; i < f->node->n_in; ++i) {
     if (!f->in[i]) continue;
     mrt_tensor_is_ingredient(f->in[i]);
     mrt_tensor_drop_pages(f->in[i]);
   }
+}
+
+static void use_recipe(folding *f, mrt_tensor *result) {
+  for (int i = 0; i < f->node->n_in; ++i)
+    if (f->in[i] && f->in[i]->data == result->data) return; /* handed through */
+  keep_ingredients(f);
   result->recipe = &f->base;
+}
+
+/* Made later: what is wider than what it is made of, and what moves such constants. All of a
+ * network's weights would be there twice and more before the first one is packed. */
+static bool is_later(const mrt_pass_ctx *ctx, const mrt_node *n, const folding *recipe) {
+  const mrt_tensor *x = n->n_in > 0 && n->in[0].var ? n->in[0].var->constant : NULL;
+  const mrt_type *t = n->n_out == 1 && n->out[0] ? n->out[0]->type : NULL;
+  int64_t dims[MRT_MAX_RANK];
+  if (!recipe || ctx->at_once || !x || !out_bytes(n) || n->out[0]->n_graph_outputs) return false;
+  for (int i = 0; i < t->rank; ++i)
+    if (!mrt_expr_is_const(t->dims[i], &dims[i])) return false;
+  const bool widens =
+      (n->def->flags & MRT_OP_WIDENS) || (!*n->domain && !strcmp(n->op_type, "Cast"));
+  return mrt_tensor_may_be_later(t->dtype, t->rank, dims) &&
+         (mrt_tensor_is_forgotten(x) ? (n->def->flags & MRT_OP_BYTES) != 0
+                                     : widens && mrt_dtype_bits((mrt_dtype)x->dtype) <= 16);
+}
+
+static mrt_status *make_later(mrt_node *n, const folding *recipe, int *fired) {
+  int64_t dims[MRT_MAX_RANK];
+  mrt_var *v = n->out[0];
+  mrt_tensor *t;
+  for (int i = 0; i < v->type->rank; ++i) (void)mrt_expr_is_const(v->type->dims[i], &dims[i]);
+  MRT_TRY(mrt_tensor_create_later(n->graph->model->alloc, v->type->dtype, v->type->rank, dims,
+                                  &recipe->base, &t));
+  keep_ingredients(recipe);
+  mrt_node_remove(n);
+  ++*fired;
+  return mrt_var_set_constant(v, t);
 }
 
 /* A Constant's tensor as it lies in the file. */
@@ -201,6 +241,10 @@ static mrt_status *fold_node(mrt_pass_ctx *ctx, mrt_node *n, int *fired) {
   MRT_TRY(mrt_mem_new_zero(ctx->model->alloc, total * sizeof *vals, (void **)&vals));
   mrt_value **outs = vals + n->n_in;
   st = write_recipe(n, out_bytes(n), &recipe);
+  if (!st && is_later(ctx, n, recipe)) {
+    st = make_later(n, recipe, fired);
+    goto done;
+  }
   for (int i = 0; i < n->n_in && !st; ++i)
     if (n->in[i].var) st = mrt_var_align(n->in[i].var);
   if (st) goto done;

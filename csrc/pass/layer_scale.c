@@ -16,8 +16,8 @@ static mrt_node *only_user(const mrt_var *v) {
 /* Float32 constant of one value a column, [n] or [1, ..., n]. */
 static const mrt_tensor *row_of(const mrt_var *v, int64_t n) {
   const mrt_tensor *t = v ? v->constant : NULL;
-  return t && t->dtype == MRT_FLOAT && !t->strided && t->rank > 0 && t->dims[t->rank - 1] == n &&
-                 mrt_tensor_count(t) == n
+  return t && t->dtype == MRT_FLOAT && !t->strided && mrt_tensor_is_aligned(t) && t->rank > 0 &&
+                 t->dims[t->rank - 1] == n && mrt_tensor_count(t) == n
              ? t
              : NULL;
 }
@@ -25,22 +25,55 @@ static mrt_var *other_input(const mrt_node *n, const mrt_var *v) {
   return n->in[n->in[0].var == v ? 1 : 0].var;
 }
 
+/* Scaled weights, made now and, when they were given up after packing, again. */
+typedef struct scaling {
+  mrt_recipe base;
+  const mrt_tensor *t;
+  float *scale;
+  bool rows; /* the first dim is scaled, else the last */
+} scaling;
+
+static mrt_status *make_scaled(const mrt_recipe *r, const mrt_alloc *alloc, mrt_tensor **out) {
+  const scaling *s = (const scaling *)r;
+  const mrt_tensor *t = s->t;
+  mrt_tensor *again = NULL;
+  if (!mrt_tensor_is_aligned(t)) MRT_TRY(mrt_tensor_again(alloc, t, &again));
+  if (again) t = again;
+  mrt_status *st = mrt_tensor_create(alloc, MRT_FLOAT, t->rank, t->dims, out);
+  const int64_t n = t->dims[t->rank - 1], m = n ? mrt_tensor_count(t) / n : 0;
+  for (int64_t i = 0; i < m && !st; ++i)
+    for (int64_t k = 0; k < n; ++k)
+      ((float *)(*out)->data)[i * n + k] =
+          ((const float *)t->data)[i * n + k] * s->scale[s->rows ? i : k];
+  mrt_tensor_release(again);
+  mrt_tensor_drop_pages(s->t);
+  return st;
+}
+static bool can_scale(const mrt_recipe *r) { return mrt_tensor_is_intact(((const scaling *)r)->t); }
+
 /* t with its last dim, or else (`rows`) its first, multiplied by scale. */
-static mrt_status *scaled(mrt_graph *g, const mrt_tensor *t, const float *scale, bool rows,
+static mrt_status *scaled(mrt_graph *g, mrt_tensor *t, const mrt_tensor *scale, bool rows,
                           mrt_var **out) {
   mrt_tensor *y = NULL;
-  MRT_TRY(mrt_tensor_create(g->model->alloc, MRT_FLOAT, t->rank, t->dims, &y));
-  const float *from = t->data;
-  float *to = y->data;
-  const int64_t n = t->dims[t->rank - 1], m = n ? mrt_tensor_count(t) / n : 0;
-  for (int64_t i = 0; i < m; ++i)
-    for (int64_t k = 0; k < n; ++k) to[i * n + k] = from[i * n + k] * scale[rows ? i : k];
+  scaling *s = mrt_arena_alloc(g->model->arena, sizeof *s);
+  if (!s) return mrt_status_oom();
+  *s = (scaling){{make_scaled, can_scale, 1 + mrt_tensor_steps(t)}, .t = t, .rows = rows};
+  s->scale = mrt_arena_memdup(g->model->arena, scale->data, scale->bytes);
+  if (!s->scale) return mrt_status_oom();
+  const bool keeps = s->base.steps <= MRT_RECIPE_STEPS;
+  MRT_TRY(keeps && mrt_tensor_is_forgotten(t)
+              ? mrt_tensor_create_later(g->model->alloc, MRT_FLOAT, t->rank, t->dims, &s->base, &y)
+              : make_scaled(&s->base, g->model->alloc, &y));
+  if (keeps) {
+    mrt_tensor_is_ingredient(t);
+    y->recipe = &s->base;
+  }
   return mrt_graph_add_constant(g, NULL, y, out);
 }
 
 /* The product's own third input and one constant sum behind it. */
 typedef struct product {
-  const mrt_tensor *w;
+  mrt_tensor *w;
   bool rows; /* columns of the product are rows of w (Gemm, transB) */
   mrt_node *add;
   int add_row; /* which input of add */
@@ -50,7 +83,7 @@ typedef struct product {
 static bool read_product(const mrt_node *p, product *out) {
   const bool gemm = is_op(p, "Gemm");
   if ((!gemm && !is_op(p, "MatMul")) || p->n_in < 2 || !p->in[1].var || !p->out[0]) return false;
-  const mrt_tensor *w = p->in[1].var->constant;
+  mrt_tensor *w = p->in[1].var->constant;
   if (!w || w->dtype != MRT_FLOAT || w->strided || w->rank != 2 || p->in[1].var->n_uses != 1)
     return false;
   *out = (product){.w = w, .rows = gemm && mrt_node_int(p, "transB")};
@@ -74,14 +107,14 @@ static mrt_status *try_product(mrt_node *p, int *fired) {
   if (!is_op(mul, "Mul") || !mul->out[0]) return NULL;
   const mrt_tensor *s = row_of(other_input(mul, y), q.n);
   if (!s || s->rank > (y->type ? y->type->rank : 1)) return NULL;
-  MRT_TRY(scaled(p->graph, q.w, s->data, q.rows, &v));
+  MRT_TRY(scaled(p->graph, q.w, s, q.rows, &v));
   MRT_TRY(mrt_node_set_input(p, 1, v));
   if (p->n_in > 2 && p->in[2].var) {
-    MRT_TRY(scaled(p->graph, p->in[2].var->constant, s->data, false, &v));
+    MRT_TRY(scaled(p->graph, p->in[2].var->constant, s, false, &v));
     MRT_TRY(mrt_node_set_input(p, 2, v));
   }
   if (q.add) {
-    MRT_TRY(scaled(p->graph, q.add->in[q.add_row].var->constant, s->data, false, &v));
+    MRT_TRY(scaled(p->graph, q.add->in[q.add_row].var->constant, s, false, &v));
     MRT_TRY(mrt_node_set_input(q.add, q.add_row, v));
   }
   MRT_TRY(mrt_var_replace(mul->out[0], y));

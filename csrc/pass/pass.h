@@ -21,6 +21,7 @@ typedef struct mrt_pass_ctx {
   size_t n_inlined;     /* nodes that functions have become, in all graphs */
   int level;            /* GraphOptimizationLevel: 0 only what is needed to run */
   bool late;            /* providers have fused: what was kept compact for them is folded too */
+  bool at_once;         /* folded constants are made now: the graph is written to a file */
   mrt_tally *tally;     /* counts what fired; may be NULL */
 } mrt_pass_ctx;
 

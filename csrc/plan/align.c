@@ -1,6 +1,7 @@
-/* Weights lie misaligned in most model files. A kernel that packs them sees an aligned copy while
- * it is made, and no longer; the pages of the file are given back then. What a kernel reads at each
- * run is copied for good. */
+/* Weights lie misaligned in most model files, and some constants are made only when they are needed
+ * (mrt_tensor_create_later). A kernel that packs them sees an aligned copy while it is made, and no
+ * longer; the pages of the file are given back then. What a kernel reads at each run is copied for
+ * good. */
 #include "plan/plan.h"
 
 static bool is_packed(const mrt_kernel *k, int i) { return i < 32 && (k->any_align >> i & 1); }
@@ -11,9 +12,12 @@ static mrt_status *align_inputs(const mrt_provider *p, mrt_node *node, mrt_tenso
   for (int i = 0; i < node->n_in; ++i) {
     mrt_var *v = node->in[i].var;
     if (!v || !v->constant || mrt_tensor_is_aligned(v->constant)) continue;
-    if (i < 32 && (as_they_lie >> i & 1)) continue;
-    mrt_tensor *before = v->constant;
-    MRT_TRY(mrt_tensor_copy(v->graph->model->alloc, before, &v->constant));
+    mrt_tensor *before = v->constant, *copy;
+    if (i < 32 && (as_they_lie >> i & 1) && !mrt_tensor_is_forgotten(before)) continue;
+    MRT_TRY(mrt_tensor_is_forgotten(before)
+                ? mrt_tensor_again(v->graph->model->alloc, before, &copy)
+                : mrt_tensor_copy(v->graph->model->alloc, before, &copy));
+    v->constant = copy;
     originals[i] = before;
   }
   return NULL;

@@ -119,6 +119,8 @@ static mrt_status *make_slots(builder *b) {
   for (size_t i = 0; i < g->n_vars; ++i) {
     mrt_var *v = g->vars[i];
     v->id = (int)i;
+    if (v->constant && v->n_graph_outputs && mrt_tensor_is_forgotten(v->constant))
+      MRT_TRY(mrt_var_align(v)); /* no kernel makes it */
     init_slot(b, v->id, v->constant ? MRT_SLOT_CONST : MRT_SLOT_DYNAMIC, v);
   }
   p->n_captures = n_caps;

@@ -38,9 +38,9 @@ static int wanted(const placer *p, const mrt_node *node, int k, bool output) {
 }
 
 /* A constant in the memory of provider `to`, as a constant var of its own. */
-static mrt_status *copy_constant(const placer *p, mrt_graph *g, const mrt_var *v, int to,
-                                 mrt_var **out) {
+static mrt_status *copy_constant(const placer *p, mrt_graph *g, mrt_var *v, int to, mrt_var **out) {
   mrt_tensor *t = NULL;
+  if (mrt_tensor_is_forgotten(v->constant)) MRT_TRY(mrt_var_align(v));
   MRT_TRY_CTX(mrt_provider_transfer(g->model->alloc, NULL, p->providers[to], v->constant, &t),
               "constant '%s'", v->name);
   MRT_TRY(mrt_graph_add_constant(g, NULL, t, out));

@@ -111,6 +111,7 @@ mrt_status *mrt_tensor_over_blob(const mrt_alloc *alloc, mrt_dtype dtype, int ra
 bool mrt_tensor_is_aligned(const mrt_tensor *t) {
   size_t align = (size_t)mrt_dtype_bits((mrt_dtype)t->dtype) / 8;
   if (align > 8) align = 8; /* complex128 is two doubles */
+  if (mrt_tensor_is_forgotten(t)) return false;
   return !mrt_device_is_host(t->device) || align < 2 || (uintptr_t)t->data % align == 0;
 }
 
@@ -164,8 +165,40 @@ mrt_status *mrt_tensor_again(const mrt_alloc *alloc, const mrt_tensor *t, mrt_te
   *out = NULL;
   if (!mrt_tensor_is_intact(t))
     return MRT_ERR(MRT_FAIL, "the model file has changed: weights cannot be packed again");
-  return mrt_tensor_is_forgotten(t) ? t->recipe->make(t->recipe, alloc, out)
-                                    : mrt_tensor_copy(alloc, t, out);
+  if (mrt_tensor_is_forgotten(t)) {
+    MRT_TRY(t->recipe->make(t->recipe, alloc, out));
+    if ((*out)->dtype == t->dtype && mrt_shape_equal((*out)->rank, (*out)->dims, t->rank, t->dims))
+      return NULL;
+    mrt_tensor_release(*out);
+    *out = NULL;
+    return MRT_ERR(MRT_FAIL, "a folded constant has another type than it was inferred to have");
+  }
+  mrt_status *st = mrt_tensor_copy(alloc, t, out);
+  mrt_tensor_drop_pages(t);
+  return st;
+}
+
+#define LATER_FROM ((size_t)64 << 10)
+
+bool mrt_tensor_may_be_later(mrt_dtype dtype, int rank, const int64_t *dims) {
+  int64_t count = 1;
+  size_t bytes;
+  int wide = 0;
+  for (int i = 0; i < rank; ++i) {
+    if (!mrt_i64_mul(count, dims[i], &count)) return false;
+    wide += dims[i] > 1;
+  }
+  return dtype == MRT_FLOAT && wide > 1 && mrt_dtype_bytes(dtype, count, &bytes) &&
+         bytes >= LATER_FROM;
+}
+
+mrt_status *mrt_tensor_create_later(const mrt_alloc *alloc, mrt_dtype dtype, int rank,
+                                    const int64_t *dims, const mrt_recipe *recipe,
+                                    mrt_tensor **out) {
+  MRT_TRY(mrt_tensor_wrap(alloc, dtype, rank, dims, NULL, NULL, MRT_HOST, NULL, NULL, out));
+  (*out)->base.flags |= MRT_VALUE_FORGOTTEN;
+  (*out)->recipe = recipe;
+  return NULL;
 }
 
 void mrt_tensor_drop_pages(const mrt_tensor *t) {

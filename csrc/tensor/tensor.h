@@ -130,7 +130,8 @@ mrt_status *mrt_tensor_wrap(const mrt_alloc *alloc, mrt_dtype dtype, int rank, c
 mrt_status *mrt_tensor_over_blob(const mrt_alloc *alloc, mrt_dtype dtype, int rank,
                                  const int64_t *dims, mrt_blob *blob, const void *data, size_t n,
                                  mrt_tensor **out) MRT_MUST_CHECK;
-/* May its elements be read as such? Tensors of other memories count as aligned. Kernels see aligned
+/* May its elements be read as such? Tensors of other memories count as aligned, forgotten ones
+ * do not. Kernels see aligned
  * tensors only; what reads constants earlier (passes) asks, or uses mrt_var_align. */
 bool mrt_tensor_is_aligned(const mrt_tensor *t);
 /* Of a tensor over a mapped file: its pages are not needed soon (they were packed). */
@@ -138,7 +139,8 @@ void mrt_tensor_drop_pages(const mrt_tensor *t);
 /* The same of one that hardly anybody will read again. A constant with a recipe gives its memory
  * back (mrt_tensor_is_forgotten) if nobody else holds it. */
 void mrt_tensor_unload(mrt_tensor *t);
-/* A contiguous, aligned copy of what was unloaded; MRT_FAIL if its file has changed. */
+/* A contiguous, aligned copy of what was unloaded, whose pages of a file are given back again;
+ * MRT_FAIL if its file has changed. */
 mrt_status *mrt_tensor_again(const mrt_alloc *alloc, const mrt_tensor *t,
                              mrt_tensor **out) MRT_MUST_CHECK;
 /* Recipes read it: it stays in memory unless it lies in a file or has one itself. */
@@ -146,6 +148,13 @@ void mrt_tensor_is_ingredient(mrt_tensor *t);
 static inline int mrt_tensor_steps(const mrt_tensor *t) { /* of its recipe; NULL is fine */
   return t && t->recipe ? t->recipe->steps : 0;
 }
+/* A constant that is made when somebody needs it: forgotten from the start. */
+mrt_status *mrt_tensor_create_later(const mrt_alloc *alloc, mrt_dtype dtype, int rank,
+                                    const int64_t *dims, const mrt_recipe *recipe,
+                                    mrt_tensor **out) MRT_MUST_CHECK;
+/* May a constant of that kind be made later? Large float32 matrices, which nothing but kernels
+ * (and recipes) reads: the engine hands those to a kernel that is made. */
+bool mrt_tensor_may_be_later(mrt_dtype dtype, int rank, const int64_t *dims);
 /* Of a tensor over a mapped file that was not unloaded and may be read at each run: notes its pages
  * for mrt_tensor_settle, unless they may stay the file's (see mrt_blob_keeps_all). */
 mrt_status *mrt_tensor_keep(const mrt_tensor *t) MRT_MUST_CHECK;

@@ -2,7 +2,7 @@
  * float32 twins of its narrow operands, and its result is narrow again only where somebody else
  * reads it so. A result that goes from one such operator to the next is never rounded, as in
  * ONNX Runtime, which removes such pairs of casts too. Runs first, so that every other fusion sees
- * a float32 network. Constants get a float32 copy. */
+ * a float32 network. */
 #include <string.h>
 
 #include "provider/cpu/cpu.h"
@@ -68,13 +68,40 @@ static mrt_status *cast(halves *h, mrt_node *before, mrt_var *in, mrt_dtype to, 
   return mrt_node_resolve(n, h->p->env->ops);
 }
 
-/* A constant's float32 copy. */
+typedef struct widening {
+  mrt_recipe base;
+  const mrt_tensor *from;
+} widening;
+
+static mrt_status *make_wide(const mrt_recipe *r, const mrt_alloc *alloc, mrt_tensor **out) {
+  const mrt_tensor *c = ((const widening *)r)->from;
+  mrt_tensor *again = NULL;
+  if (!mrt_tensor_is_aligned(c) || !mrt_tensor_is_intact(c))
+    MRT_TRY(mrt_tensor_again(alloc, c, &again));
+  mrt_status *st = mrt_tensor_create(alloc, MRT_FLOAT, c->rank, c->dims, out);
+  if (!st)
+    mrt_convert_to_f32((mrt_dtype)c->dtype, (again ? again : c)->data, 0, mrt_tensor_count(c),
+                       (*out)->data);
+  mrt_tensor_release(again);
+  mrt_tensor_drop_pages(c);
+  return st;
+}
+static bool can_widen(const mrt_recipe *r) {
+  return mrt_tensor_is_intact(((const widening *)r)->from);
+}
+
+/* A constant's float32 copy: a large one when a kernel packs it, and never all of them at once. */
 static mrt_status *widen_constant(halves *h, const mrt_var *v, mrt_var **out) {
-  const mrt_tensor *c = v->constant;
-  mrt_tensor *t = NULL;
-  int64_t n = mrt_tensor_count(c);
-  MRT_TRY(mrt_tensor_create(h->g->model->alloc, MRT_FLOAT, c->rank, c->dims, &t));
-  mrt_convert_to_f32((mrt_dtype)c->dtype, c->data, 0, n, t->data);
+  mrt_tensor *c = v->constant, *t = NULL;
+  const mrt_alloc *alloc = h->g->model->alloc;
+  widening *w = mrt_arena_alloc(h->g->model->arena, sizeof *w);
+  if (!w) return mrt_status_oom();
+  *w = (widening){{make_wide, can_widen, 1 + mrt_tensor_steps(c)}, c};
+  const bool later =
+      w->base.steps <= MRT_RECIPE_STEPS && mrt_tensor_may_be_later(MRT_FLOAT, c->rank, c->dims);
+  MRT_TRY(later ? mrt_tensor_create_later(alloc, MRT_FLOAT, c->rank, c->dims, &w->base, &t)
+                : make_wide(&w->base, alloc, &t));
+  if (later) mrt_tensor_is_ingredient(c);
   MRT_TRY(mrt_graph_add_constant(h->g, NULL, t, out));
   (*out)->type = wide_type(v);
   return (*out)->type ? NULL : mrt_status_oom();
@@ -83,8 +110,7 @@ static mrt_status *widen_constant(halves *h, const mrt_var *v, mrt_var **out) {
 static mrt_status *widen(halves *h, mrt_node *n, mrt_var *v, mrt_var **out) {
   *out = twin_of(h, v);
   if (*out) return NULL;
-  if (v->constant && mrt_device_is_host(v->constant->device) && !v->constant->strided &&
-      mrt_tensor_is_aligned(v->constant)) {
+  if (v->constant && mrt_device_is_host(v->constant->device) && !v->constant->strided) {
     MRT_TRY(widen_constant(h, v, out));
   } else {
     MRT_TRY(mrt_graph_add_var(h->g, NULL, wide_type(v), out));

@@ -25,7 +25,9 @@ static bool is_byte(mrt_dtype t) { return t == MRT_INT8 || t == MRT_UINT8; }
 /* Scale and zero point of a node; both constant, the zero point like the scale or absent. */
 static bool read_params(const mrt_node *n, mrt_qval *out) {
   const mrt_tensor *s = mrt_node_in_const(n, 1), *z = mrt_node_in_const(n, 2);
-  if (!s || s->dtype != MRT_FLOAT || (n->n_in > 2 && n->in[2].var && !z)) return false;
+  if (!s || s->dtype != MRT_FLOAT || mrt_tensor_is_forgotten(s) ||
+      (n->n_in > 2 && n->in[2].var && !z))
+    return false;
   *out = (mrt_qval){.scale = n->in[1].var,
                     .zero = z ? n->in[2].var : NULL,
                     .scales = mrt_tensor_count(s),
