@@ -29,10 +29,16 @@ typedef struct beside {
   mrt_split_out *out;
   int row, step, lines;
   const char *ahead;
+  int64_t line, turns;
   const float *raw;
   uint16_t *split;
   int64_t pair, pair_end, pair_step;
 } beside;
+
+/* Which line is fetched as number l. */
+INLINE int64_t turned(int64_t l, int64_t turns) {
+  return l < turns ? (l & ~(int64_t)255) | (l & 3) << 6 | (l & 255) >> 2 : l;
+}
 
 INLINE beside beside_of(const mrt_split_block *t, int products, mrt_split_out *before) {
   const int64_t steps = t->groups * products;
@@ -41,6 +47,8 @@ INLINE beside beside_of(const mrt_split_block *t, int products, mrt_split_out *b
                   .step = (int)((MRT_STRIP + steps - 1) / steps),
                   .lines = t->ahead_lines,
                   .ahead = t->ahead,
+                  .line = t->ahead_line,
+                  .turns = t->ahead_turns,
                   .raw = t->raw,
                   .split = t->split,
                   .pair = t->pair,
@@ -50,9 +58,9 @@ INLINE beside beside_of(const mrt_split_block *t, int products, mrt_split_out *b
 
 /* Not inlined: the loop of tiles has few registers, this has none across it. */
 __attribute__((noinline)) static void work_beside(beside *w) {
-  const char *ahead = w->ahead, *end_ahead = ahead + w->lines * 64;
-  for (; ahead < end_ahead; ahead += 64) FETCH(ahead);
-  w->ahead = ahead;
+  const int64_t line = w->line, end_line = line + w->lines;
+  for (int64_t l = line; l < end_line; ++l) FETCH(w->ahead + turned(l, w->turns) * 64);
+  w->line = end_line;
   if (w->pair < w->pair_end) {
     const int64_t end = w->pair + w->pair_step < w->pair_end ? w->pair + w->pair_step : w->pair_end;
     for (; w->pair < end; ++w->pair) split_pair(w->raw, w->split, w->pair);

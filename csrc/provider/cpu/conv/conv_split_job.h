@@ -39,7 +39,7 @@ typedef struct mrt_split_job {
   float lo, hi;
   mrt_ew_fn act;
   char *scratch;
-  int64_t image, band, units, chunks, parts_n, parts_m, stride, workers;
+  int64_t image, band, units, chunks, parts_n, parts_m, workers;
   int64_t *held; /* per worker: the unit whose input it has split, -1: none */
 } mrt_split_job;
 

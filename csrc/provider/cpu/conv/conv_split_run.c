@@ -162,7 +162,7 @@ static int64_t steps_of(const mrt_split_job *j, const stretch *w) {
  * fetches its share of the next one's weights, or splits that and fetches of the one after. */
 typedef struct step {
   mrt_split_block t;
-  int64_t i, pairs, ahead; /* all pairs to split; bytes of a share to fetch */
+  int64_t i, pairs, ahead; /* all pairs to split; cache lines of a share to fetch */
 } step;
 
 static step step_of(const mrt_split_job *j, const stretch *w, slice s, int64_t i) {
@@ -186,9 +186,12 @@ static step step_of(const mrt_split_job *j, const stretch *w, slice s, int64_t i
   if (after < steps + (w->more ? 2 : 0)) {
     const slice next = slice_of(j, w->p0, after);
     const int64_t products = s.groups * j->parts * (j->parts + 1) / 2;
-    q.ahead = next.groups * j->group_bytes / (w->m1 - w->m0);
+    const int64_t lines = next.groups * j->group_bytes / 64;
+    q.ahead = lines / (w->m1 - w->m0);
     q.t.ahead = slice_weights(j, next);
-    q.t.ahead_lines = (int)ceil_div(q.ahead, products * 64);
+    q.t.ahead_lines = (int)ceil_div(q.ahead, products);
+    /* One part is small, and its products have little time to spare (ResNet-50: 2 % slower). */
+    if (j->parts > 1) q.t.ahead_turns = lines & ~(int64_t)255;
   }
   return q;
 }
@@ -202,7 +205,7 @@ static mrt_split_block block_of(const mrt_split_job *j, const stretch *w, const 
   t.a = w->a + m * MRT_STRIP * MRT_SPLIT_PIXEL;
   t.rows = (int)min_i64(MRT_STRIP, total - m * MRT_STRIP);
   t.acc = w->mem->acc + sums * MRT_STRIP * MRT_STRIP;
-  if (t.ahead) t.ahead += share * q->ahead;
+  t.ahead_line = share * q->ahead;
   t.pair = mrt_par_begin(q->pairs, count, share);
   t.pair_end = mrt_par_begin(q->pairs, count, share + 1);
   return t;
@@ -240,13 +243,6 @@ static void run_panels(const mrt_split_job *j, const stretch *w) {
 
 /* ---- sharing out ---- */
 
-/* Units (image, band) in an order that gives each worker a stretch of its own: it finds in its
- * cache what it wrote in the layer before. */
-static int64_t unit_at(const mrt_split_job *j, int64_t i) {
-  const int64_t rounds = j->units / j->stride;
-  return i < rounds * j->stride ? i % j->stride * rounds + i / j->stride : i;
-}
-
 /* The input of a band by one worker; meanwhile the first weights are fetched. */
 static void split_band(const mrt_split_job *j, const mrt_split_band *b, int64_t panel,
                        const mrt_split_memory *mem) {
@@ -261,11 +257,12 @@ static void split_band(const mrt_split_job *j, const mrt_split_band *b, int64_t 
   fill_rows(j, b, mem->rows);
 }
 
-/* Chunk: a unit and a part of its panels, done from end to end by one worker. */
+/* Chunk: a unit (image, band) and a part of its panels, done from end to end by one worker. Workers
+ * take neighbouring chunks: each finds in its cache what it wrote in the layer before. */
 static void unit_chunk(void *arg, int64_t chunk, int worker) {
   const mrt_split_job *j = arg;
   const mrt_split_memory mem = mrt_split_job_memory(j, worker);
-  const int64_t u = unit_at(j, chunk / j->parts_n), part = chunk % j->parts_n;
+  const int64_t u = chunk / j->parts_n, part = chunk % j->parts_n;
   const int64_t range_end = mrt_par_begin(j->units * j->parts_n, j->workers, worker + 1);
   const mrt_split_band b = mrt_split_job_band(j, u / j->bands, u % j->bands);
   const stretch w = {.band = &b,
@@ -325,7 +322,6 @@ static void run_units(const mrt_par *par, mrt_split_job *j) {
   const double cost =
       (mrt_split_job_product_ns(j, j->blocks) + mrt_split_job_split_ns(j)) * (double)j->units;
   const int64_t parts_per = j->p->raw ? 1 : 2;
-  j->stride = min_i64(workers, j->units);
   j->workers = workers;
   j->parts_n = 1;
   if (j->units < 2 * workers && j->units % workers) /* the first weights of a part come late */
