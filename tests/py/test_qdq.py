@@ -4,7 +4,7 @@ What runs: the fusions (qdq_fuse, qdq, nhwc_fuse), the nodes (qconv_node, qmatmu
 qbinary_node,
 quantize_node), their loops (qconv, bytes, quantize, qgemm_avx512vnni, qgemm_avx2, qgemm_scalar,
 qbytes_avx512vnni, qbytes_avx2, qbytes_scalar, qgemm_amx, qpool_node, qdirect, qdepth,
-qdepth_avx512vnni, quantize_last_node, quantize_last_avx512vnni).
+qdepth_avx512vnni, qplanes, qplanes_avx512vnni, quantize_last_node, quantize_last_avx512vnni).
 """
 
 from __future__ import annotations
@@ -163,6 +163,9 @@ def test_images_enter_and_leave(activations: type, channels: int, tmp_path: Path
     np.testing.assert_array_equal(*both)
 
 
+SIZES = ((3, 20, 17), (24, 70, 9), (48, 33, 30), (72, 72, 7), (128, 40, 9), (130, 64, 5))
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("kernel", [1, 3, 5])
 @pytest.mark.parametrize("group", ["dense", "depthwise"])
@@ -170,8 +173,8 @@ def test_images_enter_and_leave(activations: type, channels: int, tmp_path: Path
 def test_convolutions_of_many_shapes(
     activations: type, group: str, kernel: int, stride: int
 ) -> None:
-    """Odd channels, sizes and tails of qdirect and qdepth, with Relu6, against float64."""
-    for cin, cout, size in ((3, 20, 17), (24, 70, 9), (48, 33, 30), (72, 72, 7), (130, 64, 5)):
+    """Odd channels, sizes and tails of qdirect, qdepth and qplanes, with Relu6, against float64."""
+    for cin, cout, size in SIZES:
         b = qdq_models.Builder(activations, seed=cin)
         x = b.quantised("x", -3, 3)
         wide, groups = (cin, cin) if group == "depthwise" else (cout, 1)

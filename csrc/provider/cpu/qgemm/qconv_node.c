@@ -72,7 +72,7 @@ static mrt_status *packed_weights(qconv_kernel *q, const mrt_tensor *w, const mr
   const mrt_qconv *p = &q->p;
   const pack_arg arg = {p, zeros};
   const mrt_packer packer = {
-      .format = "qconv.1",
+      .format = "qconv.2",
       .params = {p->groups, p->cin, p->cout, p->kh << 32 | p->kw, p->stride_h << 32 | p->stride_w,
                  p->dil_h << 32 | p->dil_w,
                  p->w_signed | p->direct << 1 | p->depthwise << 2 | (zeros != NULL) << 3,

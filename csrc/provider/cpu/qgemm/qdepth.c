@@ -4,13 +4,16 @@
 #include <string.h>
 
 #include "base/cpu.h"
+#include "provider/cpu/qgemm/qplanes.h"
 
 enum { MAX_TAPS = 128, MAX_PERIOD = 128, BLOCK = 64 };
 
 static inline int64_t round64(int64_t n) { return (n + 63) / 64 * 64; }
 
-/* Rows of the image that a pair of output rows needs. */
-static int64_t window_rows(const mrt_qconv *p) { return (p->kh - 1) * p->dil_h + 1 + p->stride_h; }
+/* Rows of the image that a pair of output rows needs; or the rows of a plane. */
+static int64_t window_rows(const mrt_qconv *p) {
+  return mrt_qplanes_fits(p) ? MRT_QPLANES_ROWS : (p->kh - 1) * p->dil_h + 1 + p->stride_h;
+}
 static int64_t quads_of(const mrt_qconv *p) { return (window_rows(p) * p->kw + 3) / 4; }
 static int64_t period_of(const mrt_qconv *p) {
   int64_t common = 64;
@@ -107,6 +110,7 @@ typedef struct depth_job {
 } depth_job;
 
 static int64_t worker_bytes(const mrt_qconv *p, int64_t ow) {
+  if (mrt_qplanes_fits(p)) return (int64_t)mrt_worker_pitch(mrt_qplanes_worker_bytes(p, ow));
   return (int64_t)mrt_worker_pitch(
       (size_t)(window_rows(p) * row_bytes(p, ow) + round64(ow * p->cout)));
 }
@@ -175,6 +179,26 @@ static void some_pairs(const depth_job *j, int64_t image, int64_t pair, int64_t 
   }
 }
 
+static void plane_chunk(void *arg, int64_t index, int worker) {
+  const depth_job *j = arg;
+  const int64_t oh = j->a->oh, all = j->a->n * oh, end = all * (index + 1) / j->chunks;
+  for (int64_t u = all * index / j->chunks; u < end;) {
+    const int64_t y = u % oh, n = end - u < oh - y ? end - u : oh - y;
+    const mrt_qconv_args *a = j->a;
+    const mrt_qplanes_image x = {.x = a->x + u / oh * a->h * a->w * j->p->cout,
+                                 .end = a->x_end,
+                                 .h = a->h,
+                                 .w = a->w,
+                                 .pitch = j->p->cout,
+                                 .slice = -1,
+                                 .is_signed = a->x_signed,
+                                 .zero = a->x_zero};
+    mrt_qplanes_run(j->p, &x, &j->r, a->ow, y, y + n, 0, mrt_qplanes_slices(j->p),
+                    (uint8_t *)a->y + u * j->r.bytes, j->workers + worker * j->worker_bytes);
+    u += n;
+  }
+}
+
 static void chunk(void *arg, int64_t index, int worker) {
   const depth_job *j = arg;
   /* halves fall on halves whatever the number of chunks is, as in qdirect.c */
@@ -187,10 +211,27 @@ static void chunk(void *arg, int64_t index, int worker) {
   }
 }
 
+void mrt_qdepth_rows_of(const mrt_qconv *p, const mrt_qgemm_epilogue *e, const void *packed,
+                        const void *tables, int64_t ow, mrt_qdepth_rows *out) {
+  const bool s8 = e->out == MRT_Q_S8;
+  *out = (mrt_qdepth_rows){.quads = quads_of(p),
+                           .period = period_of(p),
+                           .w = packed,
+                           .col = tables,
+                           .scale = (const float *)tables + period_of(p) * BLOCK,
+                           .bytes = ow * p->cout,
+                           .zero = e->out_zero,
+                           .lo = s8 ? -128 : 0,
+                           .hi = s8 ? 127 : 255,
+                           .is_signed = s8};
+  if (e->act.op != MRT_EW_CLIP) return;
+  const int32_t lo = (int32_t)e->act.p[0] + e->out_zero, hi = (int32_t)e->act.p[1] + e->out_zero;
+  out->lo = lo > out->lo ? lo : out->lo;
+  out->hi = hi < out->hi ? hi : out->hi;
+}
+
 void mrt_qdepth_run(const mrt_par *par, const mrt_qconv *p, const mrt_qconv_args *a,
                     const void *packed, const void *tables, void *scratch) {
-  const mrt_qgemm_epilogue *e = a->epi;
-  const bool s8 = e->out == MRT_Q_S8;
   depth_job j = {.p = p,
                  .a = a,
                  .rows = window_rows(p),
@@ -199,24 +240,10 @@ void mrt_qdepth_run(const mrt_par *par, const mrt_qconv *p, const mrt_qconv_args
                  .pairs = (a->oh + 1) / 2,
                  .workers = mrt_worker_first(scratch),
                  .copy = mrt_qbytes_get()->copy};
-  j.r = (mrt_qdepth_rows){.quads = quads_of(p),
-                          .period = period_of(p),
-                          .w = packed,
-                          .col = tables,
-                          .scale = (const float *)tables + period_of(p) * BLOCK,
-                          .bytes = a->ow * p->cout,
-                          .zero = e->out_zero,
-                          .lo = s8 ? -128 : 0,
-                          .hi = s8 ? 127 : 255,
-                          .is_signed = s8};
-  if (e->act.op == MRT_EW_CLIP) {
-    const int32_t lo = (int32_t)e->act.p[0] + e->out_zero, hi = (int32_t)e->act.p[1] + e->out_zero;
-    j.r.lo = lo > j.r.lo ? lo : j.r.lo;
-    j.r.hi = hi < j.r.hi ? hi : j.r.hi;
-  }
+  mrt_qdepth_rows_of(p, a->epi, packed, tables, a->ow, &j.r);
   const int64_t units = a->n * j.pairs;
   const double cost = (double)(units * 2 * j.r.bytes) * (0.08 + 0.03 * (double)j.r.quads);
   j.chunks = mrt_even_chunks(mrt_par_chunks(units, cost));
   if (j.chunks < 2 && cost > 2000 && units > 1) j.chunks = 2;
-  mrt_par_run(par, j.chunks, chunk, &j);
+  mrt_par_run(par, j.chunks, mrt_qplanes_fits(p) ? plane_chunk : chunk, &j);
 }

@@ -31,6 +31,9 @@ bool mrt_qdepth_pack(const mrt_qconv *p, const uint8_t *w, const int32_t *w_zero
 /* Tables of one call, or of all where everything is constant; false: factors are out of range. */
 size_t mrt_qdepth_tables_size(const mrt_qconv *p);
 bool mrt_qdepth_tables(const mrt_qconv *p, const mrt_qconv_args *a, void *at);
+/* What the kernels want to know that is the same for all rows. */
+void mrt_qdepth_rows_of(const mrt_qconv *p, const mrt_qgemm_epilogue *e, const void *packed,
+                        const void *tables, int64_t ow, mrt_qdepth_rows *out);
 size_t mrt_qdepth_scratch(const mrt_par *par, const mrt_qconv *p, int64_t ow);
 void mrt_qdepth_run(const mrt_par *par, const mrt_qconv *p, const mrt_qconv_args *a,
                     const void *packed, const void *tables, void *scratch);

@@ -1,0 +1,134 @@
+/* The two loops of qplanes.h. The dot product is inline assembly: with the intrinsic gcc 12 copies
+ * and spills the accumulators. */
+#include <immintrin.h>
+
+#include "provider/cpu/qgemm/qplanes.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* ---- interleaving ---- */
+INLINE void four_rows(const __m512i t[4], uint8_t *to, int64_t plane) {
+  const __m512i low = _mm512_unpacklo_epi8(t[0], t[1]), high = _mm512_unpackhi_epi8(t[0], t[1]),
+                low2 = _mm512_unpacklo_epi8(t[2], t[3]), high2 = _mm512_unpackhi_epi8(t[2], t[3]);
+  _mm512_storeu_si512(to, _mm512_unpacklo_epi16(low, low2));
+  _mm512_storeu_si512(to + plane, _mm512_unpackhi_epi16(low, low2));
+  _mm512_storeu_si512(to + 2 * plane, _mm512_unpacklo_epi16(high, high2));
+  _mm512_storeu_si512(to + 3 * plane, _mm512_unpackhi_epi16(high, high2));
+}
+INLINE void fill(const mrt_qplanes_fill *f, const bool flips) {
+  const __m512i flip = _mm512_set1_epi8((char)f->flip);
+  uint8_t *to = f->to;
+  for (int64_t i = 0; i < f->runs; ++i, to += f->bytes)
+    for (int64_t at = 0; at < f->bytes; at += 64) {
+      const int64_t off = i * f->step + at;
+      __m512i t[4];
+      if (__builtin_expect(off <= f->safe, 1)) {
+#pragma GCC unroll 4
+        for (int r = 0; r < 4; ++r) t[r] = _mm512_loadu_si512(f->row[r] + (off & f->mask[r]));
+      } else {
+        const int64_t left = f->bytes - at;
+        const __mmask64 m = left >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << left) - 1;
+#pragma GCC unroll 4
+        for (int r = 0; r < 4; ++r)
+          t[r] = _mm512_maskz_loadu_epi8(m, f->row[r] + (off & f->mask[r]));
+      }
+#pragma GCC unroll 4
+      for (int r = 0; r < 4 && flips; ++r) t[r] = _mm512_xor_si512(t[r], flip);
+      four_rows(t, to + at, f->plane);
+    }
+}
+void mrt_qplanes_fill_avx512vnni(const mrt_qplanes_fill *f) {
+  f->flip ? fill(f, true) : fill(f, false);
+}
+
+/* ---- dot products ---- */
+INLINE __m512i dot(__m512i acc, __m512i x, const int8_t *w) {
+  __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(x), "m"(*(const __m512i *)w));
+  return acc;
+}
+
+/* PLAIN: the zero point is the lowest number and nothing else bounds results. */
+enum { PLAIN_U8, PLAIN_S8, ANY_U8, ANY_S8 };
+typedef struct finish {
+  __m512i zero, lo, hi;
+} finish;
+
+INLINE __m512i scaled(__m512i x, const float *scale) {
+  return _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(x), _mm512_loadu_ps(scale)));
+}
+INLINE __m512i bytes_of(const finish *f, const __m512i acc[4], const float *scale, const int kind) {
+  __m512i p = _mm512_packs_epi32(scaled(acc[0], scale), scaled(acc[1], scale + 16));
+  __m512i q = _mm512_packs_epi32(scaled(acc[2], scale + 32), scaled(acc[3], scale + 48));
+  if (kind == PLAIN_U8) return _mm512_packus_epi16(p, q);
+  if (kind == PLAIN_S8)
+    return _mm512_xor_si512(_mm512_packus_epi16(p, q), _mm512_set1_epi8((char)0x80));
+  p = _mm512_adds_epi16(p, f->zero);
+  q = _mm512_adds_epi16(q, f->zero);
+  if (kind == ANY_S8)
+    return _mm512_min_epi8(_mm512_max_epi8(_mm512_packs_epi16(p, q), f->lo), f->hi);
+  return _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(p, q), f->lo), f->hi);
+}
+
+INLINE void dots(const mrt_qplanes_dots *d, const int64_t taps, const int rows, const int kind) {
+  const finish f = {_mm512_set1_epi16((int16_t)d->zero), _mm512_set1_epi8((char)d->lo),
+                    _mm512_set1_epi8((char)d->hi)};
+  const uint8_t *const *tap = d->tap;
+  const int64_t plane = d->plane, plane3 = 3 * plane;
+  int64_t block = d->first, out = 0;
+  for (int64_t at = 0; at < d->bytes; at += 64, out += d->step) {
+    const int8_t *w = d->w + block * taps * 512;
+    const int32_t *col = d->col + block * 64;
+    const float *scale = d->scale + block * 64;
+    __m512i a[4], b[4];
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; ++v) a[v] = b[v] = _mm512_loadu_si512(col + 16 * v);
+#pragma GCC unroll 3
+    for (int64_t q = 0; q < taps; ++q, w += 512) {
+      const uint8_t *from = tap[q] + at;
+      const __m512i x0 = _mm512_loadu_si512(from), x1 = _mm512_loadu_si512(from + plane),
+                    x2 = _mm512_loadu_si512(from + 2 * plane),
+                    x3 = _mm512_loadu_si512(from + plane3);
+      a[0] = dot(a[0], x0, w);
+      a[1] = dot(a[1], x1, w + 64);
+      a[2] = dot(a[2], x2, w + 128);
+      a[3] = dot(a[3], x3, w + 192);
+      if (rows > 1) {
+        b[0] = dot(b[0], x0, w + 256);
+        b[1] = dot(b[1], x1, w + 320);
+        b[2] = dot(b[2], x2, w + 384);
+        b[3] = dot(b[3], x3, w + 448);
+      }
+    }
+    const __m512i p = bytes_of(&f, a, scale, kind), q = rows > 1 ? bytes_of(&f, b, scale, kind) : p;
+    const int64_t left = d->bytes - at;
+    if (left >= 64) {
+      _mm512_storeu_si512(d->y[0] + out, p);
+      if (rows > 1) _mm512_storeu_si512(d->y[1] + out, q);
+    } else {
+      const __mmask64 m = ((__mmask64)1 << left) - 1;
+      _mm512_mask_storeu_epi8(d->y[0] + out, m, p);
+      if (rows > 1) _mm512_mask_storeu_epi8(d->y[1] + out, m, q);
+    }
+    if (++block == d->period) block = 0;
+  }
+}
+
+#define DOTS(name, kind)                                                  \
+  static __attribute__((noinline)) void name(const mrt_qplanes_dots *d) { \
+    if (d->taps == 3)                                                     \
+      d->y[1] ? dots(d, 3, 2, kind) : dots(d, 3, 1, kind);                \
+    else                                                                  \
+      d->y[1] ? dots(d, d->taps, 2, kind) : dots(d, d->taps, 1, kind);    \
+  }
+DOTS(dots_plain_u8, PLAIN_U8)
+DOTS(dots_plain_s8, PLAIN_S8)
+DOTS(dots_any_u8, ANY_U8)
+DOTS(dots_any_s8, ANY_S8)
+
+void mrt_qplanes_dots_avx512vnni(const mrt_qplanes_dots *d) {
+  const int32_t lowest = d->is_signed ? -128 : 0;
+  if (d->zero == lowest && d->lo <= lowest && d->hi >= lowest + 255)
+    d->is_signed ? dots_plain_s8(d) : dots_plain_u8(d);
+  else
+    d->is_signed ? dots_any_s8(d) : dots_any_u8(d);
+}
