@@ -4,7 +4,8 @@ What runs: the fusions (qdq_fuse, qdq, nhwc_fuse), the nodes (qconv_node, qmatmu
 qbinary_node,
 quantize_node), their loops (qconv, bytes, quantize, qgemm_avx512vnni, qgemm_avx2, qgemm_scalar,
 qbytes_avx512vnni, qbytes_avx2, qbytes_scalar, qgemm_amx, qpool_node, qdirect, qdepth,
-qdepth_avx512vnni, qplanes, qplanes_avx512vnni, quantize_last_node, quantize_last_avx512vnni).
+qdepth_avx512vnni, qplanes, qplanes_avx512vnni, qband, qband_fuse, qband_node, fused_qband,
+quantize_last_node, quantize_last_avx512vnni).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import pytest
 import qdq_models
 
 import engine
+from macart import _core
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 import exact  # noqa: E402
@@ -183,6 +185,57 @@ def test_convolutions_of_many_shapes(
         for ours, want in operator_by_operator(model):
             steps = np.abs(ours.astype(np.int32) - want.astype(np.int32))
             assert steps.max() <= 1 and np.mean(steps > 0) <= 2e-3, (cin, cout, steps.max())
+
+
+def computes_bands(activations: type) -> bool:
+    """Vector dot products for depthwise windows, tiles that read signed bytes."""
+    names = _core.info()["isa_names"]
+    return "amx" in names or (activations is np.uint8 and "avx512vnni" in names)
+
+
+def band_model(
+    activations: type, narrow: int, wide: int, size: int, stride: int, first: bool
+) -> bytes:
+    """Two inverted residuals; the second one has a sum behind it. Without `first`: no expansion."""
+    b = qdq_models.Builder(activations, seed=wide)
+    x = b.quantised("x", -3, 3)
+    if not first:
+        x = b.conv(x, narrow, wide, 3, act="Relu6")  # no part of a band
+    for k, s in enumerate((stride, 1)):
+        y = b.conv(x, narrow, wide, 1, act="Relu6") if first or k else x
+        y = b.conv(y, wide, wide, 3, group=wide, stride=s, act="Relu6" if k else "")
+        y = b.conv(y, wide, narrow, 1)
+        x = b.quantised(b.node("Add", [x, y]), -5, 5) if k else y
+    return b.model((2, narrow, size, size + 3), x)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("first", [True, False], ids=["expand", "depthwise"])
+@TYPES
+def test_inverted_residuals_in_one_pass(
+    activations: type, first: bool, stride: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bits of the convolutions one by one: slices of 64 channels or all of them, bands with few
+    rows in a ring, small images cut by channels, rests of tiles."""
+    module = engine.load_engine()
+    for narrow, wide, size in (
+        (16, 64, 5),
+        (24, 144, 33),
+        (20, 192, 19),
+        (40, 320, 7),
+        (8, 96, 58),
+    ):
+        model = band_model(activations, narrow, wide, size, stride, first)
+        ops = operators_of(module, model, tmp_path)
+        assert ops.count("QLinearBand") == (2 if computes_bands(activations) else 0), ops
+        got = [run(None, model, True, threads) for threads in (1, 2)]
+        monkeypatch.setenv("MRT_PASSES", "-qlinear_band")
+        assert "QLinearBand" not in operators_of(module, model, tmp_path)
+        want = run(None, model)
+        monkeypatch.delenv("MRT_PASSES")
+        assert len(np.unique(want)) > 50, (narrow, wide)
+        np.testing.assert_array_equal(got[0], want, str((narrow, wide, size)))
+        np.testing.assert_array_equal(got[1], want, str((narrow, wide, size)))
 
 
 @pytest.mark.parametrize("isa", ["avx512vnni", "avx2", "scalar"])

@@ -30,26 +30,26 @@ static bool fits(const mrt_node *conv) {
 }
 
 /* Nobody reads what it gives: left over from other fusions, the dead code goes later. */
-static bool is_dead(const mrt_node *n, int depth) {
+bool mrt_node_is_dead(const mrt_node *n, int depth) {
   for (int i = 0; i < n->n_out; ++i) {
     const mrt_var *v = n->out[i];
     if (!v) continue;
     if (v->n_graph_outputs || depth == 0) return false;
     for (size_t k = 0; k < v->n_uses; ++k)
-      if (!is_dead(v->uses[k].node, depth - 1)) return false;
+      if (!mrt_node_is_dead(v->uses[k].node, depth - 1)) return false;
   }
   return true;
 }
-static void remove_dead(mrt_node *n) {
+void mrt_node_remove_dead(mrt_node *n) {
   for (int i = 0; i < n->n_out; ++i)
-    while (n->out[i] && n->out[i]->n_uses) remove_dead(n->out[i]->uses[0].node);
+    while (n->out[i] && n->out[i]->n_uses) mrt_node_remove_dead(n->out[i]->uses[0].node);
   mrt_node_remove(n);
 }
 /* The producer of v if, the dead aside, only `add` reads it. */
 static mrt_node *producer_for(const mrt_var *v, const mrt_node *add, int index) {
   if (!v->producer || v->producer->provider != index || v->n_graph_outputs) return NULL;
   for (size_t k = 0; k < v->n_uses; ++k)
-    if (v->uses[k].node != add && !is_dead(v->uses[k].node, 4)) return NULL;
+    if (v->uses[k].node != add && !mrt_node_is_dead(v->uses[k].node, 4)) return NULL;
   return add->in[0].var == add->in[3].var ? NULL : v->producer;
 }
 
@@ -99,7 +99,7 @@ static mrt_status *fuse(const mrt_provider *p, mrt_node *add, mrt_node *conv, in
   MRT_TRY(mrt_var_replace(out, sum));
   mrt_node_move_before(conv, add);
   mrt_node_remove(add);
-  while (was->n_uses) remove_dead(was->uses[0].node);
+  while (was->n_uses) mrt_node_remove_dead(was->uses[0].node);
   return mrt_node_resolve(conv, p->env->ops);
 }
 

@@ -101,6 +101,13 @@ static mrt_qconv_args dots_args(const mrt_qconv *p, const mrt_qconv_args *a) {
   return d;
 }
 
+const void *mrt_qconv_depth_weights(const mrt_qconv *p, const void *packed) {
+  const uint8_t *dots = (const uint8_t *)packed + loops_size(p);
+  return p->depthwise && *dots ? dots + 64 : NULL;
+}
+const mrt_qtables *mrt_qconv_tables(const void *prepared) { return prepared; }
+const void *mrt_qconv_depth_tables(const void *prepared) { return (const uint8_t *)prepared + 64; }
+
 /* A flag and qdepth.h's tables; or the tables of all groups behind their heads. */
 size_t mrt_qconv_prepared_size(const mrt_qconv *p) {
   if (p->depthwise) return mrt_qdepth_fits(p) ? 64 + mrt_qdepth_tables_size(p) : 64;

@@ -7,6 +7,7 @@
 #define MRT_PROVIDER_CPU_QCONV_H
 
 #include "provider/cpu/qgemm/qbytes.h"
+#include "provider/cpu/weights/packed.h"
 
 typedef struct mrt_qconv {
   int64_t groups, cin, cout; /* cin: of one group; cout: of all */
@@ -34,10 +35,18 @@ size_t mrt_qconv_packed_size(const mrt_qconv *p); /* 0: overflow */
  * bytes. */
 void mrt_qconv_pack(const mrt_par *par, const mrt_qconv *p, const uint8_t *w, const int32_t *w_zero,
                     uint8_t *tmp, void *dst);
+/* The same through the store of packed weights; zero: w_zero as a constant, NULL without. */
+mrt_status *mrt_qconv_weights(const mrt_qconv *p, const mrt_tensor *w, const mrt_tensor *zero,
+                              const int32_t *w_zero, mrt_packed **out) MRT_MUST_CHECK;
+/* Depthwise: the part of `packed` that qdepth.h reads; NULL: there is none. */
+const void *mrt_qconv_depth_weights(const mrt_qconv *p, const void *packed);
 /* What a run needs per channel: epilogue, zero points, signedness of x; `at` 64-byte aligned. */
 size_t mrt_qconv_prepared_size(const mrt_qconv *p);
 /* false: the loops run, which read the epilogue itself. */
 bool mrt_qconv_prepare(const mrt_qconv *p, const mrt_qconv_args *a, void *at);
+/* What was prepared: tables of a dense convolution of one group, tables of qdepth.h. */
+const mrt_qtables *mrt_qconv_tables(const void *prepared);
+const void *mrt_qconv_depth_tables(const void *prepared);
 bool mrt_qconv_scratch_size(const mrt_par *par, const mrt_qconv *p, const mrt_qconv_args *a,
                             size_t *out); /* false: overflow */
 void mrt_qconv_run(const mrt_par *par, const mrt_qconv *p, const mrt_qconv_args *a, void *scratch);

@@ -67,24 +67,21 @@ static mrt_status *pack(const void *arg, const mrt_tensor *w, void *dst) {
   return NULL;
 }
 
-static mrt_status *packed_weights(qconv_kernel *q, const mrt_tensor *w, const mrt_tensor *z,
-                                  const int32_t *zeros) {
-  const mrt_qconv *p = &q->p;
-  const pack_arg arg = {p, zeros};
+mrt_status *mrt_qconv_weights(const mrt_qconv *p, const mrt_tensor *w, const mrt_tensor *zero,
+                              const int32_t *w_zero, mrt_packed **out) {
+  const pack_arg arg = {p, w_zero};
   const mrt_packer packer = {
       .format = "qconv.2",
       .params = {p->groups, p->cin, p->cout, p->kh << 32 | p->kw, p->stride_h << 32 | p->stride_w,
                  p->dil_h << 32 | p->dil_w,
-                 p->w_signed | p->direct << 1 | p->depthwise << 2 | (zeros != NULL) << 3,
+                 p->w_signed | p->direct << 1 | p->depthwise << 2 | (w_zero != NULL) << 3,
                  mrt_cpu_get()->isa},
       .bytes = mrt_qconv_packed_size(p),
-      .more = {zeros ? z : NULL},
+      .more = {w_zero ? zero : NULL},
       .pack = pack,
       .arg = &arg};
   if (!packer.bytes) return MRT_ERR(MRT_INVALID_ARGUMENT, "weights are too large");
-  MRT_TRY(mrt_packed_get(w, &packer, &q->weights));
-  q->packed = mrt_packed_data(q->weights);
-  return NULL;
+  return mrt_packed_get(w, &packer, out);
 }
 
 /* Packs the constant weights; leaves q->packed NULL where something is not constant. */
@@ -109,8 +106,11 @@ static mrt_status *pack_constant(const mrt_provider *p, const mrt_node *node, qc
   MRT_TRY(mrt_mem_new(alloc, (size_t)q->p.cout * 4, (void **)&zeros));
   read_zeros(z, q->p.cout, zeros, &use);
   mrt_qconv_plan(&q->p, use);
-  mrt_status *st = packed_weights(q, w, z, use);
-  if (!st) q->k.any_align = 1u << iw;
+  mrt_status *st = mrt_qconv_weights(&q->p, w, z, use, &q->weights);
+  if (!st) {
+    q->packed = mrt_packed_data(q->weights);
+    q->k.any_align = 1u << iw;
+  }
   mrt_mem_free(alloc, zeros);
   return st;
 }

@@ -27,6 +27,10 @@ float mrt_qval_scale(const mrt_qval *v, int64_t i);
 int32_t mrt_qval_zero(const mrt_qval *v);
 /* The zero point as a value: that of v, or a new constant 0 of `count` elements. */
 mrt_status *mrt_qval_zero_var(mrt_graph *g, const mrt_qval *v, mrt_var **out) MRT_MUST_CHECK;
+/* Nobody reads what the node gives, looking so many nodes ahead: left over from other fusions. */
+bool mrt_node_is_dead(const mrt_node *n, int depth);
+/* Removes the node with all that reads what it gives. */
+void mrt_node_remove_dead(mrt_node *n);
 /* A constant of the graph; gives the tensor away, also on failure. */
 mrt_status *mrt_graph_constant(mrt_graph *g, mrt_tensor *take, mrt_var **out) MRT_MUST_CHECK;
 

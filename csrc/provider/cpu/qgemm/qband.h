@@ -1,0 +1,37 @@
+/* Inverted residuals of bytes in one pass:
+ *
+ *   y = add(project(depthwise(expand(x))), other)      (expand and add are optional)
+ *
+ * with the kernels, and so the bits, of the convolutions one by one: the wide bytes between them
+ * exist for a band of output rows, in L1 where they are taken 64 channels at a time, else a few
+ * rows at a time in a ring. The filtered bytes of a band stay in L2 until they are projected.
+ *
+ * Work is cut into bands of rows; small images, where the weights outweigh the pixels, by wide
+ * channels, and then by columns of the projection. */
+#ifndef MRT_PROVIDER_CPU_QBAND_H
+#define MRT_PROVIDER_CPU_QBAND_H
+
+#include "provider/cpu/qgemm/qconv.h"
+
+typedef struct mrt_qband {
+  mrt_qconv conv[3]; /* expand, depthwise, project; planned */
+  bool expands, is_signed;
+} mrt_qband;
+
+typedef struct mrt_qband_args {
+  int64_t n, h, w, oh, ow;
+  const uint8_t *x, *x_end; /* x_end: end of what may be read */
+  int32_t zero[3];          /* of what each convolution reads */
+  const void *packed[3];    /* mrt_qconv_pack */
+  const void *prepared[3];  /* mrt_qconv_prepare */
+  const mrt_qgemm_epilogue *epi[3];
+  uint8_t *y;
+} mrt_qband_args;
+
+/* Shapes and machine. */
+bool mrt_qband_fits(const mrt_qband *b);
+bool mrt_qband_scratch_size(const mrt_par *par, const mrt_qband *b, const mrt_qband_args *a,
+                            size_t *out); /* false: overflow */
+void mrt_qband_run(const mrt_par *par, const mrt_qband *b, const mrt_qband_args *a, void *scratch);
+
+#endif
