@@ -75,9 +75,11 @@ static inline const char *mrt_split_fetch_at(const char *base, int64_t p, int64_
 
 /* Nanoseconds on a core beside a rate of 115 multiply-adds a nanosecond for float32, by parts; only
  * ratios matter. Per group of k: products of a 32 x 32 block, splitting of a panel (the first of a
- * range alone, the others mostly behind products) and of a strip. Per block: its end. */
+ * range alone, the others mostly behind products) and of a strip. Per block: its end. Rows
+ * come in multiples of `rows`. */
 typedef struct mrt_split_costs {
   double product[4], split_b[4], split_a[4], block;
+  int rows;
 } mrt_split_costs;
 
 typedef struct mrt_split_kernels {

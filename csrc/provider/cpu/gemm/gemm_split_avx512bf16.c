@@ -35,10 +35,12 @@ static void end(void) {}
 const mrt_split_kernels mrt_gemm_split_dot = {
     .name = "avx512bf16",
     .most_parts = 1,
-    .costs = {.product = {0, 155, 465, 930}, /* 2 of an FMA tile's 285, at 92 % */
-              .split_b = {0, 80, 80, 80},
-              .split_a = {0, 50, 50, 50},
-              .block = 280},
+    /* From cycles: a product every cycle at 92 %, half of what an FMA tile takes. */
+    .costs = {.product = {0, 150, 450, 900},
+              .split_b = {0, 30, 30, 30},
+              .split_a = {0, 25, 25, 25},
+              .block = 110,
+              .rows = 1},
     .split_a = split_a,
     .split_b = split_b,
     .multiply = multiply,

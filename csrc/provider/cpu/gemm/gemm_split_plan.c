@@ -28,7 +28,8 @@ const mrt_split_kernels *mrt_split_kernels_get(void) {
 double mrt_split_cost(int parts, int64_t m, int64_t n, int64_t k) {
   const mrt_split_kernels *kern = mrt_split_kernels_get();
   const mrt_split_costs *cost = kern ? &kern->costs : &mrt_gemm_split_model.costs;
-  const double groups = (double)split_ceil(k, 32), strips = (double)split_ceil(m, 16) / 2,
+  const double groups = (double)split_ceil(k, 32),
+               strips = (double)(split_ceil(m, cost->rows) * cost->rows) / 32,
                panels = (double)split_ceil(n, 16) / 2,
                supers = (double)split_ceil(m, 32 * MAX_STRIPS);
   const double tiles = strips * cost->product[parts], split = supers * cost->split_b[parts];
