@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -217,6 +218,26 @@ def test_products_that_stay_apart(ops: Ops) -> None:
     data = model(nodes, inputs, {"w0": rand(1, 32, 32)})
     assert "macart.MatMulSides" not in ops(data)
     check(data, {"x": rand(2, 5, 32), "v": rand(3, 32, 32)})
+
+
+def test_products_of_one_value_with_halves(tmp_path: Path) -> None:
+    """Matrices that lie in a file as float16: nobody has widened them when fusions look."""
+    nodes, weights = sides(3, 256, [200, 256, 160])
+    wide = model(nodes, {"x": ["s", 256]}, weights)
+    for i in range(3):
+        weights[f"h{i}"] = weights.pop(f"w{i}").astype(np.float16)
+    casts = [helper.make_node("Cast", [f"h{i}"], [f"w{i}"], to=TensorProto.FLOAT) for i in range(3)]
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model([*casts, *nodes], {"x": ["s", 256]}, weights))
+    x = {"x": rand(3, 65, 256)}
+    ort = engine.load_engine()
+    session = ort.InferenceSession(path)
+    for precision in ("highest", "medium"):
+        ort.set_float32_matmul_precision(precision)
+        got = session.run(None, x)[0]
+        ort.set_float32_matmul_precision("highest")
+        exact = ort.InferenceSession(wide).run(None, x)[0]
+        assert relative_error(got, exact) < (1e-3 if precision == "highest" else 1e-2)
 
 
 def test_matmul_add_pass() -> None:

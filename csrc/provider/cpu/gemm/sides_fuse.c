@@ -51,7 +51,8 @@ static bool read_product(mrt_node *node, const mrt_var *a, int index, product *p
     return false;
   const mrt_tensor *b = mrt_node_in_const(node, 1);
   if (!b || b->dtype != MRT_FLOAT || b->rank != 2 || b->strided || !mrt_tensor_count(b) ||
-      !node->out[0] || mrt_narrow_kind_of(b->data, mrt_tensor_count(b), &kind))
+      !node->out[0] || mrt_tensor_is_forgotten(b) || /* widened later, from 16 bits */
+      mrt_narrow_kind_of(b->data, mrt_tensor_count(b), &kind))
     return false;
   p->b = node->in[1].var;
   p->trans = bias > 0 && mrt_node_int(node, "transB");
