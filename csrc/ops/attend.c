@@ -2,6 +2,7 @@
  * layout says how its dims are ordered: "BHSD", "BSHD", or "BHDS" (k and v only); rank 3 is
  * without B. Batch, heads and positions broadcast as they do in the nodes that it stands for (a
  * mask may be what gives them their size); heads of q may also be a multiple of those of k and v.
+ * Keys and values of earlier calls, [B, H, S, D], stand before those of this one; present is both.
  */
 #include "ops/common.h"
 
@@ -27,6 +28,23 @@ static bool known_layout(const char *s) {
   return strcmp(s, "BHSD") == 0 || strcmp(s, "BSHD") == 0 || strcmp(s, "BHDS") == 0;
 }
 
+/* Positions of past keys and values join those of the call. */
+static mrt_status *infer_cache(mrt_infer *c, shape *k, shape *v) {
+  shape *const now[2] = {k, v};
+  for (int i = 0; i < 2; ++i) {
+    const int past = 4 + i;
+    if (!mrt_infer_has(c, past)) continue;
+    if (mrt_infer_rank(c, past) != 4) return MRT_ERR(MRT_FAIL, "past must have rank 4");
+    MRT_TRY(mrt_infer_same_dim(c, now[i]->b, mrt_infer_dim(c, past, 0), "batch of past", NULL));
+    MRT_TRY(mrt_infer_same_dim(c, now[i]->h, mrt_infer_dim(c, past, 1), "heads of past", NULL));
+    MRT_TRY(mrt_infer_same_dim(c, now[i]->d, mrt_infer_dim(c, past, 3), "features of past", NULL));
+    now[i]->s = mrt_expr_add(c->sym, mrt_infer_dim(c, past, 2), now[i]->s);
+    const mrt_expr *dims[4] = {now[i]->b, now[i]->h, now[i]->s, now[i]->d};
+    MRT_TRY(mrt_infer_out(c, 1 + i, MRT_FLOAT, 4, dims));
+  }
+  return NULL;
+}
+
 static mrt_status *infer(mrt_infer *c) {
   static const char *const names[4] = {"q_layout", "k_layout", "v_layout", "out_layout"};
   const char *layout[4];
@@ -39,6 +57,7 @@ static mrt_status *infer(mrt_infer *c) {
   if (!read_shape(c, 0, layout[0], &q) || !read_shape(c, 1, layout[1], &k) ||
       !read_shape(c, 2, layout[2], &v))
     return MRT_ERR(MRT_FAIL, "q, k and v must have rank 3 or 4");
+  MRT_TRY(infer_cache(c, &k, &v));
   MRT_TRY(mrt_infer_same_dim(c, q.d, k.d, "features of q and k", NULL));
   MRT_TRY(mrt_infer_same_dim(c, k.h, v.h, "heads of k and v", NULL));
   MRT_TRY(mrt_infer_broadcast_dim(c, q.b, k.b, &q.b));
@@ -71,6 +90,25 @@ static mrt_status *transposed(mrt_node *node, const mrt_op_table *ops, mrt_var *
   return mrt_node_set_ints(n, "perm", rank, perm + first);
 }
 
+/* Keys (0) or values (1) of the call behind those of earlier ones, in `layout`. */
+static mrt_status *joined(mrt_node *node, const mrt_op_table *ops, int which, const char *layout,
+                          mrt_var **out) {
+  const char *from = mrt_node_str(node, which ? "v_layout" : "k_layout");
+  const int rank = node->in[0].var->type->rank;
+  mrt_var *parts[2] = {4 + which < node->n_in ? node->in[4 + which].var : NULL,
+                       node->in[1 + which].var};
+  mrt_var *present = 1 + which < node->n_out ? node->out[1 + which] : NULL, *all;
+  mrt_node *n;
+  if (!parts[0]) return transposed(node, ops, parts[1], rank, from, layout, out);
+  MRT_TRY(transposed(node, ops, parts[1], rank, from, "BHSD", &parts[1]));
+  MRT_TRY(mrt_graph_add_var(node->graph, NULL, present ? present->type : NULL, &all));
+  MRT_TRY(mrt_graph_add_node(node->graph, node, "", "Concat", node->name, 2, parts, 1, &all, &n));
+  MRT_TRY(mrt_node_set_int(n, "axis", 2));
+  MRT_TRY(mrt_node_resolve(n, ops));
+  if (present) MRT_TRY(mrt_var_replace(present, all));
+  return transposed(node, ops, all, rank, "BHSD", layout, out);
+}
+
 static mrt_status *decompose(mrt_node *node, const mrt_op_table *ops) {
   const mrt_type *t = node->in[0].var->type;
   mrt_graph *g = node->graph;
@@ -79,10 +117,8 @@ static mrt_status *decompose(mrt_node *node, const mrt_op_table *ops) {
     return MRT_ERR(MRT_NOT_IMPLEMENTED, "Attention of unknown rank");
   MRT_TRY(
       transposed(node, ops, node->in[0].var, t->rank, mrt_node_str(node, "q_layout"), "BHSD", &q));
-  MRT_TRY(
-      transposed(node, ops, node->in[1].var, t->rank, mrt_node_str(node, "k_layout"), "BHDS", &k));
-  MRT_TRY(
-      transposed(node, ops, node->in[2].var, t->rank, mrt_node_str(node, "v_layout"), "BHSD", &v));
+  MRT_TRY(joined(node, ops, 0, "BHDS", &k));
+  MRT_TRY(joined(node, ops, 1, "BHSD", &v));
   MRT_TRY(mrt_graph_insert(g, node, ops, "", "MatMul", 2, (mrt_var *[]){q, k}, NULL, NULL, &s));
   MRT_TRY(mrt_graph_const_f32(g, mrt_node_float(node, "scale"), &scale));
   MRT_TRY(mrt_graph_insert(g, node, ops, "", "Mul", 2, (mrt_var *[]){s, scale}, NULL, NULL, &s));
@@ -101,8 +137,8 @@ static const mrt_op_version versions[] = {{1}, {0}};
 MRT_OP_IN(mt, Attention) = {.domain = "macart",
                             .name = "Attention",
                             .doc = "softmax(scale q k^T + mask) v over heads read by stride",
-                            .in = "q:T, k:T, v:T, mask:T?",
-                            .out = "output:T",
+                            .in = "q:T, k:T, v:T, mask:T?, past_k:T?, past_v:T?",
+                            .out = "output:T, present_k:T?, present_v:T?",
                             .types = "T=float",
                             .attrs =
                                 "q_layout:string=BHSD k_layout:string=BHSD v_layout:string=BHSD "

@@ -1,5 +1,5 @@
 /* Attention against a loop in double: layouts, grouped heads, masks, causal, sizes around blocks
- * and panels; threads do not change a bit. */
+ * and panels, caches; threads do not change a bit. */
 #include "kernels.h"
 #include "provider/cpu/attention/attention.h"
 #include "provider/cpu/attention/attention_split.h"
@@ -128,6 +128,44 @@ static void lay(mrt_attn_view *v, int kind, int64_t h, int64_t s, int64_t d) {
 /* Of outputs below about 1: bf16's is 2^-9 for q, k (in the exponent: scores reach 5) and v. */
 static const double bounds[] = {2e-6, 2e-5, 3e-2};
 
+/* The first n of a view's positions as a cache holds them: [batch, heads, n, size]. */
+static float *cached(const mrt_attn_view *v, const shape *s, int64_t n, int64_t size, guarded *g) {
+  float *to = guarded_floats(g, s->batch * s->kv_heads * n * size, 4);
+  for (int64_t i = 0; i < s->batch * s->kv_heads * n * size; ++i)
+    to[i] =
+        element(v, i / size / n / s->kv_heads, i / size / n % s->kv_heads, i / size % n, i % size);
+  return to;
+}
+
+/* Some positions come from caches: the same bits, and both sides by side afterwards. */
+static void with_cache(const shape *s, const mrt_attn *plain, const float *want, size_t bytes) {
+  guarded gk, gv, pk, pv, wk, wv, gs;
+  mrt_attn a = *plain;
+  a.past = rng_below(s->sk);
+  a.k_cache.past = cached(&a.k, s, a.past, s->d, &gk);
+  a.v_cache.past = cached(&a.v, s, a.past, s->dv, &gv);
+  const int64_t nk = s->batch * s->kv_heads * s->sk * s->d,
+                nv = s->batch * s->kv_heads * s->sk * s->dv;
+  const float *all_k = cached(&a.k, s, s->sk, s->d, &wk),
+              *all_v = cached(&a.v, s, s->sk, s->dv, &wv);
+  a.k_cache.present = guarded_floats(&pk, nk, rng_below(2) ? 0 : 4);
+  a.v_cache.present = guarded_floats(&pv, nv, 0);
+  a.k.data += a.past * a.k.row;
+  a.v.data += a.past * a.v.row;
+  for (int threads = 1; threads <= 2; ++threads) {
+    const mrt_par par = {.threads = threads};
+    gs = guarded_new(mrt_attn_scratch_size(&par, &a), 0);
+    memset(a.out, 0, bytes), memset(a.k_cache.present, 0, (size_t)nk * 4);
+    mrt_attn_run(&par, &a, gs.data);
+    CHECK(guarded_done(&gs));
+    CHECK(memcmp(a.out, want, bytes) == 0);
+    CHECK(memcmp(a.k_cache.present, all_k, (size_t)nk * 4) == 0);
+    CHECK(memcmp(a.v_cache.present, all_v, (size_t)nv * 4) == 0);
+  }
+  CHECK(guarded_done(&gk) && guarded_done(&gv) && guarded_done(&pk) && guarded_done(&pv) &&
+        guarded_done(&wk) && guarded_done(&wv));
+}
+
 static void one(const shape *s, int kind, int mask, bool causal, mrt_precision precision) {
   guarded gq, gk, gv, gm, go;
   mrt_attn a = {.batch = s->batch,
@@ -170,6 +208,7 @@ static void one(const shape *s, int kind, int mask, bool causal, mrt_precision p
     if (threads == 1) memcpy(first, a.out, n);
   }
   CHECK(memcmp(first, a.out, n) == 0);
+  if (kind != 2) with_cache(s, &a, first, n);
   free(first);
   const double e = error_of(&a);
   if (!(e < bounds[precision])) {
@@ -190,10 +229,10 @@ static void tiles_body(const mrt_split_kernels *kern) {
 }
 
 static void body(void) {
-  static const shape shapes[] = {{1, 2, 2, 7, 5, 8, 8},         {2, 4, 2, 1, 77, 64, 64},
-                                 {1, 12, 12, 128, 128, 64, 64}, {2, 3, 1, 97, 33, 40, 20},
-                                 {1, 1, 1, 300, 600, 16, 32},   {1, 6, 3, 4, 64, 24, 33},
-                                 {1, 2, 2, 13, 1, 5, 1},        {3, 8, 8, 5, 31, 32, 96}};
+  static const shape shapes[] = {
+      {1, 2, 2, 7, 5, 8, 8},     {2, 4, 2, 1, 77, 64, 64},    {1, 12, 12, 128, 128, 64, 64},
+      {2, 3, 1, 97, 33, 40, 20}, {1, 1, 1, 300, 600, 16, 32}, {1, 6, 3, 4, 64, 24, 33},
+      {2, 4, 4, 1, 300, 32, 32}, {1, 2, 2, 13, 1, 5, 1},      {3, 8, 8, 5, 31, 32, 96}};
   for (size_t i = 0; i < sizeof shapes / sizeof *shapes; ++i)
     for (int kind = 0; kind < 3; ++kind)
       for (int mask = 0; mask < 4; ++mask)

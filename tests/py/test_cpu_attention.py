@@ -1,4 +1,5 @@
-"""Attention as exporters write it becomes one step (attend, attention_fuse, attention_node)."""
+"""Attention as exporters write it becomes one step (attend, attention_fuse, attention_node,
+attention_cache)."""
 
 from __future__ import annotations
 
@@ -190,3 +191,77 @@ def test_attention_operator_with_cache() -> None:
     assert (got[1] == joined["k"]).all() and (got[2] == joined["v"]).all()
     steps = kernels(graph.model(*outputs), graph.feeds)
     assert steps == [("Attention", "attention_f32")]
+
+
+def decoder(past: int, now: int, batch: int = 2, used: bool = False) -> tuple[Graph, list[str]]:
+    """Attention of a decoder's step whose cache is joined by Concat; used: one more reader."""
+    heads, width = 3, 16
+    graph = Graph()
+    cut = {}
+    for i, name in enumerate("qkv"):
+        shape = ["batch", "now", heads * width]
+        x = graph.input(name, random(batch, now, heads * width, seed=i), shape)
+        cut[name] = heads_first(graph, x, heads, width, [0, 2, 1, 3])
+    for i, name in enumerate("kv"):
+        old = random(batch, heads, past, width, seed=5 + i)
+        old = graph.input("past_" + name, old, ["batch", heads, "past", width])
+        cut[name] = graph.add("Concat", old, cut[name], axis=-2)
+    mask = np.tril(np.ones((now, past + now), bool), past)
+    bias = np.where(mask, 0, -3e38).astype(np.float32)
+    scores = graph.add("MatMul", cut["q"], graph.add("Transpose", cut["k"], perm=[0, 1, 3, 2]))
+    scores = graph.add("Mul", scores, graph.const(np.float32(0.25)))
+    scores = graph.add("Add", scores, graph.input("mask", bias, ["now", "all"]))
+    out = graph.add("MatMul", graph.add("Softmax", scores, axis=-1), cut["v"])
+    out = graph.add("Transpose", out, perm=[0, 2, 1, 3])
+    more = [graph.add("Neg", cut["k"])] if used else []
+    return graph, [out, cut["k"], cut["v"], *more]
+
+
+@pytest.mark.parametrize("now", [1, 3, 9])
+@pytest.mark.parametrize("past", [0, 1, 40, 700])
+def test_cache_joined_by_concat(past: int, now: int) -> None:
+    """The Concats are part of the attention, whose outputs the joined keys and values are."""
+    graph, outputs = decoder(past, now)
+    check(graph, *outputs, bound=4e-6, threads=2)
+    steps = kernels(graph.model(*outputs), graph.feeds)
+    assert [op for op, _ in steps if op != "Reshape"] == ["Attention"], steps
+
+
+def test_cache_taken_apart() -> None:
+    """decompose: Concat and attention as ONNX nodes again, under the outputs' names."""
+    graph, outputs = decoder(20, 2)
+    options = ort.SessionOptions()
+    options.add_session_config_entry("session.macart.decompose", "1")
+    session = ort.InferenceSession(graph.model(*outputs), options)
+    assert [o.name for o in session.get_outputs()] == outputs
+    want = run(graph.model(*outputs), graph.feeds)
+    for have, expected in zip(session.run(None, graph.feeds), want, strict=True):
+        assert np.abs(have - expected).max() < 2e-6
+
+
+def test_cache_with_another_reader() -> None:
+    """Who else reads the joined keys may stand before the attention: they stay a Concat."""
+    graph, outputs = decoder(20, 2, used=True)
+    check(graph, *outputs, bound=4e-6)
+    steps = [op for op, _ in kernels(graph.model(*outputs), graph.feeds)]
+    assert "Concat" in steps and "Attention" in steps
+
+
+def test_cache_bound_to_its_feed() -> None:
+    """An output in the memory of a feed is written after the run."""
+    graph, outputs = decoder(8, 1, batch=1)
+    want = run(graph.model(*outputs), graph.feeds)
+    session = ort.InferenceSession(graph.model(*outputs))
+    binding = session.io_binding()
+    room = np.zeros((1, 3, 9, 16), np.float32)
+    past = room.reshape(-1)[: 3 * 8 * 16].reshape(1, 3, 8, 16)
+    past[:] = graph.feeds["past_k"]
+    values = {**graph.feeds, "past_k": past}
+    for name, value in values.items():
+        binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(value))
+    binding.bind_output(outputs[0])
+    binding.bind_ortvalue_output(outputs[1], ort.OrtValue.ortvalue_from_numpy(room))
+    binding.bind_output(outputs[2])
+    session.run_with_iobinding(binding)
+    for have, expected in zip(binding.copy_outputs_to_cpu(), want, strict=True):
+        np.testing.assert_array_equal(have, expected)

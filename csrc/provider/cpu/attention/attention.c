@@ -9,6 +9,7 @@
 
 #include "base/alloc.h"
 #include "base/cpu.h"
+#include "provider/cpu/attention/attention_cache.h"
 #include "provider/cpu/attention/attention_split.h"
 #include "provider/cpu/rows/rows.h"
 
@@ -144,8 +145,15 @@ static float *out_row(const mrt_attn *a, int64_t b, int64_t h, int64_t i) {
 
 /* ---- few query rows: dot products where k lies ---- */
 
-static void few_scores(const job *j, const float *q, const float *k, int64_t n, float *s) {
+static void few_scores(const job *j, const float *q, int64_t b, int64_t hk, int64_t n, bool first,
+                       float *s) {
   const mrt_attn *a = j->a;
+  const float *k = at(&a->k, b, hk, 0);
+  if (a->k_cache.present) {
+    const mrt_attn_rows r = mrt_attn_rows_of(a, false, b, hk, first);
+    mrt_attn_rows_dot(j->rows, &r, q, s);
+    return;
+  }
   if (a->k.col == 1) {
     for (int64_t t = 0; t < n; ++t) s[t] = j->rows->dot(q, k + t * a->k.row, a->d);
     return;
@@ -154,21 +162,34 @@ static void few_scores(const job *j, const float *q, const float *k, int64_t n, 
   for (int64_t p = 0; p < a->d; ++p) j->rows->axpy(s, q[p], k + p * a->k.col, n);
 }
 
-static void few_rows(const job *j, int64_t b, int64_t h, int64_t hk, float *own) {
+/* o = s v over the first n keys. */
+static void few_values(const job *j, const float *s, int64_t b, int64_t hk, int64_t n, bool first,
+                       float *o) {
+  const mrt_attn *a = j->a;
+  const float *v = at(&a->v, b, hk, 0);
+  memset(o, 0, (size_t)a->dv * sizeof *o);
+  if (a->v_cache.present) {
+    const mrt_attn_rows r = mrt_attn_rows_of(a, true, b, hk, first);
+    mrt_attn_rows_add(j->rows, &r, s, n, o);
+  } else if (a->v.col == 1) {
+    for (int64_t t = 0; t < n; ++t) j->rows->axpy(o, s[t], v + t * a->v.row, a->dv);
+  } else {
+    for (int64_t p = 0; p < a->dv; ++p) o[p] = j->rows->dot(s, v + p * a->v.col, n);
+  }
+}
+
+/* The first head of a group stores the group's cache. */
+static void few_rows(const job *j, int64_t b, int64_t h, int64_t hk, bool store, float *own) {
   const mrt_attn *a = j->a;
   float *s = own + j->at_s, *o = own + j->at_o, *m = own + j->at_m;
-  const float *v = at(&a->v, b, hk, 0);
   for (int64_t i = 0; i < a->sq; ++i) {
     const int64_t n = visible(a, i);
-    few_scores(j, at(&a->q, b, h, i), at(&a->k, b, hk, 0), n, s);
+    const bool first = store && i == 0;
+    few_scores(j, at(&a->q, b, h, i), b, hk, n, first, s);
     const float *mask = mask_row(j, b, h, i, m);
     const float w = weight(j, mask, n, j->rows->exp_sum(s, s, mask, a->scale, n));
     if (w == 0.0f) memset(s, 0, (size_t)n * sizeof *s); /* it may hold NaN */
-    memset(o, 0, (size_t)a->dv * sizeof *o);
-    if (a->v.col == 1)
-      for (int64_t t = 0; t < n; ++t) j->rows->axpy(o, s[t], v + t * a->v.row, a->dv);
-    else
-      for (int64_t p = 0; p < a->dv; ++p) o[p] = j->rows->dot(s, v + p * a->v.col, n);
+    few_values(j, s, b, hk, n, first, o);
     j->rows->scale(out_row(a, b, h, i), o, w, a->dv);
   }
 }
@@ -245,13 +266,14 @@ static void unit(const job *j, int64_t u, float *own) {
   const int64_t last = mrt_par_begin(blocks, j->splits, part + 1) * j->block;
   for (int64_t h = hk * group; h < (hk + 1) * group; ++h) {
     if (a->sq <= FEW) {
-      few_rows(j, b, h, hk, own);
+      few_rows(j, b, h, hk, h == hk * group, own);
       continue;
     }
     for (int64_t i = first; i < last && i < a->sq; i += j->block)
       query_block(j, b, h, i, a->sq - i < j->block ? a->sq - i : j->block, own);
   }
   if (j->parts) s.tiles.kern->end();
+  if (a->k_cache.present) mrt_attn_rows_stored();
 }
 
 static void run_chunk(void *arg, int64_t chunk, int worker) {
@@ -263,13 +285,20 @@ static void run_chunk(void *arg, int64_t chunk, int worker) {
 
 void mrt_attn_run(const mrt_par *par, const mrt_attn *a, void *scratch) {
   job j;
+  mrt_attn joined;
+  if (a->k_cache.present && (a->sq > FEW || a->sq == 0)) {
+    mrt_attn_join(par, a, &joined);
+    a = &joined;
+  }
   plan(&j, a);
   if (!j.units || !a->sq || !lay_out(&j)) return;
   j.kern = kernels_get();
   j.rows = mrt_row_kernels_get();
   j.scratch = mrt_worker_first(scratch);
-  const double ns = (double)a->batch * (double)a->heads * (double)a->sq * (double)a->sk *
-                    ((double)(a->d + a->dv) * 0.02 + 1);
+  double ns = (double)a->batch * (double)a->heads * (double)a->sq * (double)a->sk *
+              ((double)(a->d + a->dv) * 0.02 + 1);
+  if (a->k_cache.present) /* memory, most of it far away */
+    ns += (double)a->batch * (double)a->kv_heads * (double)a->sk * (double)(a->d + a->dv) * 0.6;
   j.chunks = mrt_par_chunks(j.units, ns);
   mrt_par_run(par, j.chunks, run_chunk, &j);
 }

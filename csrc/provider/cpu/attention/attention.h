@@ -16,11 +16,21 @@ typedef struct mrt_attn_view {
   int64_t batch, head, row, col;
 } mrt_attn_view;
 
+/* Keys or values of earlier calls, [batch, kv_heads, past, features], and where those of this call
+ * go behind them, [batch, kv_heads, sk, features]; neither overlaps anything else. */
+typedef struct mrt_attn_cache {
+  const float *past; /* not read where there are none */
+  float *present;
+} mrt_attn_cache;
+
 typedef struct mrt_attn {
   int64_t batch, heads, kv_heads; /* heads: a multiple of kv_heads */
   int64_t sq, sk, d, dv;          /* positions of queries and keys; features */
   mrt_attn_view q, k, v;          /* q: col 1. k, v: col or row is 1 */
-  float *out;                     /* features are contiguous */
+  /* present NULL: none. Else k and v hold the last sk - past positions, with col 1. */
+  mrt_attn_cache k_cache, v_cache;
+  int64_t past;
+  float *out; /* features are contiguous */
   int64_t out_batch, out_head, out_row;
   const float *mask; /* NULL: none; added to the scaled scores; steps (0 broadcasts): */
   int64_t mask_batch, mask_head, mask_row, mask_col; /* mask_col: 0 or 1 */

@@ -6,9 +6,10 @@
 #include "provider/cpu/cpu.h"
 
 typedef struct found {
-  mrt_node *nodes[16]; /* all nodes that go, last first */
+  mrt_node *nodes[20]; /* all nodes that go, last first */
   int n;
   mrt_var *q, *k, *v, *mask;
+  mrt_node *cache[2]; /* Concats of past and new keys and values; both or none */
   const char *q_layout, *k_layout, *v_layout, *out_layout;
   float scale;
 } found;
@@ -177,10 +178,41 @@ static bool find_attention(mrt_node *soft, int index, found *f) {
   return operands_fit(f, f->nodes[0]->out[0]);
 }
 
+/* The Concat of past and new positions that makes keys or values, which nothing else in the graph
+ * reads before the attention; NULL. */
+static mrt_node *cache_of(const found *f, mrt_var *v, int index) {
+  mrt_node *n = maker(v, "Concat", index);
+  const mrt_type *t = f32_type(v);
+  if (!n || n->n_in != 2 || !t || t->rank != 4 || v->n_uses != 1) return NULL;
+  const int64_t axis = mrt_node_int(n, "axis");
+  if (axis != 2 && axis != -2) return NULL;
+  for (int i = 0; i < 2; ++i)
+    if (!f32_type(n->in[i].var) || f32_type(n->in[i].var)->rank != 4) return NULL;
+  for (int i = 0; i < f->n; ++i)
+    if (f->nodes[i] == v->uses[0].node) return n;
+  return NULL;
+}
+
+static void find_cache(found *f, int index) {
+  mrt_node *k = cache_of(f, f->k, index), *v = cache_of(f, f->v, index);
+  if (!k || !v || k == v || strcmp(f->k_layout, "BHSD") != 0 || strcmp(f->v_layout, "BHSD") != 0)
+    return;
+  f->cache[0] = k;
+  f->cache[1] = v;
+  f->nodes[f->n++] = k;
+  f->nodes[f->n++] = v;
+  f->k = peel_transpose(k->in[1].var, index, &f->k_layout, f);
+  f->v = peel_transpose(v->in[1].var, index, &f->v_layout, f);
+}
+
 static mrt_status *replace(const mrt_provider *p, const found *f) {
   mrt_node *last = f->nodes[0], *n;
-  mrt_var *in[4] = {f->q, f->k, f->v, f->mask}, *out;
-  MRT_TRY(mrt_graph_insert(last->graph, last, p->env->ops, "macart", "Attention", f->mask ? 4 : 3,
+  mrt_var *in[6] = {f->q, f->k, f->v, f->mask}, *out, *present;
+  for (int i = 0; i < 2 && f->cache[i]; ++i) in[4 + i] = f->cache[i]->in[0].var;
+  MRT_TRY(mrt_graph_insert(last->graph, last, p->env->ops, "macart", "Attention",
+                           f->cache[0] ? 6
+                           : f->mask   ? 4
+                                       : 3,
                            in, last->out[0]->type, &n, &out));
   MRT_TRY(mrt_node_set_str(n, "q_layout", f->q_layout));
   MRT_TRY(mrt_node_set_str(n, "k_layout", f->k_layout));
@@ -188,6 +220,12 @@ static mrt_status *replace(const mrt_provider *p, const found *f) {
   MRT_TRY(mrt_node_set_str(n, "out_layout", f->out_layout));
   MRT_TRY(mrt_node_set_float(n, "scale", f->scale));
   MRT_TRY(mrt_var_replace(last->out[0], out));
+  for (int i = 0; i < 2 && f->cache[i]; ++i) {
+    mrt_var *old = f->cache[i]->out[0];
+    MRT_TRY(mrt_graph_add_var(last->graph, NULL, old->type, &present));
+    MRT_TRY(mrt_node_set_output(n, 1 + i, present));
+    MRT_TRY(mrt_var_replace(old, present));
+  }
   for (int i = 0; i < f->n; ++i) mrt_node_remove(f->nodes[i]);
   return NULL;
 }
@@ -199,6 +237,7 @@ static mrt_status *run(const mrt_provider *p, mrt_graph *g, int index, int *fire
     if (n->provider != index || *n->domain || strcmp(n->op_type, "Softmax") != 0 ||
         !find_attention(n, index, &f))
       continue;
+    find_cache(&f, index);
     while (next) { /* go on behind everything that goes */
       int i = 0;
       while (i < f.n && f.nodes[i] != next) ++i;

@@ -5,6 +5,8 @@
 #include "provider/cpu/cpu.h"
 #include "provider/cpu/gemm/precision.h"
 
+enum { PAST_K = 4, PAST_V };
+
 typedef struct attention_kernel {
   mrt_kernel k;
   char layout[4][5]; /* of q, k, v, out */
@@ -81,12 +83,32 @@ static bool set_sizes(mrt_attn *a, const axes *q, const axes *k, const axes *v, 
          o->b == a->batch && o->h == a->heads && o->s == a->sq && o->d == v->d;
 }
 
+/* Keys and values of earlier calls: positions of k and v count them from here on. */
+static bool set_cache(mrt_kctx *c, mrt_attn *a, axes *k, axes *v) {
+  const mrt_tensor *past[2] = {mrt_in(c, PAST_K), mrt_in(c, PAST_V)};
+  axes *const now[2] = {k, v};
+  mrt_attn_cache *const to[2] = {&a->k_cache, &a->v_cache};
+  if (!past[0] && !past[1]) return true;
+  for (int i = 0; i < 2; ++i) {
+    mrt_tensor *present = mrt_out(c, 1 + i);
+    if (!past[i] || past[i]->rank != 4 || !present || now[i]->step_d != 1) return false;
+    const int64_t *d = past[i]->dims, want[4] = {now[i]->b, now[i]->h, d[2] + now[i]->s, now[i]->d};
+    if (d[0] != want[0] || d[1] != want[1] || d[3] != want[3] ||
+        !mrt_shape_equal(present->rank, present->dims, 4, want))
+      return false;
+    *to[i] = (mrt_attn_cache){past[i]->data, present->data};
+    now[i]->s = want[2];
+    a->past = d[2];
+  }
+  return past[0]->dims[2] == past[1]->dims[2];
+}
+
 static mrt_status *run(const mrt_kernel *kernel, mrt_kctx *c) {
   const attention_kernel *p = (const attention_kernel *)kernel;
   const mrt_tensor *tq = mrt_in(c, 0), *tk = mrt_in(c, 1), *tv = mrt_in(c, 2);
   mrt_tensor *y = mrt_out(c, 0);
   axes q, k, v, o;
-  if (!y || !y->bytes) return NULL;
+  if (!y || (!y->bytes && !mrt_in(c, PAST_K))) return NULL;
   MRT_TRY(read_axes(tq, p->layout[0], &q));
   MRT_TRY(read_axes(tk, p->layout[1], &k));
   MRT_TRY(read_axes(tv, p->layout[2], &v));
@@ -99,11 +121,14 @@ static mrt_status *run(const mrt_kernel *kernel, mrt_kctx *c) {
                 .out_row = o.step_s,
                 .scale = p->scale,
                 .precision = mrt_precision_now(p->precision)};
-  if (!set_sizes(&a, &q, &k, &v, &o, mask))
+  const int64_t new_k = k.s, new_v = v.s;
+  if (!set_cache(c, &a, &k, &v) || !set_sizes(&a, &q, &k, &v, &o, mask) ||
+      (a.k_cache.present && (a.sk != k.s || a.batch != k.b || a.batch != v.b)))
     return MRT_ERR(MRT_INVALID_ARGUMENT, "Attention: shapes do not fit together");
+  k.s = new_k, v.s = new_v;
   a.q = view(tq, &q, a.heads, a.sq);
-  a.k = view(tk, &k, a.kv_heads, a.sk);
-  a.v = view(tv, &v, a.kv_heads, a.sk);
+  a.k = view(tk, &k, a.kv_heads, a.k_cache.present ? new_k : a.sk);
+  a.v = view(tv, &v, a.kv_heads, a.k_cache.present ? new_v : a.sk);
   set_mask(&a, mrt_in(c, 3), mask);
   const size_t bytes = mrt_attn_scratch_size(&c->par, &a);
   void *scratch;

@@ -35,26 +35,17 @@ static bool form_of(const mrt_tensor *t, int64_t heads, form *f) {
   return true;
 }
 
-/* Writes past and new rows side by side into `present` and makes it what is read. */
-static bool join(form *f, const mrt_tensor *past, mrt_tensor *present) {
+/* Past and new rows go side by side into `present`: len counts both from here on. */
+static bool join(form *f, const mrt_tensor *past, mrt_tensor *present, mrt_attn_cache *cache) {
   const int64_t before = past ? past->dims[2] : 0;
   const int64_t dims[4] = {f->batch, f->heads, before + f->len, f->size};
   const int64_t old[4] = {f->batch, f->heads, before, f->size};
   if (!mrt_shape_equal(present->rank, present->dims, 4, dims) ||
       (past && !mrt_shape_equal(past->rank, past->dims, 4, old)))
     return false;
-  const size_t row = (size_t)f->size * sizeof(float);
-  float *to = present->data;
-  const float *from = past ? past->data : NULL;
-  for (int64_t b = 0; b < f->batch; ++b)
-    for (int64_t h = 0; h < f->heads; ++h) {
-      if (before) memcpy(to, from, (size_t)before * row);
-      to += before * f->size;
-      from += from ? before * f->size : 0;
-      const float *rows = f->view.data + b * f->view.batch + h * f->view.head;
-      for (int64_t i = 0; i < f->len; ++i, to += f->size) memcpy(to, rows + i * f->view.row, row);
-    }
-  return form_of(present, 0, f);
+  *cache = (mrt_attn_cache){past ? past->data : NULL, present->data};
+  f->len = dims[2];
+  return true;
 }
 
 /* false: a mask that the reference must read. */
@@ -87,14 +78,16 @@ static mrt_status *run(const mrt_kernel *kernel, mrt_kctx *c) {
   const attention_kernel *p = (const attention_kernel *)kernel;
   const mrt_tensor *past_k = mrt_in(c, PAST_K), *past_v = mrt_in(c, PAST_V);
   mrt_tensor *y = mrt_out(c, 0), *out_k = mrt_out(c, 1), *out_v = mrt_out(c, 2);
+  mrt_attn_cache cache[2] = {{NULL, NULL}, {NULL, NULL}};
   form q, k, v;
   bool fits = y && !past_k == !past_v && (!past_k || (out_k && out_v && past_k->rank == 4)) &&
               form_of(mrt_in(c, Q), p->q_heads, &q) && form_of(mrt_in(c, K), p->kv_heads, &k) &&
               form_of(mrt_in(c, V), p->kv_heads, &v) && q.batch == k.batch && k.batch == v.batch &&
               k.heads == v.heads && k.len == v.len && q.size == k.size && k.heads > 0 &&
               q.heads % k.heads == 0;
-  if (fits && out_k) fits = join(&k, past_k, out_k);
-  if (fits && out_v) fits = join(&v, past_v, out_v);
+  if (fits) fits = !out_k == !out_v; /* one alone: the reference */
+  if (fits && out_k)
+    fits = join(&k, past_k, out_k, &cache[0]) && join(&v, past_v, out_v, &cache[1]);
   if (!fits || !y->bytes || k.len != v.len) return c->node->def->run(c); /* which may also refuse */
   const bool flat = y->rank == 3;
   mrt_attn a = {.batch = q.batch,
@@ -107,6 +100,9 @@ static mrt_status *run(const mrt_kernel *kernel, mrt_kctx *c) {
                 .q = q.view,
                 .k = k.view,
                 .v = v.view,
+                .k_cache = cache[0],
+                .v_cache = cache[1],
+                .past = past_k ? past_k->dims[2] : 0,
                 .out = y->data,
                 .out_batch = q.heads * q.len * v.size,
                 .out_head = flat ? v.size : q.len * v.size,
