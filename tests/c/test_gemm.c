@@ -1,6 +1,6 @@
-/* float32 GEMM: every tile kernel of gemm.def against a double loop, then the whole product at many
- * shapes, with every epilogue, unaligned, with guard bytes, and equal bits for 1 and more threads.
- */
+/* float32 GEMM (gemm.c, gemm_pack.c): every tile kernel of gemm.def against a double loop, then the
+ * whole product at many shapes, with every epilogue, unaligned, with guard bytes, and equal bits
+ * for 1 and more threads. */
 #include "kernels.h"
 #include "provider/cpu/gemm/gemm.h"
 #include "provider/cpu/gemm/gemm_kernel.h"

@@ -1,15 +1,16 @@
 /* Blocking and sharing out of the float32 product. Loops, outermost first:
- *   chunk (a range of row tiles x a range of panels, one thread at a time)
- *   k-block (kc: a panel's piece of B and a block of A fit L2 together)
- *   row block (mc rows of A, packed to [kc/16][rows][16] when that pays)
+ *   row part (so many row tiles that a k-block of them fits L2; packed by each worker for itself,
+ *             kept while it stays with the part)
+ *   cell (a few panels x all or some tiles of a row part: what threads share out)
+ *   k-block (kc: a panel's piece of B and the part's piece of A fit L2 together)
  *   panel of B (read from L2 for the first tile), column half for 16-wide kernels
  *   row tile (A from L1 / L2)
- * Everything is chosen from the shape alone. */
+ * A tile is packed to [kc/16][rows][16] before its first product. Everything is chosen from the
+ * shape alone. */
 #include "provider/cpu/gemm/gemm.h"
 
 #include <string.h>
 
-#include "base/cpu.h"
 #include "provider/cpu/gemm/gemm_epilogue.h"
 #include "provider/cpu/gemm/gemm_split.h"
 
@@ -18,32 +19,26 @@ enum {
   KC_GEMV = 16384, /* and when B is only streamed */
   FEW_ROWS = 8,    /* up to here B is what takes time */
   FEW_CHUNKS = 192,
-  MC_FLOATS = 96 << 10, /* row block: 384 KB of A */
-  SMALL = 40000         /* m n k below which sharing or packing cannot pay */
+  MC_FLOATS = 96 << 10, /* row part, one k-block: 384 KB of A */
+  SMALL = 40000,        /* m n k below which sharing or packing cannot pay */
+  CELLS = 32,           /* to share out, at least, if each is worth: */
+  CELL_NS = 4000
 };
-
-const mrt_gemm_kernels *mrt_gemm_kernels_get(void) {
-  const uint32_t have = mrt_cpu_get()->isa;
-#define MRT_KERNEL(isa, symbol) \
-  if ((have & MRT_ISA_##isa) == MRT_ISA_##isa) return &symbol;
-#include "provider/cpu/gemm/gemm.def"
-#undef MRT_KERNEL
-}
-
-const char *mrt_gemm_isa_name(void) { return mrt_gemm_kernels_get()->name; }
 
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
 
 /* ---- the plan of one shape ---- */
 typedef struct gemm_plan {
   const mrt_gemm_kernels *kern;
   int64_t tiles, pitch; /* row tiles of nearly equal height, the highest of them */
   int64_t panels;
-  int64_t kc;               /* k-block, a multiple of 16 unless it is all of k */
-  int64_t mc;               /* row tiles in a row block */
-  int64_t parts_m, parts_n; /* chunks of one product */
-  bool pack_a, share_a;     /* A is packed; by all threads before the product */
+  int64_t kc, blocks;       /* k-block, a multiple of 16 unless it is all of k; how many */
+  int64_t parts, part;      /* row parts; tiles of the largest */
+  int64_t parts_n, parts_t; /* cells of a row part: panels and tiles are cut into */
+  int64_t cells;            /* of one product */
+  bool pack_a;
 } gemm_plan;
 
 /* Rows whose lines fall into few sets of L1. */
@@ -52,121 +47,76 @@ static bool aliases(int64_t ld) {
   return off < 128 || off > 4096 - 128;
 }
 
-static void plan_make(gemm_plan *p, const mrt_par *par, int64_t m, int64_t n, int64_t k,
-                      int64_t batch, bool a_trans, int64_t lda) {
+/* How a row part is cut into cells. */
+static void plan_cells(gemm_plan *p, int64_t m, int64_t n, int64_t k, int64_t batch) {
+  p->parts_n = p->parts_t = 1;
+  if (m <= FEW_ROWS && batch == 1) { /* bound by memory: both ends of the work meet to a panel */
+    p->parts_n = min_i64(p->panels, FEW_CHUNKS);
+    return;
+  }
+  /* Cost: 60 multiply-adds a nanosecond, but B must at least be read (20 bytes a nanosecond). */
+  double cost = (double)m * (double)n * (double)k / 60.0;
+  const double read = (double)n * (double)k * 4.0 / 20.0;
+  if (cost < read) cost = read;
+  const double most = cost / CELL_NS; /* cells worth their while, of one product */
+  if (most * (double)batch < 2) return;
+  const int64_t fit = most < 1 ? 1 : most > 1e6 ? 1000000 : (int64_t)most;
+  p->parts_n = max_i64(1, min_i64(p->panels, fit / p->parts));
+  const int64_t have = p->parts * p->parts_n * batch;
+  if (have < CELLS)
+    p->parts_t =
+        max_i64(1, min_i64(p->part, min_i64(ceil_div(CELLS, have), fit / (p->parts * p->parts_n))));
+}
+
+static void plan_make(gemm_plan *p, int64_t m, int64_t n, int64_t k, int64_t batch, bool a_trans,
+                      int64_t lda) {
   p->kern = mrt_gemm_kernels_get();
   p->tiles = ceil_div(m, p->kern->max_rows);
   p->pitch = p->tiles ? ceil_div(m, p->tiles) : 0;
   p->panels = ceil_div(n, MRT_GEMM_PANEL);
   const int64_t kc_max = m <= p->kern->max_rows ? KC_GEMV : KC_MAX;
-  const int64_t k_blocks = ceil_div(k, kc_max);
-  p->kc = k_blocks <= 1 ? k : ceil_div(ceil_div(k, k_blocks), 16) * 16;
+  p->blocks = max_i64(1, ceil_div(k, kc_max));
+  p->kc = p->blocks <= 1 ? k : ceil_div(ceil_div(k, p->blocks), 16) * 16;
   const double work = (double)m * (double)n * (double)k;
-  p->pack_a = a_trans || (work > SMALL && ((m > 8 && n > 64) || (m > 4 && aliases(lda))));
-  p->mc = p->kc ? MC_FLOATS / (p->pitch * (p->kc + 15)) : 1;
-  if (p->mc < 1) p->mc = 1;
-  p->parts_m = p->parts_n = 1;
-  p->share_a = false;
-  if (par->threads == 1 || work * (double)batch <= SMALL || m == 0) return;
-  /* Cost: 60 multiply-adds a nanosecond, but B must at least be read (20 bytes a nanosecond). */
-  double cost = work / 60.0;
-  const double read = (double)n * (double)k * 4.0 / 20.0;
-  if (cost < read) cost = read;
-  const int64_t total = mrt_par_chunks(p->tiles * p->panels * batch, cost * (double)batch);
-  const int64_t each = ceil_div(total, batch);
-  if (each <= 1) return;
-  if (m <= FEW_ROWS && batch == 1) { /* bound by memory: both ends of the work meet to a panel */
-    p->parts_n = min_i64(p->panels, FEW_CHUNKS);
-    return;
-  }
-  if (n > m) { /* B outweighs A: every thread reads its own part of B */
-    p->parts_n = min_i64(p->panels, each);
-    p->parts_m = min_i64(p->tiles, ceil_div(each, p->parts_n));
-  } else {
-    p->parts_m = min_i64(p->tiles, each);
-    p->parts_n = min_i64(p->panels, ceil_div(each, p->parts_m));
-  }
-  p->share_a = p->pack_a && batch == 1 && p->parts_n > 1;
+  p->pack_a =
+      k > 0 && (a_trans || (work > SMALL && ((m > 8 && n > 64) || (m > 4 && aliases(lda)))));
+  const int64_t fit = p->pack_a ? max_i64(1, MC_FLOATS / (p->pitch * (p->kc + 15))) : p->tiles;
+  p->parts = max_i64(1, ceil_div(p->tiles, max_i64(1, fit)));
+  p->part = ceil_div(p->tiles, p->parts);
+  if (work * (double)batch <= SMALL)
+    p->parts_n = p->parts_t = 1;
+  else
+    plan_cells(p, m, n, k, batch);
+  p->cells = p->parts * p->parts_n * p->parts_t;
 }
 
 static int64_t round16(int64_t k) { return (k + 15) & ~(int64_t)15; }
 
-/* Floats from one worker's block to the next, or of all of A when shared. */
-static int64_t pack_floats(const gemm_plan *p, int64_t k) {
-  if (!p->pack_a) return 0;
-  if (p->share_a) return p->tiles * p->pitch * round16(k);
-  const int64_t block = min_i64(p->mc, p->tiles) * p->pitch * round16(p->kc);
-  return (int64_t)(mrt_worker_pitch((size_t)block * sizeof(float)) / sizeof(float));
-}
-
-static size_t plan_scratch(const gemm_plan *p, const mrt_par *par, int64_t k) {
-  const int64_t workers = p->share_a || p->parts_m * p->parts_n == 0 ? 1 : mrt_par_workers(par);
-  const size_t floats = (size_t)(pack_floats(p, k) * workers);
-  return floats ? floats * sizeof(float) + MRT_WORKER_PAGE : 0;
+/* A worker's memory: what it holds of A, then for each tile of the part how many k-blocks of it,
+ * then the tiles, [blocks][part][tile_floats]. */
+typedef struct packed_a {
+  int64_t item, part; /* -1: nothing yet */
+} packed_a;
+static size_t align64(size_t n) { return (n + 63) & ~(size_t)63; }
+static size_t done_bytes(const gemm_plan *p) { return align64((size_t)p->part * sizeof(int64_t)); }
+static int64_t tile_floats(const gemm_plan *p) { return p->pitch * round16(p->kc); }
+static size_t worker_pitch(const gemm_plan *p) {
+  const int64_t floats = p->blocks * p->part * tile_floats(p);
+  return mrt_worker_pitch(align64(sizeof(packed_a)) + done_bytes(p) +
+                          (size_t)floats * sizeof(float));
 }
 
 size_t mrt_gemm_scratch_size(const mrt_par *par, int64_t m, int64_t n, int64_t k, bool a_trans) {
   gemm_plan p;
   if (m <= 0 || n <= 0 || k <= 0) return 0;
-  /* The row stride is not known yet: the aliasing case packs most, a batch shares least. */
-  plan_make(&p, par, m, n, k, 1, a_trans, 1024);
-  const size_t one = plan_scratch(&p, par, k);
-  plan_make(&p, par, m, n, k, 2, a_trans, 1024);
-  p.share_a = false;
-  size_t most = plan_scratch(&p, par, k);
-  if (one > most) most = one;
+  /* The row stride is not known yet: the aliasing case packs most. */
+  plan_make(&p, m, n, k, 1, a_trans, 1024);
+  size_t most = p.pack_a ? (size_t)mrt_par_workers(par) * worker_pitch(&p) + MRT_WORKER_PAGE : 0;
   if (mrt_gemm_split_parts(MRT_PRECISION_MEDIUM, m, n, k)) {
     const size_t split = mrt_gemm_split_scratch(par, m, n, k, a_trans);
     if (split > most) most = split;
   }
   return most;
-}
-
-/* ---- packing ---- */
-size_t mrt_gemm_packed_size(int64_t n, int64_t k) {
-  return (size_t)(ceil_div(n, MRT_GEMM_PANEL) * MRT_GEMM_PANEL * k) * sizeof(float);
-}
-
-typedef struct pack_job {
-  const float *b;
-  int64_t ldb, k, n, chunks;
-  bool trans;
-  float *dst;
-} pack_job;
-
-static void pack_panel(const pack_job *j, int64_t panel) {
-  const int64_t n0 = panel * MRT_GEMM_PANEL;
-  const int cols = (int)min_i64(j->n - n0, MRT_GEMM_PANEL);
-  float *dst = j->dst + n0 * j->k;
-  if (j->trans) {
-    mrt_gemm_kernels_get()->pack_b_trans(j->b + n0 * j->ldb, j->ldb, j->k, cols, dst);
-    return;
-  }
-  const float *src = j->b + n0;
-  if (cols == MRT_GEMM_PANEL) {
-    for (int64_t k = 0; k < j->k; ++k, dst += 32) memcpy(dst, src + k * j->ldb, 128);
-    return;
-  }
-  for (int64_t k = 0; k < j->k; ++k, dst += 32) {
-    memcpy(dst, src + k * j->ldb, (size_t)cols * 4);
-    memset(dst + cols, 0, (size_t)(32 - cols) * 4);
-  }
-}
-
-static void pack_chunk(void *arg, int64_t chunk, int worker) {
-  (void)worker;
-  const pack_job *j = arg;
-  const int64_t panels = ceil_div(j->n, MRT_GEMM_PANEL);
-  const int64_t end = mrt_par_begin(panels, j->chunks, chunk + 1);
-  for (int64_t i = mrt_par_begin(panels, j->chunks, chunk); i < end; ++i) pack_panel(j, i);
-}
-
-void mrt_gemm_pack_b(const mrt_par *par, const float *b, int64_t ldb, bool trans, int64_t k,
-                     int64_t n, float *dst) {
-  if (n <= 0 || k <= 0) return;
-  pack_job j = {b, ldb, k, n, 1, trans, dst};
-  j.chunks = mrt_par_chunks(ceil_div(n, MRT_GEMM_PANEL), (double)n * (double)k * 0.5);
-  mrt_par_run(par, j.chunks, pack_chunk, &j);
 }
 
 /* ---- the product ---- */
@@ -184,36 +134,15 @@ typedef struct gemm_job {
   mrt_gemm_epilogue epi;
   mrt_ew_fn act; /* NULL when none or done in registers */
   mrt_tile tile; /* constants of the epilogue */
-  float *scratch;
-  int64_t worker_floats;
-  int64_t pack_chunks;
+  char *scratch;
 } gemm_job;
+
+static packed_a *worker_a(const gemm_job *j, int worker) {
+  return (packed_a *)(j->scratch + (size_t)worker * worker_pitch(&j->p));
+}
 
 static inline int64_t tile_begin(const gemm_job *j, int64_t tile) {
   return mrt_par_begin(j->g.m, j->p.tiles, tile);
-}
-
-/* Packs rows of tiles [t0, t1), k in [k0, k0 + kn), to dst: tile i at dst + i * tile_floats. */
-static void pack_a(const gemm_job *j, const float *a, int64_t t0, int64_t t1, int64_t k0,
-                   int64_t kn, int64_t tile_floats, float *dst) {
-  const int64_t pitch = j->p.pitch, lda = j->g.lda;
-  for (int64_t t = t0; t < t1; ++t, dst += tile_floats) {
-    const int64_t r0 = tile_begin(j, t), rows = tile_begin(j, t + 1) - r0;
-    if (j->g.a_trans) {
-      j->p.kern->pack_a_trans(a + k0 * lda + r0, lda, kn, (int)rows, (int)pitch, dst);
-      continue;
-    }
-    j->p.kern->pack_a(a + r0 * lda + k0, lda, kn, (int)rows, (int)pitch, dst);
-  }
-}
-
-static void pack_a_chunk(void *arg, int64_t chunk, int worker) {
-  (void)worker;
-  const gemm_job *j = arg;
-  const int64_t t0 = mrt_par_begin(j->p.tiles, j->pack_chunks, chunk);
-  const int64_t t1 = mrt_par_begin(j->p.tiles, j->pack_chunks, chunk + 1);
-  const int64_t tile_floats = j->p.pitch * round16(j->g.k);
-  pack_a(j, j->g.a, t0, t1, 0, j->g.k, tile_floats, j->scratch + t0 * tile_floats);
 }
 
 /* The table of k-blocks: one long block for rows in place, 16 at a time for packed rows. */
@@ -228,17 +157,21 @@ static int64_t fill_blocks(const gemm_plan *p, int64_t kn, mrt_kblock *blocks) {
   return n;
 }
 
-typedef struct gemm_block { /* one row block x k-block of one product */
-  const float *a;           /* first row tile; packed or in place */
-  int64_t b, c;             /* where the product begins in the sides' B and C */
+typedef struct gemm_cell { /* one cell of one product, at one k-block */
+  const float *a;          /* first row of the product, first k of all */
+  int64_t b, c;            /* where the product begins in the sides' B and C */
   const float *residual;
-  int64_t t0, t1, p0, p1, k0, kn, tile_floats;
+  int64_t t0, t1, p0, p1, kb, k0, kn;
   bool last;
-} gemm_block;
+  /* Packed A: tile `first` is the first of the part. */
+  int64_t first;
+  int64_t *done;
+  float *packed;
+} gemm_cell;
 
 /* What the epilogue does after this block of k. When C is its own residual and there are several
  * blocks, the first one adds it, before it is overwritten. */
-static const float *block_epilogue(const gemm_job *j, const gemm_block *k, mrt_tile *t) {
+static const float *block_epilogue(const gemm_job *j, const gemm_cell *k, mrt_tile *t) {
   const bool first = k->k0 == 0;
   t->flags = first ? 0 : MRT_TILE_LOAD;
   t->alpha = j->tile.alpha;
@@ -252,9 +185,45 @@ static const float *block_epilogue(const gemm_job *j, const gemm_block *k, mrt_t
   return k->residual;
 }
 
-/* All row tiles of one block x the columns from n on of a right side. */
-static void run_columns(const gemm_job *j, const gemm_block *k, const mrt_gemm_side *s, int64_t n,
-                        const float *residual, mrt_tile *t) {
+/* Packed rows of tile i. */
+static const float *want_a(const gemm_job *j, const gemm_cell *k, int64_t i, int64_t rows) {
+  const mrt_gemm_kernels *kern = j->p.kern;
+  const mrt_gemm *g = &j->g;
+  float *at = k->packed + (k->kb * j->p.part + i - k->first) * tile_floats(&j->p);
+  if (k->done[i - k->first] > k->kb) return at;
+  const int64_t r0 = tile_begin(j, i);
+  if (g->a_trans)
+    kern->pack_a_trans(k->a + k->k0 * g->lda + r0, g->lda, k->kn, (int)rows, (int)j->p.pitch, at);
+  else
+    kern->pack_a(k->a + r0 * g->lda + k->k0, g->lda, k->kn, (int)rows, (int)j->p.pitch, at);
+  k->done[i - k->first] = k->kb + 1;
+  return at;
+}
+
+/* What this worker reads after panel p: the next one of the cell, or of its next k-block, or of the
+ * cell that follows. */
+static const float *next_panel(const gemm_job *j, const gemm_cell *k, int64_t p) {
+  int64_t k0 = k->k0;
+  if (++p >= k->p1) {
+    k0 = k->last ? 0 : k0 + k->kn;
+    if (!k->last) p = k->p0;
+  }
+  if (p >= j->p.panels) return NULL;
+  const mrt_gemm_side *s = mrt_gemm_side_at(&j->g, &p);
+  return s->b + k->b + (p * j->g.k + k0) * MRT_GEMM_PANEL;
+}
+
+/* Brought into L2 by the tiles of the panel before, each its share. */
+static void fetch_share(const gemm_cell *k, int64_t i, const float *next, mrt_tile *t) {
+  const int64_t lines = ceil_div(8, k->t1 - k->t0); /* a panel's in 4 k: 8 */
+  const int64_t at = (i - k->t0) * ((k->kn + 3) / 4) * lines * 16;
+  t->ahead_lines = (int)lines;
+  t->ahead = next && at < k->kn * MRT_GEMM_PANEL ? next + at : NULL;
+}
+
+/* All row tiles of one cell and k-block x the columns from n on of a right side. */
+static void run_columns(const gemm_job *j, const gemm_cell *k, const mrt_gemm_side *s, int64_t n,
+                        const float *residual, const float *next, mrt_tile *t) {
   const mrt_gemm_kernels *kern = j->p.kern;
   t->cols = (int)min_i64(kern->nr, s->n - n);
   const mrt_tile_fn *fns = t->cols <= 16 && kern->nr > 16 ? kern->narrow : kern->wide;
@@ -263,7 +232,8 @@ static void run_columns(const gemm_job *j, const gemm_block *k, const mrt_gemm_s
   t->c_row = s->ldc;
   for (int64_t i = k->t0; i < k->t1; ++i) {
     const int64_t r0 = tile_begin(j, i), rows = tile_begin(j, i + 1) - r0;
-    t->a = j->p.pack_a ? k->a + (i - k->t0) * k->tile_floats : k->a + r0 * j->g.lda + k->k0;
+    fetch_share(k, i, next, t);
+    t->a = j->p.pack_a ? want_a(j, k, i, rows) : k->a + r0 * j->g.lda + k->k0;
     t->a_hi = t->a + kern->split * t->a_row;
     t->c = s->c + k->c + r0 * s->ldc + n;
     t->row_bias = k->last && j->epi.row_bias ? j->epi.row_bias + r0 : NULL;
@@ -273,72 +243,65 @@ static void run_columns(const gemm_job *j, const gemm_block *k, const mrt_gemm_s
   }
 }
 
-/* All panels and row tiles of one block. */
-static void run_block(const gemm_job *j, const gemm_block *k, mrt_tile *t) {
+/* All panels and row tiles of one cell and k-block. */
+static void run_block(const gemm_job *j, const gemm_cell *k, mrt_tile *t) {
   const float *residual = block_epilogue(j, k, t);
   for (int64_t p = k->p0; p < k->p1; ++p) {
+    const float *next = next_panel(j, k, p);
     int64_t own = p;
     const mrt_gemm_side *s = mrt_gemm_side_at(&j->g, &own);
     const int64_t n0 = own * MRT_GEMM_PANEL, n1 = min_i64(n0 + MRT_GEMM_PANEL, s->n);
-    for (int64_t n = n0; n < n1; n += j->p.kern->nr) run_columns(j, k, s, n, residual, t);
+    for (int64_t n = n0; n < n1; n += j->p.kern->nr) run_columns(j, k, s, n, residual, next, t);
   }
 }
 
-/* Row tiles [t0, t1) x panels [p0, p1) of product `item`. */
-static void run_range(const gemm_job *j, int64_t item, int64_t t0, int64_t t1, int64_t p0,
-                      int64_t p1, int worker) {
+static void hold_part(const gemm_job *j, gemm_cell *k, int64_t item, int64_t part, int worker) {
+  packed_a *w = worker_a(j, worker);
+  k->first = mrt_par_begin(j->p.tiles, j->p.parts, part);
+  k->done = (int64_t *)((char *)w + align64(sizeof *w));
+  k->packed = (float *)((char *)k->done + done_bytes(&j->p));
+  if (w->item == item && w->part == part) return;
+  w->item = item;
+  w->part = part;
+  memset(k->done, 0, (size_t)j->p.part * sizeof *k->done);
+}
+
+/* Cell `cell` of product `item`. */
+static void run_cell(const gemm_job *j, int64_t item, int64_t cell, int worker) {
   const gemm_plan *p = &j->p;
   const mrt_gemm *g = &j->g;
+  const int64_t part = cell / (p->parts_n * p->parts_t), in = cell % (p->parts_n * p->parts_t);
+  const int64_t pn = in / p->parts_t, pt = in % p->parts_t;
+  const int64_t first = mrt_par_begin(p->tiles, p->parts, part),
+                tiles = mrt_par_begin(p->tiles, p->parts, part + 1) - first;
+  gemm_cell k = {.a = g->a + item * j->batch.a,
+                 .b = item * j->batch.b,
+                 .c = item * j->batch.c,
+                 .t0 = first + mrt_par_begin(tiles, p->parts_t, pt),
+                 .t1 = first + mrt_par_begin(tiles, p->parts_t, pt + 1),
+                 .p0 = mrt_par_begin(p->panels, p->parts_n, pn),
+                 .p1 = mrt_par_begin(p->panels, p->parts_n, pn + 1)};
+  if (j->epi.residual) k.residual = j->epi.residual + item * j->batch.residual;
+  if (p->pack_a) hold_part(j, &k, item, part, worker);
   mrt_kblock blocks[KC_GEMV / 16 + 1];
   mrt_tile t = {.a_row = p->pack_a ? 16 : g->lda,
                 .blocks = blocks,
                 .c_col16 = 16,
                 .r_row = j->epi.residual_ld,
                 .r_col16 = 16,
-                .alpha = j->tile.alpha,
-                .beta = j->tile.beta,
                 .lo = j->tile.lo,
                 .hi = j->tile.hi};
-  const float *a = g->a + item * j->batch.a;
-  gemm_block k = {.b = item * j->batch.b, .c = item * j->batch.c, .p0 = p0, .p1 = p1};
-  if (j->epi.residual) k.residual = j->epi.residual + item * j->batch.residual;
-  int64_t k0 = 0;
-  do {
-    k.k0 = k0;
-    k.kn = min_i64(p->kc, g->k - k0);
-    k.last = k0 + k.kn >= g->k;
+  for (; k.kb < p->blocks && !mrt_par_stop(); ++k.kb, k.k0 += k.kn) {
+    k.kn = min_i64(p->kc, g->k - k.k0);
+    k.last = k.k0 + k.kn >= g->k;
     t.n_blocks = fill_blocks(p, k.kn, blocks);
-    const int64_t step = p->pack_a && !p->share_a ? p->mc : t1 - t0;
-    for (int64_t i = t0; i < t1; i += p->share_a ? p->mc : step) {
-      if (mrt_par_stop()) return;
-      k.t0 = i;
-      k.t1 = min_i64(t1, i + (p->share_a ? p->mc : step));
-      if (p->share_a) {
-        k.tile_floats = p->pitch * round16(g->k);
-        k.a = j->scratch + i * k.tile_floats + k0 * p->pitch;
-      } else if (p->pack_a) {
-        float *dst = j->scratch + worker * j->worker_floats;
-        k.tile_floats = p->pitch * round16(k.kn);
-        pack_a(j, a, i, k.t1, k0, k.kn, k.tile_floats, dst);
-        k.a = dst;
-      } else {
-        k.a = a;
-      }
-      run_block(j, &k, &t);
-    }
-    k0 += k.kn;
-  } while (k0 < g->k);
+    run_block(j, &k, &t);
+  }
 }
 
-static void run_chunk(void *arg, int64_t chunk, int worker) {
+static void cell_chunk(void *arg, int64_t chunk, int worker) {
   const gemm_job *j = arg;
-  const gemm_plan *p = &j->p;
-  const int64_t each = p->parts_m * p->parts_n;
-  const int64_t item = chunk / each, part = chunk % each;
-  const int64_t pm = part % p->parts_m, pn = part / p->parts_m;
-  run_range(j, item, mrt_par_begin(p->tiles, p->parts_m, pm),
-            mrt_par_begin(p->tiles, p->parts_m, pm + 1), mrt_par_begin(p->panels, p->parts_n, pn),
-            mrt_par_begin(p->panels, p->parts_n, pn + 1), worker);
+  run_cell(j, chunk / j->p.cells, chunk % j->p.cells, worker);
 }
 
 typedef struct batch_job {
@@ -349,10 +312,10 @@ typedef struct batch_job {
 /* Whole products, several per chunk. */
 static void batch_chunk(void *arg, int64_t chunk, int worker) {
   const batch_job *b = arg;
-  const gemm_plan *p = &b->job->p;
+  const int64_t cells = b->job->p.cells;
   const int64_t end = mrt_par_begin(b->job->batch.batch, b->chunks, chunk + 1);
   for (int64_t i = mrt_par_begin(b->job->batch.batch, b->chunks, chunk); i < end; ++i)
-    run_range(b->job, i, 0, p->tiles, 0, p->panels, worker);
+    for (int64_t c = 0; c < cells; ++c) run_cell(b->job, i, c, worker);
 }
 
 void mrt_gemm_run_batch(const mrt_par *par, const mrt_gemm *g, const mrt_gemm_batch *batch,
@@ -363,27 +326,22 @@ void mrt_gemm_run_batch(const mrt_par *par, const mrt_gemm *g, const mrt_gemm_ba
     mrt_gemm_split_run(mrt_split_kernels_get(), parts, par, g, batch, scratch);
     return;
   }
-  gemm_job j = {.g = *g, .batch = *batch, .scratch = scratch};
-  plan_make(&j.p, par, g->m, g->n, g->k, batch->batch, g->a_trans, g->lda);
-  if (g->k <= 0) j.p.pack_a = j.p.share_a = false;
+  gemm_job j = {.g = *g, .batch = *batch};
+  plan_make(&j.p, g->m, g->n, g->k, batch->batch, g->a_trans, g->lda);
   j.epi = g->epi ? *g->epi : MRT_GEMM_EPILOGUE_NONE;
   j.only = mrt_gemm_side_of(g);
   if (!g->sides) j.g.sides = &j.only;
   j.act = mrt_gemm_epilogue_tile(&j.epi, &j.tile);
-  const int64_t each = j.p.parts_m * j.p.parts_n;
-  if (j.p.share_a) {
-    j.pack_chunks = mrt_par_chunks(j.p.tiles, (double)g->m * (double)g->k * 0.15);
-    mrt_par_run(par, j.pack_chunks, pack_a_chunk, &j);
-  } else {
-    j.worker_floats = pack_floats(&j.p, g->k);
-    if (j.worker_floats) j.scratch = mrt_worker_first(j.scratch);
+  if (j.p.pack_a) {
+    j.scratch = mrt_worker_first(scratch);
+    for (int i = 0; i < mrt_par_workers(par); ++i) *worker_a(&j, i) = (packed_a){-1, -1};
   }
-  if (each > 1) {
-    mrt_par_run(par, each * batch->batch, run_chunk, &j);
+  if (batch->batch == 1 && j.p.cells == 1) {
+    run_cell(&j, 0, 0, 0);
     return;
   }
-  if (batch->batch == 1) {
-    run_range(&j, 0, 0, j.p.tiles, 0, j.p.panels, 0);
+  if (batch->batch < CELLS && j.p.cells > 1) {
+    mrt_par_run(par, j.p.cells * batch->batch, cell_chunk, &j);
     return;
   }
   batch_job b = {&j, 1};
