@@ -4,14 +4,16 @@
  * sums is a matter of passes over them. */
 #include "provider/cpu/conv/band.h"
 
-#include <stdatomic.h>
 #include <string.h>
 
-#include "provider/cpu/conv/conv_kernel.h"
-#include "provider/cpu/gemm/gemm_kernel.h"
+#include "provider/cpu/conv/band_job.h"
+
+typedef mrt_band_plan plan;
+typedef mrt_band_job job;
+typedef mrt_band_place place;
 
 enum {
-  PANEL = 32,
+  PANEL = MRT_BAND_PANEL,
   TEAM = 2,               /* groups that are projected at once, at most */
   HALVES = 2,             /* parts of the sums of an image, if there are any */
   STEP_PIXELS = 112,      /* of output in a step, about */
@@ -45,16 +47,6 @@ mrt_conv mrt_band_project(const mrt_band *b) {
 }
 
 /* ---- how the work is cut ---- */
-typedef struct plan {
-  int64_t oh, ow, wide, groups; /* wide channels, in groups of 32 */
-  int64_t out_blocks;
-  int64_t bands, parts;
-  int64_t team;                   /* groups that are projected at once: 1 or 2 */
-  int64_t step, steps, ring_rows; /* output rows of a step, input rows kept */
-  int64_t ring_block, rows_block; /* floats of a channel block of the ring, of a step's output */
-  int64_t worker_floats, image_floats;
-} plan;
-
 static plan make_plan(const mrt_band *b, int64_t h, int64_t w) {
   const mrt_conv *d = &b->depthwise;
   plan p = {.wide = d->cin, .groups = ceil_div(d->cin, PANEL)};
@@ -74,10 +66,14 @@ static plan make_plan(const mrt_band *b, int64_t h, int64_t w) {
   p.ring_rows = b->expands ? min_i64(h, (p.step - 1) * d->stride_h + d->kh) : 0;
   p.ring_block = p.ring_rows * w * 16;
   p.rows_block = p.step * p.ow * 16;
+  mrt_band_split_plan(b, h, w, &p);
   const int64_t group_floats = 2 * (p.ring_block + p.rows_block);
   p.team =
-      b->projects && p.groups / p.parts > 1 && group_floats * 4 * TEAM <= TEAM_BYTES ? TEAM : 1;
-  p.worker_floats = ceil_div(p.team * group_floats, PAGE_FLOATS) * PAGE_FLOATS + GAP_FLOATS;
+      b->projects && !p.split && p.groups / p.parts > 1 && group_floats * 4 * TEAM <= TEAM_BYTES
+          ? TEAM
+          : 1;
+  p.worker_floats =
+      ceil_div(p.team * group_floats + p.split_bytes / 4, PAGE_FLOATS) * PAGE_FLOATS + GAP_FLOATS;
   p.image_floats = p.out_blocks * 16 * p.oh * p.ow;
   return p;
 }
@@ -102,34 +98,6 @@ bool mrt_band_scratch_size(const mrt_par *par, const mrt_band *b, int64_t n, int
 }
 
 /* ---- a unit ---- */
-typedef struct job {
-  const mrt_band *b;
-  const mrt_band_args *a;
-  plan p;
-  const mrt_gemm_kernels *kern;
-  void (*tile)(const mrt_tile *t, int64_t pixels); /* NULL: kern's */
-  mrt_dw_fn dw;
-  mrt_dw_row row;
-  mrt_tile expand, project; /* what is the same for all tiles */
-  mrt_ew_fn act[3];         /* NULL: none, or a clip */
-  const mrt_kblock *blocks; /* of x */
-  float *work, *sums;
-  atomic_int *met; /* [image][step][half]: how many of its two sums are complete */
-  mrt_ew_fn add, clip;
-  int64_t units, chunks;
-} job;
-
-/* Where a unit is. */
-typedef struct place {
-  int64_t image, part, end; /* end: of the part's groups */
-  int64_t lead, count;      /* the groups at work */
-  int64_t group, channels;  /* one of them; its channels: 1..32 */
-  int64_t y0, y1, begin;    /* output rows of this step; of all: where they begin */
-  bool first, last;         /* groups of the part */
-  float *memory;            /* of the worker */
-  float *ring, *rows;       /* of the group */
-} place;
-
 /* Tiles of `pixels` neighbouring pixels and 32 or fewer columns. t: a, b, c and bias of the first.
  */
 static void run_tiles(const job *j, mrt_tile *t, int64_t cols, int64_t pixels) {
@@ -167,12 +135,11 @@ static void fetch_ahead(const place *at, mrt_tile *t, int64_t group, const float
   t->ahead_lines = (int)ceil_div(floats / 16, asks);
 }
 
-static void activate(const job *j, int which, float *at, int64_t floats) {
+void mrt_band_activate(const job *j, int which, float *at, int64_t floats) {
   if (j->act[which]) j->act[which](at, at, NULL, NULL, j->b->act[which].p, floats);
 }
 
-/* Input rows [r0, r1), which lie in the ring without a break. */
-static void expand_rows(const job *j, const place *at, int64_t r0, int64_t r1) {
+void mrt_band_expand_rows(const job *j, const place *at, int64_t r0, int64_t r1) {
   const mrt_band_args *a = j->a;
   const int64_t w = a->w, in_blocks = mrt_c16_blocks(j->b->cin);
   const int64_t cols = ceil_div(at->channels, 16) * 16;
@@ -186,7 +153,7 @@ static void expand_rows(const job *j, const place *at, int64_t r0, int64_t r1) {
               (r1 - r0) * w);
   run_tiles(j, &t, cols, (r1 - r0) * w);
   for (int64_t c = 0; c < cols / 16; ++c)
-    activate(j, 0, first + c * j->p.ring_block, (r1 - r0) * w * 16);
+    mrt_band_activate(j, 0, first + c * j->p.ring_block, (r1 - r0) * w * 16);
 }
 
 /* Input rows [*have, want) are new. */
@@ -194,7 +161,7 @@ static void fill_ring(const job *j, const place *at, int64_t *have, int64_t want
   const int64_t ring = j->p.ring_rows;
   while (*have < want) {
     const int64_t end = min_i64(want, (*have / ring + 1) * ring);
-    expand_rows(j, at, *have, end);
+    mrt_band_expand_rows(j, at, *have, end);
     *have = end;
   }
 }
@@ -208,8 +175,7 @@ static void ring_rows(const plan *p, const float *ring, int64_t pitch, int64_t s
   }
 }
 
-/* The depthwise rows of the step, of channel block c of the group. */
-static void depthwise_rows(const job *j, const place *at, int64_t c) {
+void mrt_band_depthwise_rows(const job *j, const place *at, int64_t c) {
   const mrt_conv *d = &j->b->depthwise;
   const plan *p = &j->p;
   const int64_t block = at->group * (PANEL / 16) + c, pitch = j->a->w * 16;
@@ -234,20 +200,16 @@ static void depthwise_rows(const job *j, const place *at, int64_t c) {
     while (j->b->expands && slot >= p->ring_rows) slot -= p->ring_rows;
     top = next;
   }
-  activate(j, 1, first, (at->y1 - at->y0) * p->ow * 16);
+  mrt_band_activate(j, 1, first, (at->y1 - at->y0) * p->ow * 16);
 }
 
 /* ---- sums of two parts ---- */
 
-/* The half of an image's channel blocks whose sums part `half` forms in y, the other one elsewhere.
- */
-static int64_t half_begin(const plan *p, int64_t half) {
+int64_t mrt_band_half_begin(const plan *p, int64_t half) {
   return min_i64(p->out_blocks, mrt_par_begin(ceil_div(p->out_blocks, 2), HALVES, half) * 2);
 }
 
-/* The sums of this step are complete in this part. Whoever comes second adds those of the two
- * parts, so nobody waits. */
-static void meet(const job *j, const place *at) {
+void mrt_band_meet(const job *j, const place *at) {
   const plan *p = &j->p;
   const int64_t block = p->oh * p->ow * 16, floats = (at->y1 - at->y0) * p->ow * 16;
   const float none[2] = {0}, bounds[2] = {j->project.lo, j->project.hi};
@@ -255,12 +217,12 @@ static void meet(const job *j, const place *at) {
   for (int i = 0; i < HALVES; ++i) { /* when both come at once, each adds one half */
     const int64_t half = (at->part + 1 + i) % HALVES;
     if (atomic_fetch_add_explicit(met + half, 1, memory_order_acq_rel) == 0) continue;
-    for (int64_t c = half_begin(p, half); c < half_begin(p, half + 1); ++c) {
+    for (int64_t c = mrt_band_half_begin(p, half); c < mrt_band_half_begin(p, half + 1); ++c) {
       const int64_t first = at->image * p->image_floats + c * block + at->y0 * p->ow * 16;
       float *y = j->a->y + first;
       j->add(y, y, j->sums + first, NULL, none, floats);
       if (j->project.flags & MRT_TILE_CLIP) j->clip(y, y, NULL, NULL, bounds, floats);
-      activate(j, 2, y, floats);
+      mrt_band_activate(j, 2, y, floats);
     }
   }
 }
@@ -269,7 +231,8 @@ static void meet(const job *j, const place *at) {
 static void place_sums(const job *j, const place *at, int64_t c, mrt_tile *t) {
   const plan *p = &j->p;
   const mrt_band_args *a = j->a;
-  const bool whole = p->parts == 1, own = whole || (c < half_begin(p, 1)) == (at->part == 0);
+  const bool whole = p->parts == 1,
+             own = whole || (c < mrt_band_half_begin(p, 1)) == (at->part == 0);
   const int64_t first = at->image * p->image_floats + c * p->oh * p->ow * 16 + at->y0 * p->ow * 16;
   t->c = (own ? a->y : j->sums) + first;
   t->bias = a->bias[2] && own ? a->bias[2] + c * 16 : NULL;
@@ -299,9 +262,9 @@ static void project_rows(const job *j, const place *at) {
     run_tiles(j, &t, cols, pixels);
     if (at->last && p->parts == 1)
       for (int64_t c = 0; c < cols / 16; ++c)
-        activate(j, 2, first + c * p->oh * p->ow * 16, pixels * 16);
+        mrt_band_activate(j, 2, first + c * p->oh * p->ow * 16, pixels * 16);
   }
-  if (at->last && p->parts > 1) meet(j, at);
+  if (at->last && p->parts > 1) mrt_band_meet(j, at);
 }
 
 /* ---- a unit ---- */
@@ -321,9 +284,21 @@ static void run_team(const job *j, place *at, int64_t y0, int64_t y1) {
       if (j->b->expands)
         fill_ring(j, at, have + i,
                   min_i64(j->a->h, (at->y1 - 1) * d->stride_h - d->pad_top + d->kh));
-      for (int64_t c = 0; c < ceil_div(at->channels, 16); ++c) depthwise_rows(j, at, c);
+      for (int64_t c = 0; c < ceil_div(at->channels, 16); ++c) mrt_band_depthwise_rows(j, at, c);
     }
     if (j->b->projects) project_rows(j, at);
+  }
+}
+
+static void run_part(const job *j, place *at, int64_t y0, int64_t y1) {
+  const plan *p = &j->p;
+  if (p->split && mrt_band_split_unit(j, at, y0, y1)) return;
+  at->lead = mrt_par_begin(p->groups, p->parts, at->part);
+  at->first = true;
+  for (; at->lead < at->end; at->lead += at->count, at->first = false) {
+    at->count = min_i64(p->team, at->end - at->lead);
+    at->last = at->lead + at->count == at->end;
+    run_team(j, at, y0, y1);
   }
 }
 
@@ -335,15 +310,10 @@ static void run_chunk(void *arg, int64_t chunk, int worker) {
     const int64_t band = u / p->parts % p->bands;
     place at = {.image = u / p->parts / p->bands, .part = u % p->parts};
     at.memory = j->work + worker * p->worker_floats;
-    at.lead = mrt_par_begin(p->groups, p->parts, at.part);
+    at.split = at.memory + p->team * 2 * (p->ring_block + p->rows_block);
     at.end = mrt_par_begin(p->groups, p->parts, at.part + 1);
-    at.first = true;
-    for (; at.lead < at.end; at.lead += at.count, at.first = false) {
-      at.count = min_i64(p->team, at.end - at.lead);
-      at.last = at.lead + at.count == at.end;
-      run_team(j, &at, mrt_par_begin(p->oh, p->bands, band),
-               mrt_par_begin(p->oh, p->bands, band + 1));
-    }
+    run_part(j, &at, mrt_par_begin(p->oh, p->bands, band),
+             mrt_par_begin(p->oh, p->bands, band + 1));
   }
 }
 

@@ -24,6 +24,10 @@ typedef struct mrt_band {
   int64_t cin, cout;      /* cin: of x, if it is expanded; cout: of y, if it is projected */
   bool expands, projects; /* else: the depthwise convolution reads x, writes y */
   mrt_act act[3];         /* after expand, depthwise, project */
+  /* NULL, or tiles of bf16 parts for the 1x1 convolutions, whose weights mrt_conv_split_ok has
+   * seen, where a unit of work has tiles_from pixels of x or more. */
+  const struct mrt_conv_split_kernels *tiles;
+  int64_t tiles_from;
 } mrt_band;
 
 /* Is it depthwise, without dilation, with a row kernel? */

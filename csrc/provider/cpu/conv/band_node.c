@@ -4,9 +4,14 @@
 
 #include "provider/cpu/conv/band.h"
 #include "provider/cpu/conv/conv_node.h"
+#include "provider/cpu/conv/conv_split.h"
 #include "provider/cpu/weights/packed.h"
 
 enum { X, EXPAND_W, W = 3, PROJECT_W = 5, Z = 7 };
+
+/* From here on tiles of bf16 parts are faster (Sapphire Rapids): with fewer channels what surrounds
+ * the products costs more than they gain, with fewer pixels the splitting of weights. */
+enum { TILES_CHANNELS = 64, TILES_PIXELS = 128 };
 
 typedef struct band_kernel {
   mrt_kernel k;
@@ -64,14 +69,26 @@ static mrt_status *pack(const void *arg, const mrt_tensor *source, void *dst) {
   return NULL;
 }
 
+/* The same bytes, of weights that tiles of bf16 parts can take. */
+static mrt_status *pack_for_tiles(const void *arg, const mrt_tensor *source, void *dst) {
+  if (!mrt_conv_split_ok(arg, source->data))
+    return MRT_ERR(MRT_NOT_IMPLEMENTED, "weights out of the range of bf16 parts");
+  return pack(arg, source, dst);
+}
+
 static mrt_status *get_weights(band_kernel *q, int i, const mrt_tensor *w, const mrt_conv *conv) {
-  const mrt_packer packer = {.format = "conv.band.f32.1",
+  const bool tiles = q->b.tiles && i != 1;
+  const mrt_packer packer = {.format = tiles ? "conv.band.split.1" : "conv.band.f32.1",
                              .params = {conv->cin, conv->cout, conv->groups, conv->kh, conv->kw},
                              .bytes = mrt_conv_packed_size(conv),
                              .align_source = true,
-                             .pack = pack,
+                             .pack = tiles ? pack_for_tiles : pack,
                              .arg = conv};
-  return mrt_packed_get(w, &packer, &q->weights[i]);
+  mrt_status *st = mrt_packed_get(w, &packer, &q->weights[i]);
+  if (!tiles || mrt_status_code(st) != MRT_NOT_IMPLEMENTED) return st;
+  mrt_status_free(st);
+  q->b.tiles = NULL;
+  return get_weights(q, i, w, conv);
 }
 
 static mrt_status *get_bias(band_kernel *q, int i, const mrt_tensor *b) {
@@ -135,6 +152,9 @@ static bool match(const mrt_provider *p, const mrt_node *node) {
 
 static mrt_status *fill(band_kernel *q, const mrt_node *node) {
   const mrt_conv convs[3] = {mrt_band_expand(&q->b), q->b.depthwise, mrt_band_project(&q->b)};
+  if (q->b.expands && q->b.projects && q->b.cin >= TILES_CHANNELS && q->b.cout >= TILES_CHANNELS)
+    q->b.tiles = mrt_conv_split_kernels_get();
+  q->b.tiles_from = TILES_PIXELS;
   for (int i = 0; i < 3; ++i) {
     const mrt_tensor *w = mrt_node_in_const(node, weight_input[i]);
     const mrt_tensor *b = mrt_node_in_const(node, weight_input[i] + 1);
