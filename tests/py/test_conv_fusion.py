@@ -500,6 +500,42 @@ def test_precision_without_tiles(isa: str) -> None:
     assert done.returncode == 0 and expected in done.stdout, done.stdout[-3000:]
 
 
+def test_wide_bands(ops: Ops) -> None:
+    """Inverted residuals of so many channels that tiles compute them, where there are tiles."""
+    names = [f"{part}{i}" for i in range(2) for part in ("w", "d", "p")]
+    shapes = [(384, 64, 1, 1), (384, 1, 3, 3), (64, 384, 1, 1)] * 2
+    weights = {
+        n: rand(i, *s) * np.float32(0.1) for i, (n, s) in enumerate(zip(names, shapes, strict=True))
+    }
+    nodes, last = [], "x"
+    for i in range(2):
+        nodes += [
+            node("Conv", f"{last} w{i}", f"a{i}"),
+            node("Relu", f"a{i}", f"r{i}"),
+            node("Conv", f"r{i} d{i}", f"b{i}", group=384, **PAD),
+            node("Relu", f"b{i}", f"s{i}"),
+            node("Conv", f"s{i} p{i}", f"c{i}"),
+            node("Add", f"c{i} {last}", "y" if i else "z"),
+        ]
+        last = "z"
+    data = model(nodes, weights, 64)
+    assert "macart.ConvBand" in ops(data)
+    x = {"x": rand(9, 1, 64, 28, 28)}
+    (want,) = engine.make_session(onnxruntime, data, False).run(None, x)
+    got = engine.make_session(engine.load_engine(), data, True).run(None, x)[0]
+    assert relative_error(got, want) < 1e-5
+
+
+def test_wide_bands_with_dot_products() -> None:
+    """The same where products of one bf16 part are what there is in the place of tiles."""
+    command = [sys.executable, "-m", "pytest", "-q", "-k", "test_wide_bands and not dot"]
+    environment = {**os.environ, "MRT_CPU_ISA": "avx512bf16", "MRT_BF16_DOT": "1"}
+    done = subprocess.run(
+        [*command, str(Path(__file__))], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout[-3000:]
+
+
 def test_high_differs_without_tiles() -> None:
     """`high` does take another way than `highest` there."""
     code = (

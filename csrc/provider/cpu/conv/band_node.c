@@ -152,8 +152,10 @@ static bool match(const mrt_provider *p, const mrt_node *node) {
 
 static mrt_status *fill(band_kernel *q, const mrt_node *node) {
   const mrt_conv convs[3] = {mrt_band_expand(&q->b), q->b.depthwise, mrt_band_project(&q->b)};
+  const mrt_conv_split_kernels *tiles = mrt_conv_split_kernels_get();
+  if (tiles && tiles->gemm->most_parts < 3) tiles = NULL; /* dot products know one part */
   if (q->b.expands && q->b.projects && q->b.cin >= TILES_CHANNELS && q->b.cout >= TILES_CHANNELS)
-    q->b.tiles = mrt_conv_split_kernels_get();
+    q->b.tiles = tiles;
   q->b.tiles_from = TILES_PIXELS;
   for (int i = 0; i < 3; ++i) {
     const mrt_tensor *w = mrt_node_in_const(node, weight_input[i]);

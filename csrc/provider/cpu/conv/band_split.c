@@ -338,7 +338,7 @@ bool mrt_band_split_unit(const mrt_band_job *j, mrt_band_place *at, int64_t y0, 
             .y1 = y1,
             .r0 = max_i64(0, y0 * j->b->depthwise.stride_h - j->b->depthwise.pad_top)};
 #ifdef MRT_HAVE_AMX
-  if (u.kern != &mrt_conv_split_model) u.multiply = mrt_band_tiles_amx;
+  if (u.kern == &mrt_conv_split_amx) u.multiply = mrt_band_tiles_amx;
 #endif
   u.slices = ceil_div(u.groups, SLICE);
   for (int64_t g = 0; g < u.m.x.groups; ++g) u.m.offsets[0][g] = g * PARTS * u.m.x.part;
