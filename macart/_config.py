@@ -77,6 +77,9 @@ SESSION_KEYS = (
         "1: fused operators are taken apart again, to check what they stand for"),
     Key("session.macart.winograd", "1", EFFECTIVE,
         "0: 3x3 convolutions are summed directly, not by Winograd's algorithms"),
+    Key("session.macart.inference_precision", "float32", REFUSED,
+        "values between nodes are not stored as bfloat16 yet; "
+        "session.float32_matmul_precision = medium multiplies in it"),
     Key("session.float32_matmul_precision", "", EFFECTIVE,
         "highest, high or medium: what float32 products promise; empty: "
         "macart.set_float32_matmul_precision, MRT_FLOAT32_MATMUL_PRECISION"),

@@ -93,18 +93,27 @@ static mrt_status *read_forms(const call *a, mrt_sdpa *p) {
 }
 
 /* past [B, N, past, size] and x + bias become [B, N, past + len, size] at dst. */
-static void join(const mrt_sdpa *p, const mrt_heads *x, int64_t len, int64_t size,
-                 const float *past, int64_t past_len, const float *bias, float *dst) {
-  for (int64_t b = 0; b < p->batch; ++b)
-    for (int64_t h = 0; h < p->heads; ++h) {
-      if (past_len)
-        memcpy(dst, past + (b * p->heads + h) * past_len * size, (size_t)(past_len * size) * 4);
-      dst += past_len * size;
-      for (int64_t s = 0; s < len; ++s, dst += size) {
-        const float *from = x->data + b * x->batch + h * x->head + s * x->row;
-        for (int64_t i = 0; i < size; ++i) dst[i] = from[i] + (bias ? bias[h * size + i] : 0);
-      }
+typedef struct join_job {
+  const mrt_heads *x;
+  int64_t heads, len, size, past_len;
+  const float *past, *bias;
+  float *dst;
+} join_job;
+
+static void join_heads(void *arg, int64_t begin, int64_t end) {
+  const join_job *j = arg;
+  const int64_t old = j->past_len * j->size, all = old + j->len * j->size;
+  for (int64_t u = begin; u < end; ++u) {
+    const int64_t b = u / j->heads, h = u % j->heads;
+    float *dst = j->dst + u * all;
+    if (old) memcpy(dst, j->past + u * old, (size_t)old * 4);
+    dst += old;
+    for (int64_t s = 0; s < j->len; ++s, dst += j->size) {
+      const float *from = j->x->data + b * j->x->batch + h * j->x->head + s * j->x->row;
+      for (int64_t i = 0; i < j->size; ++i)
+        dst[i] = from[i] + (j->bias ? j->bias[h * j->size + i] : 0);
     }
+  }
 }
 
 /* One operand brought into [B, N, total, size] where it needs a bias, a past or is an output. */
@@ -123,7 +132,8 @@ static mrt_status *bring(mrt_kctx *c, mrt_sdpa *p, mrt_heads *x, int64_t len, in
     dst = present->data;
   else
     MRT_TRY(mrt_scratch(c, bytes + 4, (void **)&dst));
-  join(p, x, len, size, past ? past->data : NULL, past_len, bias, dst);
+  join_job j = {x, p->heads, len, size, past_len, past ? past->data : NULL, bias, dst};
+  mrt_par_range(&c->par, p->batch * p->heads, (double)(total * size) * 0.3, join_heads, &j);
   *x = (mrt_heads){dst, p->heads * total * size, total * size, size};
   return NULL;
 }

@@ -152,6 +152,47 @@ def test_not_fused(ops: Ops) -> None:
     check(wide, {"x": rand(2, 5, 40), "z": rand(3, 2, 1, 30)})
 
 
+def flattened(trans: int, residual: bool) -> tuple[list[onnx.NodeProto], Arrays]:
+    """A Gemm between Reshapes, the second of which is given the shape of x, and what follows."""
+    nodes = [
+        node("Reshape", "x rows", "flat"),
+        node("Gemm", "flat w b", "product", transB=trans),
+        node("Shape", "x", "shape"),
+        node("Slice", "shape zero last", "lead"),
+        node("Concat", "lead n", "target", axis=0),
+        node("Reshape", "product target", "full"),
+        node("Add", "x full", "y") if residual else node("Relu", "full", "y"),
+    ]
+    ints = {"rows": [-1, 40], "zero": [0], "last": [-1], "n": [40]}
+    weights: Arrays = {k: np.array(v, np.int64) for k, v in ints.items()}
+    return nodes, weights | {"w": rand(1, 40, 40), "b": rand(2, 40)}
+
+
+@pytest.mark.parametrize("trans", [0, 1])
+@pytest.mark.parametrize("residual", [False, True])
+def test_gemm_between_reshapes(ops: Ops, trans: int, residual: bool) -> None:
+    """The product reads the value as it is; Reshapes and the computing of shapes are gone."""
+    nodes, weights = flattened(trans, residual)
+    data = model(nodes, {"x": ["b", "s", 40]}, weights)
+    assert ops(data) == ["macart.MatMul"]
+    for batch, rows in ((1, 1), (3, 7), (0, 4)):
+        check(data, {"x": rand(7, batch, rows, 40)})
+
+
+def test_gemm_between_other_reshapes(ops: Ops) -> None:
+    """Not back to the leading dims: both stay; rows that are read again: the first one stays."""
+    nodes, weights = flattened(0, False)
+    weights["n"] = np.array([2, 20], np.int64)
+    data = model(nodes, {"x": ["b", "s", 40]}, weights)
+    assert "Reshape" in ops(data)
+    check(data, {"x": rand(7, 3, 7, 40)})
+    nodes, weights = flattened(0, False)
+    nodes[-1:] = [node("ReduceSum", "flat", "all", keepdims=0), node("Add", "full all", "y")]
+    data = model(nodes, {"x": ["b", "s", 40]}, weights)
+    assert ops(data).count("Reshape") == 1
+    check(data, {"x": rand(7, 3, 7, 40)})
+
+
 def sides(
     count: int, k: int, n: list[int], gemm: bool = False, bias: bool = True
 ) -> tuple[list[onnx.NodeProto], Arrays]:

@@ -1,5 +1,6 @@
 /* MatMul or Gemm with what surrounds it as one macart.MatMul: transposed operands are read in
- * place, scale, bias, residual sum and activation are done on each tile of the product. */
+ * place, scale, bias, residual sum and activation are done on each tile of the product. A Gemm
+ * between Reshapes that only flatten leading dims is a product of the value as it is. */
 #include <string.h>
 
 #include "ir/pattern.h"
@@ -15,6 +16,7 @@ typedef struct fused {
   bool trans_a, trans_b;
   float alpha;
   mrt_act act;
+  bool flat; /* the Reshapes around a Gemm went */
 } fused;
 
 static bool is_op(const mrt_node *n, const char *op) {
@@ -185,6 +187,36 @@ static bool start(fused *f, mrt_node *n, int index) {
   return !f->bias || (mrt_node_float(n, "beta") == 1 && is_row(f->bias, n->out[0]->type));
 }
 
+/* A Gemm that reads x [.., k] as rows, and whose result goes back to x's leading dims. */
+static void take_reshapes(fused *f) {
+  mrt_node *front = f->a->producer, *back = only_user(f, tail(f));
+  if (!is_op(f->product, "Gemm") || f->trans_a || !is_op(front, "Reshape") ||
+      !is_op(back, "Reshape") || back->in[0].var != tail(f) || front->graph != f->product->graph ||
+      front->provider != f->index)
+    return;
+  const mrt_type *x = tensor_type(front->in[0].var), *a = tensor_type(f->a),
+                 *y = tensor_type(back->out[0]), *rows = tensor_type(tail(f));
+  if (!x || !a || !y || !rows || x->rank < 2 || y->rank != x->rank || a->rank != 2 ||
+      !same_dims(x, y, x->rank - 1) || !x->dims[x->rank - 1] ||
+      x->dims[x->rank - 1] != a->dims[1] || !rows->dims[1] || y->dims[y->rank - 1] != rows->dims[1])
+    return;
+  if (f->a->n_uses == 1 && !f->a->n_graph_outputs) f->drop[f->n_drop++] = front;
+  f->a = front->in[0].var;
+  f->flat = true;
+  take(f, back);
+}
+
+/* Nodes whose results nobody wants: the shapes that Reshapes were given. */
+static void sweep(mrt_graph *g, int index) {
+  for (mrt_node *n = g->last, *prev; n; n = prev) {
+    bool wanted = n->provider != index;
+    prev = n->prev;
+    for (int i = 0; i < n->n_out; ++i)
+      wanted |= n->out[i] && (n->out[i]->n_uses || n->out[i]->n_graph_outputs);
+    if (!wanted) mrt_node_remove(n);
+  }
+}
+
 static mrt_status *replace(fused *f, const mrt_op_table *ops) {
   const mrt_node *product = f->product;
   mrt_var *in[4] = {f->a, f->b, f->bias, f->residual}, *out;
@@ -222,10 +254,12 @@ static mrt_status *replace(fused *f, const mrt_op_table *ops) {
 }
 
 static mrt_status *run(const mrt_provider *p, mrt_graph *g, int index, int *fired) {
+  bool flat = false;
   for (mrt_node *n = g->first, *next; n; n = next) {
     fused f;
     next = n->next;
     if (!start(&f, n, index)) continue;
+    take_reshapes(&f);
     take_transpose(&f, &f.a, &f.trans_a);
     take_transpose(&f, &f.b, &f.trans_b);
     take_scale(&f);
@@ -241,8 +275,10 @@ static mrt_status *run(const mrt_provider *p, mrt_graph *g, int index, int *fire
         ++i;
     }
     MRT_TRY(replace(&f, p->env->ops));
+    flat |= f.flat;
     ++*fired;
   }
+  if (flat) sweep(g, index);
   return NULL;
 }
 
