@@ -1,7 +1,7 @@
 /* Block-quantised products (nbits/): every kernel against a double loop, at block and k tails, with
  * guard bytes, then the whole product for few and many rows with equal bits for any threads. */
 #include "kernels.h"
-#include "provider/cpu/nbits/nbits.h"
+#include "provider/cpu/nbits/nbits_exact.h"
 
 typedef struct entry {
   uint32_t isa;
@@ -190,6 +190,83 @@ static void check_product(int64_t m, int64_t n, int64_t k, int64_t block, int bi
   drop(&s, &b);
 }
 
+#ifdef MRT_HAVE_AVX512VNNI
+/* Numbers of block b of a row. */
+static float exact_case(int64_t b, int64_t i) {
+  const float x = rng_float();
+  switch (b % 8) {
+    case 0: return i % 3 ? x : 0;
+    case 1: return 0;
+    case 2: return ldexpf(x, (int)(i % 40) - 20); /* for floats */
+    case 3: return copysignf(ldexpf(1, (int)(i % 15)), x);
+    case 4: return copysignf(ldexpf(0x1.fffffep0f, (int)(i % 15)), x);
+    case 5: return ldexpf(x, -100); /* for floats */
+    case 6: return ldexpf(x, 40);
+    default: return x;
+  }
+}
+
+/* One row as digits: sums of a block are right to the last bit or two, also beside larger blocks.
+ */
+static void check_exact(const mrt_nbits_exact *exact, int64_t k, int64_t block, bool poison) {
+  source s = source_new(MRT_NBITS_PANEL, k, block, 4, false);
+  packed p = packed_new(&s);
+  guarded ga, gu, gs, gy;
+  const int64_t blocks = s.blocks, padded = blocks * block;
+  float *a = guarded_floats(&ga, padded, 4), *y = guarded_floats(&gy, MRT_NBITS_PANEL, 4);
+  for (int64_t i = 0; i < padded; ++i) a[i] = i < k ? exact_case(i / block, i) : 0;
+  if (poison) a[k / 2] = k % 2 ? INFINITY : NAN;
+  guarded gd = guarded_new((size_t)padded * MRT_NBITS_DIGITS + MRT_NBITS_EXACT_SLACK, 0);
+  gs = guarded_new((size_t)blocks * MRT_NBITS_DIGITS * 4, 4);
+  const mrt_nbits_exact_row x = {(int8_t *)gd.data, guarded_floats(&gu, blocks, 4),
+                                 (int32_t *)gs.data};
+  exact->split(a, blocks, block, &x);
+  for (int64_t b = 0; b < blocks && !poison && b * block + block <= k; ++b) {
+    const bool floats = b % 8 == 5 || b % 8 == 2;
+    if (b % 8 % 6 && b % 8 != 7 && (b % 8 != 2 || block >= 64))
+      CHECK(!isnan(x.units[b]) == !floats);
+    for (int64_t i = 0; i < block && !isnan(x.units[b]); ++i) {
+      double v = 0;
+      for (int d = MRT_NBITS_DIGITS; d-- > 0;)
+        v = v * 256 + x.digits[((b * block + i) / 8 * MRT_NBITS_DIGITS + d) * 8 + i % 8];
+      CHECK(v * (double)x.units[b] == (double)a[b * block + i]);
+    }
+  }
+  const mrt_nbits_panel panel = {
+      (uint32_t *)p.q.data, (float *)p.scales.data, NULL, blocks, block, 4};
+  exact->dot(&panel, &x, a, y);
+  for (int64_t n = 0; n < MRT_NBITS_PANEL; ++n) {
+    double sum = 0, bound = 0;
+    for (int64_t b = 0; b < blocks; ++b) {
+      double part = 0, mass = 0;
+      for (int64_t i = b * block; i < (b + 1) * block && i < k; ++i) {
+        part += weight(&s, n, i) * (double)a[i];
+        mass += fabs(weight(&s, n, i) * (double)a[i]);
+      }
+      sum += part;
+      bound += isnan(x.units[b]) ? (double)block * mass : 4 * fabs(part) + 0x1p-20 * mass;
+      bound += fabs(sum);
+    }
+    CHECK(poison ? !isfinite(y[n]) : fabs((double)y[n] - sum) <= 6e-8 * bound);
+  }
+  CHECK(guarded_done(&ga) && guarded_done(&gu) && guarded_done(&gs) && guarded_done(&gy) &&
+        guarded_done(&gd));
+  drop(&s, &p);
+}
+
+static void check_exact_all(void) {
+  if (!(mrt_cpu_get()->isa & MRT_ISA_AVX512VNNI)) return;
+  for (int64_t block = 16; block <= 256; block *= 2)
+    for (int64_t k = 1; k <= 2100; k += k < 40 ? 13 : 509) {
+      check_exact(&mrt_nbits_exact_avx512vnni, k, block, false);
+      check_exact(&mrt_nbits_exact_avx512vnni, k, block, true);
+    }
+  check_exact(&mrt_nbits_exact_avx512vnni, 33000, MRT_NBITS_EXACT_BLOCK, false);
+}
+#else
+static void check_exact_all(void) {}
+#endif
+
 static void body(void) {
   static const int64_t ks[] = {1, 15, 16, 17, 31, 32, 33, 64, 100, 256};
   const uint32_t have = mrt_cpu_get()->isa;
@@ -201,6 +278,7 @@ static void body(void) {
         for (int rows = 1; rows <= MRT_NBITS_ROWS; ++rows)
           for (int bits = 4; bits <= 8; bits += 4)
             check_panel(entries[i].kern, ks[k], block, bits, rows);
+  check_exact_all();
   for (int64_t m = 1; m <= 40; m += m < 10 ? 1 : 13)
     for (int bits = 4; bits <= 8; bits += 4) {
       for (int bytes = 0; bytes <= 1; ++bytes) {
@@ -215,6 +293,6 @@ static void body(void) {
 
 int main(int argc, char **argv) {
   (void)argc;
-  static const char *const isas[] = {"avx512vnni", "avx512", "avx2", "scalar", NULL};
+  static const char *const isas[] = {"amx", "avx512vnni", "avx512", "avx2", "scalar", NULL};
   return run_per_isa(argv, isas, body);
 }

@@ -7,6 +7,7 @@
 
 #include "base/alloc.h"
 #include "base/cpu.h"
+#include "provider/cpu/nbits/nbits_exact.h"
 
 enum {
   FEW = 8,
@@ -20,6 +21,14 @@ const mrt_nbits_kernels *mrt_nbits_kernels_get(void) {
   if ((have & MRT_ISA_##isa) == MRT_ISA_##isa) return &symbol;
 #include "provider/cpu/nbits/nbits.def"
 #undef MRT_KERNEL
+}
+
+const mrt_nbits_exact *mrt_nbits_exact_get(void) {
+#if defined MRT_HAVE_AVX512VNNI && defined MRT_HAVE_AMX
+  const uint32_t want = MRT_ISA_AVX512VNNI | MRT_ISA_AMX;
+  if ((mrt_cpu_get()->isa & want) == want) return &mrt_nbits_exact_avx512vnni;
+#endif
+  return NULL;
 }
 
 static int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -81,6 +90,8 @@ typedef struct job {
   const mrt_nbits_kernels *kern;
   int64_t blocks, padded, panels, chunks;
   mrt_nbits_rows rows;
+  const mrt_nbits_exact *exact; /* NULL: not that way */
+  mrt_nbits_exact_row row;
   int64_t first; /* panel of the slab */
   float *slab;
 } job;
@@ -90,6 +101,8 @@ static job job_of(const mrt_nbits *p) {
   j.blocks = ceil_div(p->k, p->block);
   j.padded = j.blocks * p->block;
   j.panels = ceil_div(p->n, PANEL);
+  if (p->m == 1 && p->bits == 4 && !p->bytes && !p->zeros && p->block <= MRT_NBITS_EXACT_BLOCK)
+    j.exact = mrt_nbits_exact_get();
   return j;
 }
 
@@ -118,7 +131,10 @@ static void few_rows(const job *j, int64_t panel) {
       a.scales += m * j->blocks;
       a.sums += m * j->blocks;
     }
-    (p->bytes ? j->kern->dot_s8 : j->kern->dot_f32)(&b, &a, rows, y);
+    if (j->exact)
+      j->exact->dot(&b, &j->row, a.a, y);
+    else
+      (p->bytes ? j->kern->dot_s8 : j->kern->dot_f32)(&b, &a, rows, y);
     for (int r = 0; r < rows; ++r)
       for (int64_t c = 0; c < cols; ++c)
         p->c[(m + r) * p->n + n0 + c] = y[r * PANEL + c] + (p->bias ? p->bias[n0 + c] : 0);
@@ -132,10 +148,12 @@ static void few_chunk(void *arg, int64_t i, int worker) {
   for (int64_t u = mrt_par_begin(j->panels, j->chunks, i); u < end; ++u) few_rows(j, u);
 }
 
-/* Scratch of few rows: A padded, its bytes, scales and sums. */
+/* Scratch of few rows: A padded, its bytes, scales and sums, or its digits, units and starts. */
 static size_t few_size(const job *j) {
   const size_t rows = (size_t)j->p->m, k = (size_t)j->padded, blocks = (size_t)j->blocks;
-  return rows * (j->padded == j->p->k ? 0 : k * sizeof(float)) +
+  const size_t exact = blocks * (sizeof(float) + MRT_NBITS_DIGITS * sizeof(int32_t)) +
+                       k * MRT_NBITS_DIGITS + MRT_NBITS_EXACT_SLACK;
+  return (j->exact ? exact : 0) + rows * (j->padded == j->p->k ? 0 : k * sizeof(float)) +
          (j->p->bytes ? rows * (k + 2 * blocks * sizeof(float)) : 0);
 }
 
@@ -161,6 +179,12 @@ static void run_few(const mrt_par *par, job *j, char *scratch) {
     j->rows.q = q;
     j->rows.scales = scales;
     j->rows.sums = sums;
+  }
+  if (j->exact) {
+    j->row.units = (float *)scratch;
+    j->row.starts = (int32_t *)(j->row.units + j->blocks);
+    j->row.digits = (int8_t *)(j->row.starts + j->blocks * MRT_NBITS_DIGITS);
+    j->exact->split(j->rows.a, j->blocks, p->block, &j->row);
   }
   const double work = (double)p->n * (double)p->k;
   j->chunks = mrt_par_chunks(j->panels, work * (0.02 + 0.01 * (double)p->m));
