@@ -11,6 +11,7 @@
 
 enum {
   FEW = 8,
+  CHUNKS = 4, /* times the usual number */
   PANEL = MRT_NBITS_PANEL,
   SLAB_FLOATS = 1 << 22 /* of expanded weights: they stay in the caches until they are used */
 };
@@ -188,6 +189,8 @@ static void run_few(const mrt_par *par, job *j, char *scratch) {
   }
   const double work = (double)p->n * (double)p->k;
   j->chunks = mrt_par_chunks(j->panels, work * (0.02 + 0.01 * (double)p->m));
+  /* Small ones: workers come to their end together. */
+  if (j->chunks > 1) j->chunks = min_i64(j->panels, CHUNKS * j->chunks);
   mrt_par_run(par, j->chunks, few_chunk, j);
 }
 
