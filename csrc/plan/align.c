@@ -23,6 +23,11 @@ static mrt_status *align_inputs(const mrt_provider *p, mrt_node *node, mrt_tenso
   return NULL;
 }
 
+/* Of a kernel that moves its input as bytes, which it reads at each run. */
+static bool is_moved(const mrt_node *node) {
+  return node->def && (node->def->flags & MRT_OP_BYTES);
+}
+
 /* The model owns the originals; the copies are ours until they are kept. */
 static mrt_status *keep_or_drop(mrt_node *node, mrt_tensor **originals, const mrt_kernel *k) {
   mrt_status *st = NULL;
@@ -30,8 +35,9 @@ static mrt_status *keep_or_drop(mrt_node *node, mrt_tensor **originals, const mr
     if (!originals[i]) continue;
     mrt_var *v = node->in[i].var;
     mrt_tensor *copy = v->constant;
-    bool read = false; /* the same constant may be two inputs */
-    for (int j = 0; j < node->n_in; ++j)
+    /* What is moved as bytes may lie anywhere, but must be somewhere. */
+    bool read = k && is_moved(node) && mrt_tensor_is_forgotten(originals[i]);
+    for (int j = 0; j < node->n_in; ++j) /* the same constant may be two inputs */
       read = read || (node->in[j].var == v && k && !is_packed(k, j));
     if (read && !st)
       st = mrt_model_own(v->graph->model, &copy->base); /* releases on failure */
@@ -49,8 +55,8 @@ static mrt_status *keep_or_drop(mrt_node *node, mrt_tensor **originals, const mr
 /* What all its readers packed is hardly read again. */
 static void give_up(const mrt_node *node, const mrt_kernel *k, int i) {
   mrt_tensor *t = node->in[i].var ? node->in[i].var->constant : NULL;
-  const bool moved = node->def && (node->def->flags & MRT_OP_BYTES); /* and read at each run */
-  if (!t || !is_packed(k, i) || moved || !t->readers || t->readers == MRT_MANY_READERS) return;
+  if (!t || !is_packed(k, i) || is_moved(node) || !t->readers || t->readers == MRT_MANY_READERS)
+    return;
   if (--t->readers == 0) mrt_tensor_unload(t);
 }
 

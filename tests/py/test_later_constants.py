@@ -88,6 +88,21 @@ def test_readers(kind: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(constant, wide.T)
 
 
+@pytest.mark.parametrize("kind", NARROW)
+def test_moved_alone(kind: str, tmp_path: Path) -> None:
+    """What only moves bytes reads them at each run, though it does not care where they lie."""
+    w = matrix(kind)
+    nodes = [
+        cast("w", "wide"),
+        helper.make_node("ArgMax", ["x"], ["rows"], axis=1, keepdims=0),
+        helper.make_node("Gather", ["wide", "rows"], ["y"], axis=0),
+    ]
+    path = write(tmp_path / "m.onnx", nodes, {"y": TensorProto.FLOAT}, {"w": w})
+    x = np.eye(N, dtype=np.float32)[[5, 0, 255]]
+    (y,) = engine.load_engine().InferenceSession(path).run(None, {"x": x})
+    np.testing.assert_array_equal(y, w[[5, 0, 255]].astype(np.float32))
+
+
 def test_subgraphs(tmp_path: Path) -> None:
     """A loop's state and what its body and a branch read from outside."""
     ort = engine.load_engine()
