@@ -15,11 +15,7 @@
 #define HUGE  ((size_t)1 << 21)
 #define FRONT ((size_t)1 << 16) /* a multiple of every page size; one page of it is touched */
 
-#if defined(__SANITIZE_ADDRESS__)
-static const bool maps = false;
-#else
-static const bool maps = true;
-#endif
+static const bool maps = !MRT_ASAN;
 
 static atomic_llong live;
 

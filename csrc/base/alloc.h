@@ -11,6 +11,18 @@
 
 #include "base/status.h"
 
+/* Built with AddressSanitizer, which watches the heap. gcc and clang say so in different ways. */
+#if defined(__SANITIZE_ADDRESS__)
+#define MRT_ASAN true
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define MRT_ASAN true
+#endif
+#endif
+#ifndef MRT_ASAN
+#define MRT_ASAN false
+#endif
+
 #define MRT_ALIGN     64                /* tensors and scratch: one cache line, one zmm */
 #define MRT_ALIGN_MAP ((size_t)1 << 21) /* a mapping of its own: what is freed is gone at once */
 

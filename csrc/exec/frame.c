@@ -250,11 +250,7 @@ static size_t scratch_align(size_t size) { return size >= 1 << 17 ? MRT_ALIGN_MA
 
 /* Under a sanitizer each piece is a block of its own and no longer than was asked for, so that a
  * kernel which leaves it is seen. */
-#if defined(__SANITIZE_ADDRESS__)
-static const bool apart = true;
-#else
-static const bool apart = false;
-#endif
+static const bool apart = MRT_ASAN;
 
 /* Blocks are handed out front to back; the next step finds one block as large as all of them. */
 mrt_status *mrt_frame_scratch(mrt_frame *f, size_t bytes, void **out) {

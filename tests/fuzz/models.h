@@ -12,7 +12,8 @@
 #include "base/str.h"
 #include "exec/session.h"
 
-/* An allocator with a limit on live bytes: hostile sizes end as OUT_OF_MEMORY, not in swap. */
+/* An allocator with a limit on live bytes: hostile sizes end as OUT_OF_MEMORY, not in swap. All of
+ * it is heap, also large blocks, which sanitizers see so. */
 typedef struct limited {
   mrt_alloc alloc;
   _Atomic int64_t live;
@@ -21,17 +22,17 @@ typedef struct limited {
 
 static void *limited_alloc(void *ctx, size_t size, size_t align) {
   limited *l = ctx;
-  const mrt_alloc *parent = mrt_alloc_default();
+  void *p;
   if (size > (size_t)l->limit || l->live + (int64_t)size > l->limit) return NULL;
-  void *p = parent->alloc(parent->ctx, size, align);
-  if (p) l->live += (int64_t)malloc_usable_size(p);
+  if (posix_memalign(&p, align < 16 ? 16 : align, size ? size : 1) != 0) return NULL;
+  l->live += (int64_t)malloc_usable_size(p);
   return p;
 }
 static void limited_free(void *ctx, void *p) {
   limited *l = ctx;
   if (!p) return;
   l->live -= (int64_t)malloc_usable_size(p);
-  mrt_alloc_default()->free(mrt_alloc_default()->ctx, p);
+  free(p);
 }
 static inline void limited_init(limited *l, int64_t limit) {
   *l = (limited){.alloc = {limited_alloc, limited_free, l}, .limit = limit};
