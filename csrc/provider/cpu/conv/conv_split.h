@@ -53,9 +53,8 @@ typedef struct mrt_split_block {
   uint16_t *split;
   int64_t pair, pair_end;
   /* Weights that come next, fetched into L2 on the way, from line ahead_line on: so many cache
-   * lines for each product of parts. May run past the end. Of the first ahead_turns, four pages of
-   * 4 KiB take turns line by line: the prefetcher of L2 then runs ahead in each, which keeps more
-   * lines on their way than one stream does. */
+   * lines for each product of parts. May run past the end. Of the first ahead_turns, pages take
+   * turns (mrt_split_fetch_at). */
   const char *ahead;
   int ahead_lines;
   int64_t ahead_line, ahead_turns;

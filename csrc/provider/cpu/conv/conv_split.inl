@@ -35,11 +35,6 @@ typedef struct beside {
   int64_t pair, pair_end, pair_step;
 } beside;
 
-/* Which line is fetched as number l. */
-INLINE int64_t turned(int64_t l, int64_t turns) {
-  return l < turns ? (l & ~(int64_t)255) | (l & 3) << 6 | (l & 255) >> 2 : l;
-}
-
 INLINE beside beside_of(const mrt_split_block *t, int products, mrt_split_out *before) {
   const int64_t steps = t->groups * products;
   return (beside){.out = before,
@@ -59,7 +54,7 @@ INLINE beside beside_of(const mrt_split_block *t, int products, mrt_split_out *b
 /* Not inlined: the loop of tiles has few registers, this has none across it. */
 __attribute__((noinline)) static void work_beside(beside *w) {
   const int64_t line = w->line, end_line = line + w->lines;
-  for (int64_t l = line; l < end_line; ++l) FETCH(w->ahead + turned(l, w->turns) * 64);
+  for (int64_t l = line; l < end_line; ++l) FETCH(mrt_split_fetch_at(w->ahead, l, w->turns));
   w->line = end_line;
   if (w->pair < w->pair_end) {
     const int64_t end = w->pair + w->pair_step < w->pair_end ? w->pair + w->pair_step : w->pair_end;

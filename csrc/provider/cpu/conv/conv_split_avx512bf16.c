@@ -13,6 +13,8 @@ static void multiply(const mrt_split_block *t, int parts, mrt_split_out *before)
                            .acc = t->acc,
                            .load = t->load,
                            .fetch = t->ahead,
+                           .line = t->ahead_line,
+                           .whole = t->ahead_turns,
                            .lines = t->ahead ? (t->ahead_lines + 2) / dot_tiles(t->rows) : 0},
                t->rows, t->cols);
 }
