@@ -15,7 +15,7 @@ pytestmark = pytest.mark.quick
 
 @pytest.mark.parametrize("name", NAMES)
 def test_c_program(name: str) -> None:
-    """The program exits with 0."""
+    """The program exits with 0; the slowest takes ten seconds of a core that it has for itself."""
     program = ROOT / "build" / "dev" / "tests" / name
-    done = subprocess.run([program], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([program], capture_output=True, text=True, timeout=480)
     assert done.returncode == 0, done.stderr
