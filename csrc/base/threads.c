@@ -220,8 +220,8 @@ static void run_serial(const mrt_par *par, int64_t n, mrt_chunk_fn fn, void *arg
 
 void mrt_par_run(const mrt_par *par, int64_t n_chunks, mrt_chunk_fn fn, void *arg) {
   int helpers = mrt_par_workers(par) - 1, idle = 0;
-  if (worker_index >= 0) {
-    run_serial(par, n_chunks, fn, arg, worker_index);
+  if (worker_index >= 0) { /* within a chunk: memory is there for par's workers, not for all */
+    run_serial(par, n_chunks, fn, arg, worker_index <= helpers ? worker_index : 0);
     return;
   }
   if (n_chunks <= 1 || helpers <= 0 ||
