@@ -17,6 +17,7 @@ enum {
   RING = 40 << 10,   /* bytes of a slice of a band: L1 */
   STEPS = 64 << 10,  /* of a ring of all channels */
   STEP_PIXELS = 112, /* of output in a step, about */
+  FREE_PIXELS = 448, /* without a ring: what was just filtered is read with a delay */
   SMALL = 64         /* pixels of an image that is not cut by rows */
 };
 
@@ -58,7 +59,8 @@ static void plan_ring(plan *p, const mrt_qband *b, const mrt_qband_args *a) {
   p->by_slice = p->wide % SLICE == 0 && (p->small || p->ring * row <= RING);
   p->step = p->rows;
   if (!p->by_slice) {
-    p->step = min_i64(p->rows, max_i64(1, STEP_PIXELS / a->ow));
+    const int64_t pixels = b->expands ? STEP_PIXELS : FREE_PIXELS;
+    p->step = min_i64(p->rows, max_i64(2, pixels / a->ow)); /* rows in twos */
     while (b->expands && p->step > 1 &&
            ((p->step - 1) * d->stride_h + d->kh) * a->w * p->wide > STEPS)
       p->step /= 2;
