@@ -202,8 +202,9 @@ def band_model(
     if not first:
         x = b.conv(x, narrow, wide, 3, act="Relu6")  # no part of a band
     for k, s in enumerate((stride, 1)):
-        y = b.conv(x, narrow, wide, 1, act="Relu6") if first or k else x
-        y = b.conv(y, wide, wide, 3, group=wide, stride=s, act="Relu6" if k else "")
+        act = ("Relu6", "Relu")[k]  # bounds and a zero point in the middle, or neither
+        y = b.conv(x, narrow, wide, 1, act=act) if first or k else x
+        y = b.conv(y, wide, wide, 3, group=wide, stride=s, act=act)
         y = b.conv(y, wide, narrow, 1)
         x = b.quantised(b.node("Add", [x, y]), -5, 5) if k else y
     return b.model((2, narrow, size, size + 3), x)

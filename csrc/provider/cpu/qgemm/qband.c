@@ -18,6 +18,7 @@ enum {
   STEPS = 64 << 10,  /* of a ring of all channels */
   STEP_PIXELS = 112, /* of output in a step, about */
   FREE_PIXELS = 448, /* without a ring: what was just filtered is read with a delay */
+  SHORT = 24,        /* sums that are not for tiles */
   SMALL = 64         /* pixels of an image that is not cut by rows */
 };
 
@@ -111,10 +112,21 @@ typedef struct product {
   mrt_qtile t; /* what is the same for all tiles */
 } product;
 
+/* Sums so short are better made where they are rounded: a tile would have to be loaded with zeros,
+ * stored, and would slow down the vector unit. */
+static const mrt_qgemm_kernels *kernels_for(int64_t k, bool is_signed) {
+  const mrt_qgemm_kernels *kern = mrt_qgemm_kernels_get();
+#if defined(MRT_HAVE_AMX) && defined(MRT_HAVE_AVX512VNNI)
+  if (kern == &mrt_qgemm_amx && k <= SHORT && !is_signed) return &mrt_qgemm_avx512vnni;
+#endif
+  (void)k, (void)is_signed;
+  return kern;
+}
+
 static product product_of(const mrt_qband *b, const mrt_qband_args *a, int which,
                           mrt_qblock *blocks) {
   const mrt_qgemm_epilogue *e = a->epi[which];
-  product q = {.kern = mrt_qgemm_kernels_get(),
+  product q = {.kern = kernels_for(b->conv[which].cin, b->is_signed),
                .tables = mrt_qconv_tables(a->prepared[which]),
                .b = a->packed[which],
                .n = b->conv[which].cout,
@@ -189,6 +201,7 @@ typedef struct job {
   plan p;
   const mrt_qband *b;
   const mrt_qband_args *a;
+  const mrt_qgemm_kernels *kern; /* whose tiles are set up */
   product expand, project;
   mrt_qdepth_rows depth;
   uint8_t *workers, *deep; /* deep: filtered bytes of all small images */
@@ -290,24 +303,24 @@ static void band_chunk(void *arg, int64_t index, int worker) {
   const space s = space_of(j, worker);
   const int64_t image = index / j->p.bands, band = index % j->p.bands,
                 y0 = j->a->oh * band / j->p.bands, y1 = j->a->oh * (band + 1) / j->p.bands;
-  if (j->project.kern->begin) j->project.kern->begin();
+  if (j->kern->begin) j->kern->begin();
   if (j->p.by_slice) {
     by_slices(j, &s, image, y0, y1, 0, j->p.slices, s.deep);
     project(j, image, y0, y1, s.deep);
   } else {
     by_steps(j, &s, image, y0, y1);
   }
-  if (j->project.kern->end) j->project.kern->end();
+  if (j->kern->end) j->kern->end();
 }
 
 static void slices_chunk(void *arg, int64_t index, int worker) {
   const job *j = arg;
   const space s = space_of(j, worker);
   const int64_t per = j->p.chunks / j->a->n, image = index / per, part = index % per;
-  if (j->project.kern->begin) j->project.kern->begin();
+  if (j->kern->begin) j->kern->begin();
   by_slices(j, &s, image, 0, j->a->oh, j->p.slices * part / per, j->p.slices * (part + 1) / per,
             j->deep + image * j->a->oh * j->a->ow * j->p.wide);
-  if (j->project.kern->end) j->project.kern->end();
+  if (j->kern->end) j->kern->end();
 }
 
 static void columns_chunk(void *arg, int64_t index, int worker) {
@@ -318,13 +331,13 @@ static void columns_chunk(void *arg, int64_t index, int worker) {
   const rows r = {.a = j->deep, .count = j->a->n * j->a->oh * j->a->ow};
   const uint8_t *add = j->a->epi[2]->add;
   (void)worker;
-  if (j->project.kern->begin) j->project.kern->begin();
+  if (j->kern->begin) j->kern->begin();
   run_product(&j->project, &r, n0, n1, j->a->y + n0, add ? add + n0 : NULL, n);
-  if (j->project.kern->end) j->project.kern->end();
+  if (j->kern->end) j->kern->end();
 }
 
 void mrt_qband_run(const mrt_par *par, const mrt_qband *b, const mrt_qband_args *a, void *scratch) {
-  job j = {.p = make_plan(b, a), .b = b, .a = a};
+  job j = {.p = make_plan(b, a), .b = b, .a = a, .kern = mrt_qgemm_kernels_get()};
   mrt_qblock *blocks = scratch;
   if (b->expands) j.expand = product_of(b, a, 0, blocks);
   j.project = product_of(b, a, 2, blocks + blocks_of(b->conv[0].cin));

@@ -42,6 +42,34 @@ INLINE void step(__m512i c[ROWS][2], const cursor *p, int64_t k, const int8_t *b
 
 #include "provider/cpu/qgemm/qgemm_store512.inl"
 
+/* Whole rows of unsigned bytes from 0 on that nothing else bounds, as behind Relu: the operations
+ * of store_u8, on registers. */
+INLINE bool is_plain(const mrt_qtile *t, const int rows) {
+  return t->cols == 32 && t->n_segments == 1 && t->segments->first == 0 &&
+         t->segments->count == rows && t->out == MRT_Q_U8 && t->in_range && !t->b_zero && !t->add &&
+         t->zero == 0 && t->lo <= 0 && t->hi >= 255;
+}
+INLINE __m512i plain_row(const __m512i sums[2], const __m512 scale[2], const __m512 bias[2]) {
+  const __m512 x0 = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[0]), scale[0], bias[0]),
+               x1 = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[1]), scale[1], bias[1]);
+  return _mm512_packs_epi32(_mm512_cvtps_epi32(x0), _mm512_cvtps_epi32(x1));
+}
+INLINE void finish_plain(const mrt_qtile *t, __m512i c[ROWS][2], const int rows) {
+  const __m512 scale[2] = {_mm512_loadu_ps(t->scale), _mm512_loadu_ps(t->scale + 16)},
+               bias[2] = {_mm512_loadu_ps(t->bias), _mm512_loadu_ps(t->bias + 16)};
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  const int64_t step = t->c_row;
+  uint8_t *y = (uint8_t *)t->c + t->segments->at;
+#pragma GCC unroll 7
+  for (int i = 0; i < rows; i += 2, y += 2 * step) {
+    const __m512i p = plain_row(c[i], scale, bias),
+                  q = i + 1 < rows ? plain_row(c[i + 1], scale, bias) : p,
+                  z = _mm512_permutexvar_epi32(order, _mm512_packus_epi16(p, q));
+    _mm256_storeu_si256((__m256i *)y, _mm512_castsi512_si256(z));
+    if (i + 1 < rows) _mm256_storeu_si256((__m256i *)(y + step), _mm512_extracti64x4_epi64(z, 1));
+  }
+}
+
 INLINE void tile(const mrt_qtile *t, const int rows, const int nv, const int phases) {
   __m512i c[4][ROWS][2];
 #pragma GCC unroll 4
@@ -81,6 +109,10 @@ INLINE void tile(const mrt_qtile *t, const int rows, const int nv, const int pha
       c[0][i][0] = _mm512_add_epi32(c[0][i][0], c[q][i][0]);
       c[0][i][1] = _mm512_add_epi32(c[0][i][1], c[q][i][1]);
     }
+  if (nv > 1 && is_plain(t, rows)) {
+    finish_plain(t, c[0], rows);
+    return;
+  }
   int32_t sums[ROWS][32] __attribute__((aligned(64)));
 #pragma GCC unroll 14
   for (int i = 0; i < rows; ++i) {
