@@ -69,9 +69,10 @@ for _ in range(int(runs)):
     times.append(time.perf_counter() - t)
 out["later"] = sorted(times)[len(times) // 2] if times else 0
 out["peak_kib"] = kib("VmHWM")
-out["output_bytes"] = sum(x.nbytes for x in s.run(None, given))
+result_bytes = sum(x.nbytes for x in s.run(None, given))
 if module == "macart":
     out.update(s._sess.stats())
+out["result_bytes"] = result_bytes
 print(json.dumps(out))
 """
 
@@ -153,25 +154,27 @@ def each_model() -> list[suite.Row]:
 
 
 def memory(words: list[str]) -> None:
-    """Peaks of ten runs from a warm cache over weights and planned values; onnxruntime's peak.
+    """Peaks of ten runs from a warm cache over weights and all values, planned ones and results
+    (which lie in buffers of their own); onnxruntime's peak.
     With chosen rows: also those of load and first run over the file, and what is anonymous when
     packing begins."""
     empty = empty_session()
     base = 1024 * (empty["peak_kib"] - empty["base_kib"])
     print(f"an empty session: {base / MIB:.2f} MiB over its imports; MiB:")
-    print(f"{'':24} peak over empty  weights    plan  ratio  scratch  outputs  onnxruntime")
+    print(f"{'':24} peak over empty  weights    plan  ratio  scratch  results  onnxruntime")
     for row in chosen(words, []) if words else each_model():
         with tempfile.TemporaryDirectory() as cache:
             env = {"MRT_CACHE_DIR": cache}
             child("macart", row, 0, env)
             warm = child("macart", row, 10, env)
         peer = child("onnxruntime", row, 10, {})
-        extra, planned = over_empty(warm, empty), warm["weight_bytes"] + warm["plan_bytes"]
+        extra = over_empty(warm, empty)
+        planned = warm["weight_bytes"] + warm["plan_bytes"] + warm["result_bytes"]
         other = 1024 * (peer["peak_kib"] - peer["base_kib"])
         print(
             f"{row.name:24} {extra / MIB:15.1f} {warm['weight_bytes'] / MIB:8.1f} "
             f"{warm['plan_bytes'] / MIB:7.1f} {extra / planned:6.2f} "
-            f"{warm['scratch_bytes'] / MIB:8.1f} {warm['output_bytes'] / MIB:8.1f} "
+            f"{warm['scratch_bytes'] / MIB:8.1f} {warm['result_bytes'] / MIB:8.1f} "
             f"{other / MIB:12.1f}",
             flush=True,
         )

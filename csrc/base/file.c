@@ -14,7 +14,8 @@
 
 #define MAP_FROM  ((off_t)1 << 20)
 #define MAP_ABOVE ((off_t)64 << 20)
-#define PIECE     ((size_t)1 << 20) /* settled at once: the file's pages are there meanwhile */
+#define PIECE     ((size_t)1 << 20) /* settled at once: the file's pages are there meanwhile, */
+#define AROUND    ((size_t)2 << 20) /* and so much in front of them and behind */
 
 enum { PAGE_FILE, PAGE_WANTED, PAGE_KEPT };
 
@@ -192,6 +193,8 @@ mrt_status *mrt_blob_settle(mrt_blob *b) {
     if (j > i) {
       MRT_TRY(replace(b, i * page, (j - i) * page));
       memset(b->pages + i, PAGE_KEPT, j - i);
+      const size_t from = i * page < AROUND ? 0 : i * page - AROUND, end = j * page + AROUND;
+      mrt_blob_drop_pages(b, from, (end < b->size ? end : b->size) - from);
     }
     i = j > i ? j : i + 1;
   }

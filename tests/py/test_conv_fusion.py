@@ -553,3 +553,40 @@ def test_high_differs_without_tiles() -> None:
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_winograd_weights_have_a_budget() -> None:
+    """conv_budget.c: of wide convolutions some keep weights of the model's size; all stay exact."""
+    ort = engine.load_engine()
+    nodes, weights = [], {}
+    for i, (cin, cout) in enumerate([(64, 64), *[(64, 256), (256, 256), (256, 256), (256, 64)]]):
+        weights |= {f"w{i}": rand(i, cout, cin, 3, 3) / np.float32(np.sqrt(9 * cin))}
+    nodes = [
+        node("Conv", "x w0", "y0", **PAD),
+        node("MaxPool", "y0", "z0", kernel_shape=[2, 2], strides=[2, 2]),
+    ]
+    nodes += [node("Conv", f"z{i} w{i + 1}", f"z{i + 1}", **PAD) for i in range(4)]
+    nodes[-1].output[0] = "y"
+    data = model(nodes, weights, 64)
+    proto = onnx.load_from_string(data)
+    proto.graph.input[0].CopyFrom(
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 64, 48, 48])
+    )
+    data = proto.SerializeToString()
+    code = "import sys, macart as ort; ort.InferenceSession(sys.stdin.buffer.read())"
+    printed = subprocess.run(
+        [sys.executable, "-c", code],
+        input=data,
+        env={**os.environ, "MRT_PRINT_IR": "1", "MRT_CPU_ISA": "avx2"},
+        capture_output=True,
+        check=True,
+    ).stderr.decode()
+    convs = [line for line in printed.splitlines() if "Conv(" in line]
+    limits = [re.search(r"winograd = ints\[(\d), (\d), (\d)\]", line) for line in convs]
+    assert len(convs) == 5 and (limits[0] is None or limits[0][1] != "0")
+    plain = [sum(int(m[k]) == 0 for m in limits if m) for k in (1, 2, 3)]
+    assert all(1 <= n <= 4 for n in plain)
+    x = rand(1, 1, 64, 48, 48)
+    want = engine.make_session(onnxruntime, data, False).run(None, {"x": x})[0]
+    got = ort.InferenceSession(data).run(None, {"x": x})[0]
+    assert relative_error(got, want) < 2e-6

@@ -90,6 +90,14 @@ bool mrt_conv_node_read(const mrt_node *node, mrt_conv *p, int64_t *loop) {
   return read_all(node, p, loop, &w);
 }
 
+void mrt_conv_node_image(const mrt_node *node, int64_t size[2]) {
+  const mrt_type *t = node->in[0].var->type;
+  size[0] = 1;
+  for (int i = t->rank > 3 ? 0 : 1; i < 2; ++i)
+    if (!t->dims[t->rank - 2 + i] || !mrt_expr_is_const(t->dims[t->rank - 2 + i], &size[i]))
+      size[i] = 64;
+}
+
 /* ---- a run ---- */
 
 typedef struct conv_call {
@@ -317,25 +325,33 @@ static void destroy(mrt_kernel *k) {
   mrt_kernel_free(k);
 }
 
-/* Fills in the variants. Images of unknown size count as 64 x 64. */
+/* The largest form of Winograd that conv_budget.c leaves to the node. */
+static int most_winograd(const mrt_node *node, int precision) {
+  int n;
+  const int64_t *most = mrt_node_ints(node, "winograd", &n);
+  return most && precision < n ? (int)most[precision] : 4;
+}
+
+/* Fills in the variants. */
 static void choose(conv_kernel *q, const mrt_provider *p, const mrt_node *node) {
   const char *value = p->env->config(p->env->config_ctx, "session.macart.winograd");
   const mrt_type *t = node->in[0].var->type;
   const bool winograd = !value || strcmp(value, "0") != 0;
   const bool usable = q->constant && q->loop == 1 && t->rank >= 3 && q->special;
   int64_t size[2] = {1, 64};
-  for (int i = 4 - t->rank; i < 2 && usable; ++i)
-    if (!t->dims[t->rank - 2 + i] || !mrt_expr_is_const(t->dims[t->rank - 2 + i], &size[i]))
-      size[i] = 64;
+  if (usable) mrt_conv_node_image(node, size);
   const bool wino = usable && winograd && t->rank == 4 && mrt_conv_winograd_ok(&q->p, NULL);
   const bool split = usable && mrt_conv_split_ok(&q->p, NULL);
   for (int i = 0; i < PRECISIONS; ++i) {
     variant *v = &q->variants[i];
+    const int most = most_winograd(node, i);
     v->p = q->p;
     v->p.winograd = 0;
     if (wino)
-      v->p.winograd = mrt_conv_winograd_pays(&q->p, size[0], size[1], i >= MRT_PRECISION_HIGH);
-    if (split) mrt_conv_split_choose(&v->p, (mrt_precision)i, size[0], size[1]);
+      v->p.winograd =
+          mrt_conv_winograd_pays(&q->p, size[0], size[1], i >= MRT_PRECISION_HIGH && most == 4);
+    if (v->p.winograd > most) v->p.winograd = 0;
+    mrt_conv_choose(&v->p, (mrt_precision)i, size[0], size[1], split);
     v->piece = mrt_conv_packed_size(&v->p);
     for (v->same = 0; q->variants[v->same].p.winograd != v->p.winograd ||
                       q->variants[v->same].p.parts != v->p.parts;)

@@ -54,15 +54,15 @@ static double float_cost(const mrt_conv *p, int64_t h, int64_t w) {
   return work / rates[p->winograd / 2][p->cin < 64 ? 0 : p->cin < 128 ? 1 : 2];
 }
 
-void mrt_conv_split_choose(mrt_conv *p, mrt_precision precision, int64_t h, int64_t w) {
+double mrt_conv_choose(mrt_conv *p, mrt_precision precision, int64_t h, int64_t w, bool split) {
   static const int first[] = {3, 2, 1};
-  const mrt_conv_split_kernels *kern = mrt_conv_split_kernels_get();
-  if (!kern) return;
+  const mrt_conv_split_kernels *kern = split ? mrt_conv_split_kernels_get() : NULL;
+  const double floats = float_cost(p, h, w);
   /* Tiles must be clearly faster: they lower the clock for what runs next to them. */
-  double least = float_cost(p, h, w) * 0.9;
+  double least = floats * 0.9;
   mrt_conv best = *p, q = *p;
   q.winograd = 0;
-  for (q.parts = first[precision]; q.parts <= kern->gemm->most_parts; ++q.parts) {
+  for (q.parts = first[precision]; kern && q.parts <= kern->gemm->most_parts; ++q.parts) {
     q.raw = q.parts == 3;
     double cost = mrt_conv_split_cost(&q, h, w);
     /* Weights that are split first come late: only products of many pixels hide that. */
@@ -72,6 +72,11 @@ void mrt_conv_split_choose(mrt_conv *p, mrt_precision precision, int64_t h, int6
     best = q;
   }
   *p = best;
+  return p->parts ? least : floats;
+}
+
+void mrt_conv_split_choose(mrt_conv *p, mrt_precision precision, int64_t h, int64_t w) {
+  mrt_conv_choose(p, precision, h, w, true);
 }
 
 /* ---- weights ---- */

@@ -105,6 +105,9 @@ bool mrt_conv_split_ok(const mrt_conv *p, const float *weights);
  * p->winograd, unless float32 arithmetic (with Winograd if p->winograd) is faster. A function of
  * shape and machine. */
 void mrt_conv_split_choose(mrt_conv *p, mrt_precision precision, int64_t h, int64_t w);
+/* The same, or nothing unless `split`; nanoseconds on one core, about, of the way that p has now.
+ */
+double mrt_conv_choose(mrt_conv *p, mrt_precision precision, int64_t h, int64_t w, bool split);
 /* Nanoseconds on one core, about, of p->parts > 0. */
 double mrt_conv_split_cost(const mrt_conv *p, int64_t h, int64_t w);
 

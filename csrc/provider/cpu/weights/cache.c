@@ -60,6 +60,9 @@ static mrt_weight_key check_of(const uint8_t *data, size_t bytes) {
 
 static bool same_key(mrt_weight_key x, mrt_weight_key y) { return x.a == y.a && x.b == y.b; }
 
+/* Else it is a part of a page, which stays. */
+static bool has_header_page(void) { return sysconf(_SC_PAGESIZE) == MRT_CACHE_HEADER; }
+
 bool mrt_cache_open(mrt_weight_key key, size_t bytes, void **map) {
   char path[PATH];
   struct stat s;
@@ -95,11 +98,15 @@ bool mrt_cache_open(mrt_weight_key key, size_t bytes, void **map) {
     unlink(path);
     return false;
   }
+  if (has_header_page()) munmap(p, MRT_CACHE_HEADER); /* a page for each weight adds up */
   *map = p;
   return true;
 }
 
-void mrt_cache_close(void *map, size_t bytes) { munmap(map, bytes + MRT_CACHE_HEADER); }
+void mrt_cache_close(void *map, size_t bytes) {
+  const size_t gone = has_header_page() ? MRT_CACHE_HEADER : 0;
+  munmap((char *)map + gone, bytes + MRT_CACHE_HEADER - gone);
+}
 
 /* ---- size limit ---- */
 typedef struct entry {

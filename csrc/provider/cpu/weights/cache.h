@@ -14,7 +14,8 @@ enum { MRT_CACHE_HEADER = 4096 }; /* bytes in front of the packed ones */
 
 const char *mrt_cache_folder(void); /* NULL: none */
 
-/* Maps the entry: *map, of MRT_CACHE_HEADER + bytes. false: not there, or not what it should be
+/* Maps the entry: *map + MRT_CACHE_HEADER are the packed bytes (what lies in front of them may not
+ * be read). false: not there, or not what it should be
  * (then it is removed). */
 bool mrt_cache_open(mrt_weight_key key, size_t bytes, void **map);
 void mrt_cache_close(void *map, size_t bytes);
