@@ -6,6 +6,7 @@ Covers conv/conv_node, conv_depthwise and pool_node.
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import onnx
@@ -105,7 +106,7 @@ def test_non_finite_values_stay_in_their_group() -> None:
 @pytest.mark.parametrize("spatial", [1, 2])
 def test_pools(op: str, spatial: int) -> None:
     """Windows at borders, ceil_mode, counted padding, SAME."""
-    options: list[dict[str, object]] = [
+    options: list[dict[str, Any]] = [
         {"kernel_shape": [3] * spatial, "pads": [1] * (2 * spatial), "strides": [2] * spatial},
         {"kernel_shape": [2] * spatial, "strides": [2] * spatial, "ceil_mode": 1},
         {"kernel_shape": [3] * spatial, "auto_pad": "SAME_UPPER", "strides": [2] * spatial},
@@ -131,7 +132,7 @@ def test_global_pools(op: str) -> None:
 @pytest.mark.parametrize(("cin", "cout"), [(3, 5), (32, 16), (24, 40)])
 def test_conv_transpose(cin: int, cout: int, spatial: int) -> None:
     """Phases of every kind: kernel equal to the stride, overlapping, cut by padding."""
-    options: list[tuple[int, dict[str, object]]] = [
+    options: list[tuple[int, dict[str, Any]]] = [
         (2, {"strides": [2] * spatial}),
         (3, {"strides": [2] * spatial, "pads": [1] * (2 * spatial)}),
         (4, {"strides": [2] * spatial, "pads": [1] * spatial + [0] * spatial}),
@@ -212,3 +213,35 @@ def test_shared_weights_that_bf16_parts_cannot_hold(scale: float) -> None:
     finally:
         ort.set_float32_matmul_precision("highest")
     del first
+
+
+LINES: list[tuple[int, int, int, int, dict[str, Any]]] = [
+    (1, 80, 384, 3000, {"pads": [1, 1]}),
+    (1, 384, 384, 3000, {"pads": [1, 1], "strides": [2]}),
+    (2, 128, 96, 7001, {"pads": [3, 0], "dilations": [2], "strides": [3]}),
+    (1, 64, 64, 20000, {"pads": [0, 4], "dilations": [2], "group": 64}),
+    (1, 40, 24, 25000, {"auto_pad": "SAME_UPPER", "strides": [2]}),
+]
+
+
+@pytest.mark.parametrize(("batch", "cin", "cout", "width", "attrs"), LINES)
+def test_long_lines_go_in_pieces(
+    batch: int, cin: int, cout: int, width: int, attrs: dict[str, Any]
+) -> None:
+    """Rows of thousands of samples, also with a residual, take a few MiB of scratch."""
+    conv = helper.make_node("Conv", ["x", "w", "b"], ["y0"], kernel_shape=[3], **attrs)
+    group = int(attrs.get("group", 1))
+    weights = {"w": rand(1, cout, cin // group, 3), "b": rand(2, cout)}
+    data = model([conv], {"x": [batch, cin, width]}, weights)
+    x = rand(3, batch, cin, width)
+    check(data, {"x": x}, 1e-4)
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"], ["a"], kernel_shape=[3], **attrs),
+        helper.make_node("Add", ["a", "r"], ["s"]),
+        helper.make_node("Relu", ["s"], ["y0"]),
+    ]
+    session = engine.make_session(engine.load_engine(), data, True, 2)
+    shape = session.run(None, {"x": x})[0].shape
+    assert session._sess.stats()["scratch_bytes"] < 9 << 20
+    data = model(nodes, {"x": [batch, cin, width], "r": list(shape)}, weights)
+    check(data, {"x": x, "r": rand(4, *shape)}, 1e-4)

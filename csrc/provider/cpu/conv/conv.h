@@ -28,6 +28,12 @@ void mrt_c16_from_nchw(const mrt_par *par, const float *src, int64_t n, int64_t 
 void mrt_c16_to_nchw(const mrt_par *par, const float *src, int64_t n, int64_t c, int64_t h,
                      int64_t w, float *dst);
 
+/* The same of some pixels of plain channels that lie `plane` floats apart. */
+void mrt_c16_from_line(const mrt_par *par, const float *src, int64_t plane, int64_t c,
+                       int64_t pixels, float *dst);
+void mrt_c16_to_line(const mrt_par *par, const float *src, int64_t plane, int64_t c, int64_t pixels,
+                     float *dst);
+
 /* The constant part of a convolution. Groups: 1, or depthwise (groups == cin == cout), or any
  * number for which cin/groups and cout/groups are multiples of 16. */
 typedef struct mrt_conv {

@@ -376,7 +376,8 @@ enum { REORDER_PIXELS = 1024 }; /* a unit: one block of channels x this many pix
 typedef struct reorder_job {
   const float *src;
   float *dst;
-  int64_t c, area, blocks, pieces, units, chunks;
+  int64_t c, area, plane; /* pixels, and floats from one plain channel to the next */
+  int64_t blocks, pieces, units, chunks;
   bool to_c16;
 } reorder_job;
 
@@ -390,19 +391,19 @@ static void reorder_chunk(void *arg, int64_t chunk, int worker) {
     const int64_t block = plane % j->blocks, image = plane / j->blocks;
     const int64_t left = j->area - p0, pixels = left < REORDER_PIXELS ? left : REORDER_PIXELS;
     const int channels = (int)(j->c - block * 16 < 16 ? j->c - block * 16 : 16);
-    const int64_t plain = (image * j->c + block * 16) * j->area + p0;
+    const int64_t plain = (image * j->c + block * 16) * j->plane + p0;
     const int64_t blocked = (plane * j->area + p0) * 16;
     if (j->to_c16)
-      kern->to_c16(j->src + plain, j->area, channels, pixels, j->dst + blocked);
+      kern->to_c16(j->src + plain, j->plane, channels, pixels, j->dst + blocked);
     else
-      kern->from_c16(j->src + blocked, j->area, channels, pixels, j->dst + plain);
+      kern->from_c16(j->src + blocked, j->plane, channels, pixels, j->dst + plain);
   }
 }
 
 static void reorder(const mrt_par *par, const float *src, int64_t n, int64_t c, int64_t area,
-                    float *dst, bool to_c16) {
+                    int64_t plane, float *dst, bool to_c16) {
   const int64_t blocks = mrt_c16_blocks(c), pieces = (area + REORDER_PIXELS - 1) / REORDER_PIXELS;
-  reorder_job j = {src, dst, c, area, blocks, pieces, n * blocks * pieces, 1, to_c16};
+  reorder_job j = {src, dst, c, area, plane, blocks, pieces, n * blocks * pieces, 1, to_c16};
   if (j.units <= 0) return;
   j.chunks = mrt_par_chunks(j.units, (double)(n * blocks * area) * 4.0);
   mrt_par_run(par, j.chunks, reorder_chunk, &j);
@@ -410,10 +411,20 @@ static void reorder(const mrt_par *par, const float *src, int64_t n, int64_t c, 
 
 void mrt_c16_from_nchw(const mrt_par *par, const float *src, int64_t n, int64_t c, int64_t h,
                        int64_t w, float *dst) {
-  reorder(par, src, n, c, h * w, dst, true);
+  reorder(par, src, n, c, h * w, h * w, dst, true);
 }
 
 void mrt_c16_to_nchw(const mrt_par *par, const float *src, int64_t n, int64_t c, int64_t h,
                      int64_t w, float *dst) {
-  reorder(par, src, n, c, h * w, dst, false);
+  reorder(par, src, n, c, h * w, h * w, dst, false);
+}
+
+void mrt_c16_from_line(const mrt_par *par, const float *src, int64_t plane, int64_t c,
+                       int64_t pixels, float *dst) {
+  reorder(par, src, 1, c, pixels, plane, dst, true);
+}
+
+void mrt_c16_to_line(const mrt_par *par, const float *src, int64_t plane, int64_t c, int64_t pixels,
+                     float *dst) {
+  reorder(par, src, 1, c, pixels, plane, dst, false);
 }

@@ -247,6 +247,123 @@ static mrt_status *run_all(const conv_call *v) {
   return NULL;
 }
 
+/* ---- long rows ----
+ * A row of a plain signal is cut into pieces, so that its channel blocks and bf16 parts do not take
+ * several times the memory of the values themselves. */
+enum { PIECE_BYTES = 4 << 20, LEAST_PIECE = 256 };
+
+/* Outputs of a piece, a function of the shape; 0: the row is not cut. */
+static int64_t piece_of(const conv_call *v) {
+  const mrt_conv *p = &v->p;
+  if (p->input_nchw || v->in.h != 1 || p->kh != 1 || v->out.h != 1) return 0;
+  const int64_t span = (p->kw - 1) * p->dil_w + 1;
+  if (p->pad_left >= span || p->pad_right >= span) return 0; /* a piece may have no input */
+  /* What it takes in one piece, on two threads. */
+  const mrt_par serial = {.threads = 1};
+  const double uncut = 2.0 * (double)mrt_conv_scratch_size(&serial, p, 1, v->in.w) +
+                       (v->q->in_c16 ? 0 : 4.0 * (double)(v->in.w * p->cin)) +
+                       (v->q->out_c16 ? 0 : 4.0 * (double)(v->out.w * p->cout));
+  if (uncut < 2 * PIECE_BYTES) return 0;
+  const double one = 4.0 * (2.5 * (double)(p->stride_w * p->cin) + (double)p->cout);
+  int64_t most = (int64_t)(PIECE_BYTES / one);
+  if (most < LEAST_PIECE) most = LEAST_PIECE;
+  if (v->out.w <= most) return 0;
+  const int64_t pieces = (v->out.w + most - 1) / most, each = (v->out.w + pieces - 1) / pieces;
+  return (each + 31) / 32 * 32;
+}
+
+/* Where outputs [o0, o1) find their input: p gets the padding that is left. */
+static void input_of(const conv_call *v, int64_t o0, int64_t o1, mrt_conv *p, int64_t *i0,
+                     int64_t *i1) {
+  const int64_t span = (p->kw - 1) * p->dil_w + 1;
+  *i0 = o0 * p->stride_w - v->p.pad_left;
+  *i1 = (o1 - 1) * p->stride_w - v->p.pad_left + span;
+  p->pad_left = *i0 < 0 ? -*i0 : 0;
+  p->pad_right = *i1 > v->in.w ? *i1 - v->in.w : 0;
+  *i0 += p->pad_left;
+  *i1 -= p->pad_right;
+}
+
+/* The most that any piece needs. */
+static size_t pieces_scratch(const conv_call *v, int64_t piece) {
+  int64_t before = -1;
+  size_t most = 0;
+  for (int64_t o0 = 0; o0 < v->out.w; o0 += piece) {
+    const int64_t o1 = o0 + piece < v->out.w ? o0 + piece : v->out.w;
+    int64_t i0, i1;
+    mrt_conv p = v->p;
+    input_of(v, o0, o1, &p, &i0, &i1);
+    if (!p.pad_left && !p.pad_right && i1 - i0 == before) continue; /* one of many */
+    if (!p.pad_left && !p.pad_right) before = i1 - i0;
+    const size_t one = mrt_conv_scratch_size(&v->c->par, &p, 1, i1 - i0);
+    most = one > most ? one : most;
+  }
+  return most;
+}
+
+typedef struct move_job {
+  const float *from;
+  float *to;
+  int64_t from_block, to_block, floats;
+} move_job;
+static void move_blocks(void *arg, int64_t begin, int64_t end) {
+  const move_job *j = arg;
+  for (int64_t b = begin; b < end; ++b)
+    memcpy(j->to + b * j->to_block, j->from + b * j->from_block, (size_t)j->floats * sizeof(float));
+}
+
+/* `pixels` from `first` on of a row of c channels, w long, to c16; or (`back`) from there. */
+static void move_line(const conv_call *v, bool c16, bool back, const float *from, float *to,
+                      int64_t image, int64_t c, int64_t w, int64_t first, int64_t pixels) {
+  const mrt_par *par = &v->c->par;
+  const int64_t blocks = mrt_c16_blocks(c);
+  const int64_t at = c16 ? (image * blocks * w + first) * 16 : image * c * w + first;
+  if (!c16 && !back) {
+    mrt_c16_from_line(par, from + at, w, c, pixels, to);
+  } else if (!c16) {
+    mrt_c16_to_line(par, from, w, c, pixels, to + at);
+  } else {
+    move_job j = {from + (back ? 0 : at), to + (back ? at : 0), w * 16, pixels * 16, pixels * 16};
+    if (back) j.from_block = pixels * 16, j.to_block = w * 16;
+    mrt_par_range(par, blocks, (double)pixels * 2, move_blocks, &j);
+  }
+}
+
+static mrt_status *run_pieces(const conv_call *v, int64_t piece) {
+  const mrt_par *par = &v->c->par;
+  const mrt_planes *i = &v->in, *o = &v->out;
+  const int64_t most = (piece - 1) * v->p.stride_w + (v->p.kw - 1) * v->p.dil_w + 1;
+  const mrt_planes xi = {1, i->c, 1, most < i->w ? most : i->w}, yo = {1, o->c, 1, piece};
+  float *x, *y;
+  void *scratch;
+  MRT_TRY(c16_scratch(v->c, &xi, i->c, &x));
+  MRT_TRY(c16_scratch(v->c, &yo, o->c, &y));
+  MRT_TRY(mrt_scratch(v->c, pieces_scratch(v, piece), &scratch));
+  for (int64_t at = 0; at < i->n * o->w && !mrt_cancelled(par);) {
+    const int64_t image = at / o->w, o0 = at % o->w;
+    const int64_t o1 = o0 + piece < o->w ? o0 + piece : o->w;
+    int64_t i0, i1;
+    mrt_conv p = v->p;
+    input_of(v, o0, o1, &p, &i0, &i1);
+    const mrt_conv_args a = {.n = 1,
+                             .h = 1,
+                             .w = i1 - i0,
+                             .input = x,
+                             .weights = v->packed,
+                             .bias = v->bias,
+                             .residual = v->residual ? y : NULL,
+                             .act = v->q->act,
+                             .output = y};
+    const bool out16 = v->q->out_c16;
+    move_line(v, v->q->in_c16, false, v->x, x, image, i->c, i->w, i0, i1 - i0);
+    if (v->residual) move_line(v, out16, false, v->residual, y, image, o->c, o->w, o0, o1 - o0);
+    mrt_conv_run(par, &p, &a, scratch);
+    move_line(v, out16, true, y, v->y, image, o->c, o->w, o0, o1 - o0);
+    at += o1 - o0;
+  }
+  return NULL;
+}
+
 /* Group by group, image by image, between plain slices. */
 static mrt_status *run_groups(const conv_call *v) {
   const conv_kernel *q = v->q;
@@ -305,7 +422,9 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
   v.residual = r ? r->data : NULL;
   MRT_TRY(check_call(&v));
   MRT_TRY(get_weights(&v, now));
-  return q->loop > 1 ? run_groups(&v) : run_all(&v);
+  if (q->loop > 1) return run_groups(&v);
+  const int64_t piece = piece_of(&v);
+  return piece ? run_pieces(&v, piece) : run_all(&v);
 }
 
 /* ---- creation ---- */
