@@ -12,8 +12,8 @@
 
 enum { PRECISIONS = MRT_PRECISION_MEDIUM + 1 };
 #define SHARE 10        /* a tenth of weights and values, */
-#define LESS  (5 << 19) /* less what a session has besides: scratch, graph, code; */
-#define LEAST (1 << 20) /* at least this many bytes */
+#define LESS  (3 << 20) /* less what a session has besides: scratch, graph, code; */
+#define LEAST (1 << 19) /* at least this many bytes */
 
 /* From form `from` to form `to` (both 4, 2 or 0), or further. */
 typedef struct step {
