@@ -2,7 +2,10 @@
  * are 16/9 or 4 times a 3x3 kernel; all those of a network together get a part of what its weights
  * and values take, in each precision. Where that is not enough, convolutions step down to a smaller
  * form, first those that lose the least time for a byte: deep ones, of many channels and small
- * images. What is left to a convolution is its attribute "winograd". */
+ * images. What is left to a convolution is its attribute "winograd".
+ *
+ * Only where tiles multiply floats out of three parts: they take over at little loss (a twentieth
+ * of a U-Net), which plain multiply-adds do not (a third). */
 #include <stdlib.h>
 #include <string.h>
 
@@ -168,7 +171,8 @@ static mrt_status *run(const mrt_provider *p, mrt_graph *g, int index, int *fire
   budget b = {0};
   size_t n = 0, bytes;
   for (const mrt_node *node = g->first; node; node = node->next) n += is_conv(node, index);
-  if (!n) return NULL;
+  const mrt_conv_split_kernels *kern = mrt_conv_split_kernels_get();
+  if (!n || !kern || kern->gemm->most_parts < 3) return NULL;
   /* One more than there are: a node is read into the place where it would stand. */
   if (!mrt_size_mul(n + 1, sizeof *b.convs, &bytes)) return mrt_status_oom();
   mrt_status *st = mrt_mem_new(alloc, bytes, (void **)&b.convs);
