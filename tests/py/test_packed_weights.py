@@ -310,8 +310,8 @@ def test_folded_weights_are_made_again(tmp_path: Path) -> None:
     """Weights that folding scaled are given up when packed; another precision packs them anew."""
     ort = engine.load_engine()
     rng = np.random.default_rng(5)
-    w = rng.standard_normal((256, 128, 3, 3)).astype(np.float32)
-    constants = {"w": w, **{n: rng.random(256).astype(np.float32) + 0.5 for n in "abmv"}}
+    w = rng.standard_normal((512, 256, 3, 3)).astype(np.float32)
+    constants = {"w": w, **{n: rng.random(512).astype(np.float32) + 0.5 for n in "abmv"}}
     tensor = helper.make_tensor_value_info
     graph = helper.make_graph(
         [
@@ -319,14 +319,14 @@ def test_folded_weights_are_made_again(tmp_path: Path) -> None:
             helper.make_node("BatchNormalization", ["c", *"abmv"], ["y"]),
         ],
         "g",
-        [tensor("x", TensorProto.FLOAT, [1, 128, 14, 14])],
+        [tensor("x", TensorProto.FLOAT, [1, 256, 14, 14])],
         [tensor("y", TensorProto.FLOAT, None)],
         [numpy_helper.from_array(v, n) for n, v in constants.items()],
     )
     opset = [helper.make_opsetid("", 18)]
     path = tmp_path / "m.onnx"
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), path)
-    x = rng.standard_normal((1, 128, 14, 14)).astype(np.float32)
+    x = rng.standard_normal((1, 256, 14, 14)).astype(np.float32)
     before = live_bytes()
     session = ort.InferenceSession(path)
     assert live_bytes() - before < 2.3 * w.nbytes  # Winograd's form is 16/9 of them
