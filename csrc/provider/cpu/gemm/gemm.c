@@ -20,6 +20,7 @@ enum {
   FEW_ROWS = 8,    /* up to here B is what takes time */
   FEW_CHUNKS = 192,
   MC_FLOATS = 96 << 10, /* row part, one k-block: 384 KB of A */
+  KEPT_FLOATS = 240 << 10, /* a row part with all its k-blocks, in L2 beside B */
   SMALL = 40000,        /* m n k below which sharing or packing cannot pay */
   CELLS = 32,           /* to share out, at least, if each is worth: */
   CELL_NS = 4000
@@ -60,8 +61,10 @@ static void plan_cells(gemm_plan *p, int64_t m, int64_t n, int64_t k, int64_t ba
   if (cost < read) cost = read;
   const double most = cost / CELL_NS; /* cells worth their while, of one product */
   if (most * (double)batch < 2) return;
+  /* Long sums: a few panels together, so that A's piece of a k-block is read more than once. */
+  const int64_t range = p->part * p->pitch * k > KEPT_FLOATS ? 4 : 1;
   const int64_t fit = most < 1 ? 1 : most > 1e6 ? 1000000 : (int64_t)most;
-  p->parts_n = max_i64(1, min_i64(p->panels, fit / p->parts));
+  p->parts_n = max_i64(1, min_i64(ceil_div(p->panels, range), fit / p->parts));
   const int64_t have = p->parts * p->parts_n * batch;
   if (have < CELLS)
     p->parts_t =
