@@ -19,10 +19,10 @@ enum {
   KC_GEMV = 16384, /* and when B is only streamed */
   FEW_ROWS = 8,    /* up to here B is what takes time */
   FEW_CHUNKS = 192,
-  MC_FLOATS = 96 << 10, /* row part, one k-block: 384 KB of A */
+  MC_FLOATS = 96 << 10,    /* row part, one k-block: 384 KB of A */
   KEPT_FLOATS = 240 << 10, /* a row part with all its k-blocks, in L2 beside B */
-  SMALL = 40000,        /* m n k below which sharing or packing cannot pay */
-  CELLS = 32,           /* to share out, at least, if each is worth: */
+  SMALL = 40000,           /* m n k below which sharing or packing cannot pay */
+  CELLS = 32,              /* to share out, at least, if each is worth: */
   CELL_NS = 4000
 };
 

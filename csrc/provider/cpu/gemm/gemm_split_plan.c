@@ -7,11 +7,11 @@
 enum {
   A_BYTES = 1088 << 10, /* parts of a super-block and k-block */
   SUMS_BYTES = 512 << 10,
-  MAX_STRIPS = 8, /* in a super-block */
-  MIN_STRIPS = 8, /* shorten the k-block rather than go below: B is read for each super-block */
+  MAX_STRIPS = 8,  /* in a super-block */
+  MIN_STRIPS = 8,  /* shorten the k-block rather than go below: B is read for each super-block */
   MAX_SLICE = 24,  /* groups of one part of B, which stay near L1 */
   SHORT_SLICE = 8, /* and in L1, beside a piece of A and the sums of many strips */
-  LONG = 8        /* times the usual work in a chunk */
+  LONG = 8         /* times the usual work in a chunk */
 };
 
 const mrt_split_kernels *mrt_split_kernels_get(void) {
