@@ -279,7 +279,7 @@ static void check_sides(int64_t m, int64_t k, const int64_t *n, int n_sides) {
   const mrt_par all = {.threads = 0}, one = {.threads = 1};
   float *a = malloc((size_t)(m * k + 1) * 4);
   for (int64_t i = 0; i < m * k; ++i) a[i] = rng_float();
-  mrt_gemm_side sides[4];
+  mrt_gemm_side sides[4] = {0};
   guarded gp[4], gc[4];
   for (int i = 0; i < n_sides; ++i) {
     const int64_t ldc = n[i] + i;
