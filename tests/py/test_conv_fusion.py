@@ -221,7 +221,9 @@ def test_squeeze_excite_stays_in_blocks(ops: Ops) -> None:
         data = model(nodes, weights, channels)
         found = ops(data)
         assert found.count("macart.Reorder") == 1  # the input; the last one writes plain itself
-        assert found.count("macart.Conv") == 2
+        # Activations are in their convolutions; Winograd's budget may name others macart.Conv too.
+        assert found.count("macart.Conv") + found.count("Conv") == 4
+        assert "Relu" not in found and "Sigmoid" not in found
         check(data, channels)
 
 
