@@ -25,7 +25,8 @@ def test_bert_base_memory(tmp_path: Path) -> None:
     warm = costs.child("macart", row, 10, env)
     for x in (bare, warm):
         assert 1024 * (x["first_peak_kib"] - x["base_kib"]) < 1.3 * size
-        assert 1024 * (x["packing_anonymous_kib"] - x["base_anonymous_kib"]) < 0.02 * size
+        # 0.6 % as a rule; a process was seen with 6 MiB more.
+        assert 1024 * (x["packing_anonymous_kib"] - x["base_anonymous_kib"]) < 0.04 * size
     weights = warm["weight_bytes"]
     assert 0.99 * size < weights < size
     assert costs.over_empty(warm, empty) < 1.15 * (weights + warm["plan_bytes"])
@@ -40,7 +41,8 @@ def test_memory_of_image_networks(name: str, tmp_path: Path) -> None:
     costs.child("macart", row, 0, env)
     warm = costs.child("macart", row, 10, env)
     planned = warm["weight_bytes"] + warm["plan_bytes"]
-    assert costs.over_empty(warm, costs.empty_session()) < 1.15 * planned
+    spread = 1 << 20  # an empty session, which is taken off, varies by that
+    assert costs.over_empty(warm, costs.empty_session()) < 1.15 * planned + spread
 
 
 @pytest.mark.full
