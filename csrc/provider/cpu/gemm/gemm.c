@@ -39,7 +39,7 @@ typedef struct gemm_plan {
   int64_t parts, part;      /* row parts; tiles of the largest */
   int64_t parts_n, parts_t; /* cells of a row part: panels and tiles are cut into */
   int64_t cells;            /* of one product */
-  bool pack_a;
+  bool pack_a, ahead; /* the next panel is fetched while one is multiplied */
 } gemm_plan;
 
 /* Rows whose lines fall into few sets of L1. */
@@ -86,6 +86,7 @@ static void plan_make(gemm_plan *p, int64_t m, int64_t n, int64_t k, int64_t bat
   const int64_t fit = p->pack_a ? max_i64(1, MC_FLOATS / (p->pitch * (p->kc + 15))) : p->tiles;
   p->parts = max_i64(1, ceil_div(p->tiles, max_i64(1, fit)));
   p->part = ceil_div(p->tiles, p->parts);
+  p->ahead = work > SMALL;
   if (work * (double)batch <= SMALL)
     p->parts_n = p->parts_t = 1;
   else
@@ -218,10 +219,12 @@ static const float *next_panel(const gemm_job *j, const gemm_cell *k, int64_t p)
 
 /* Brought into L2 by the tiles of the panel before, each its share. */
 static void fetch_share(const gemm_cell *k, int64_t i, const float *next, mrt_tile *t) {
+  t->ahead = NULL;
+  if (!next) return;
   const int64_t lines = ceil_div(8, k->t1 - k->t0); /* a panel's in 4 k: 8 */
   const int64_t at = (i - k->t0) * ((k->kn + 3) / 4) * lines * 16;
   t->ahead_lines = (int)lines;
-  t->ahead = next && at < k->kn * MRT_GEMM_PANEL ? next + at : NULL;
+  if (at < k->kn * MRT_GEMM_PANEL) t->ahead = next + at;
 }
 
 /* All row tiles of one cell and k-block x the columns from n on of a right side. */
@@ -233,8 +236,9 @@ static void run_columns(const gemm_job *j, const gemm_cell *k, const mrt_gemm_si
   t->b = s->b + k->b + n / 32 * 32 * j->g.k + k->k0 * 32 + n % 32;
   t->bias = k->last && s->bias ? s->bias + n : NULL;
   t->c_row = s->ldc;
+  int64_t r1 = tile_begin(j, k->t0);
   for (int64_t i = k->t0; i < k->t1; ++i) {
-    const int64_t r0 = tile_begin(j, i), rows = tile_begin(j, i + 1) - r0;
+    const int64_t r0 = r1, rows = (r1 = tile_begin(j, i + 1)) - r0;
     fetch_share(k, i, next, t);
     t->a = j->p.pack_a ? want_a(j, k, i, rows) : k->a + r0 * j->g.lda + k->k0;
     t->a_hi = t->a + kern->split * t->a_row;
@@ -250,7 +254,7 @@ static void run_columns(const gemm_job *j, const gemm_cell *k, const mrt_gemm_si
 static void run_block(const gemm_job *j, const gemm_cell *k, mrt_tile *t) {
   const float *residual = block_epilogue(j, k, t);
   for (int64_t p = k->p0; p < k->p1; ++p) {
-    const float *next = next_panel(j, k, p);
+    const float *next = j->p.ahead ? next_panel(j, k, p) : NULL;
     int64_t own = p;
     const mrt_gemm_side *s = mrt_gemm_side_at(&j->g, &own);
     const int64_t n0 = own * MRT_GEMM_PANEL, n1 = min_i64(n0 + MRT_GEMM_PANEL, s->n);
@@ -269,21 +273,29 @@ static void hold_part(const gemm_job *j, gemm_cell *k, int64_t item, int64_t par
   memset(k->done, 0, (size_t)j->p.part * sizeof *k->done);
 }
 
-/* Cell `cell` of product `item`. */
-static void run_cell(const gemm_job *j, int64_t item, int64_t cell, int worker) {
-  const gemm_plan *p = &j->p;
-  const mrt_gemm *g = &j->g;
+/* The tiles and panels of cell `cell`; its row part. */
+static int64_t cut_cell(const gemm_plan *p, int64_t cell, gemm_cell *k) {
   const int64_t part = cell / (p->parts_n * p->parts_t), in = cell % (p->parts_n * p->parts_t);
   const int64_t pn = in / p->parts_t, pt = in % p->parts_t;
   const int64_t first = mrt_par_begin(p->tiles, p->parts, part),
                 tiles = mrt_par_begin(p->tiles, p->parts, part + 1) - first;
+  k->t0 = first + mrt_par_begin(tiles, p->parts_t, pt);
+  k->t1 = first + mrt_par_begin(tiles, p->parts_t, pt + 1);
+  k->p0 = mrt_par_begin(p->panels, p->parts_n, pn);
+  k->p1 = mrt_par_begin(p->panels, p->parts_n, pn + 1);
+  return part;
+}
+
+/* Cell `cell` of product `item`. */
+static void run_cell(const gemm_job *j, int64_t item, int64_t cell, int worker) {
+  const gemm_plan *p = &j->p;
+  const mrt_gemm *g = &j->g;
   gemm_cell k = {.a = g->a + item * j->batch.a,
                  .b = item * j->batch.b,
                  .c = item * j->batch.c,
-                 .t0 = first + mrt_par_begin(tiles, p->parts_t, pt),
-                 .t1 = first + mrt_par_begin(tiles, p->parts_t, pt + 1),
-                 .p0 = mrt_par_begin(p->panels, p->parts_n, pn),
-                 .p1 = mrt_par_begin(p->panels, p->parts_n, pn + 1)};
+                 .t1 = p->tiles,
+                 .p1 = p->panels};
+  const int64_t part = p->cells > 1 ? cut_cell(p, cell, &k) : 0;
   if (j->epi.residual) k.residual = j->epi.residual + item * j->batch.residual;
   if (p->pack_a) hold_part(j, &k, item, part, worker);
   mrt_kblock blocks[KC_GEMV / 16 + 1];
