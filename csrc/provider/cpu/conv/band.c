@@ -72,8 +72,12 @@ static plan make_plan(const mrt_band *b, int64_t h, int64_t w) {
       b->projects && !p.split && p.groups / p.parts > 1 && group_floats * 4 * TEAM <= TEAM_BYTES
           ? TEAM
           : 1;
+  /* What tiles of parts use begins behind the rows, over the ring that float32 tiles fill after
+   * them. */
+  const int64_t split_floats = p.split ? 2 * p.rows_block + p.split_bytes / 4 : 0;
   p.worker_floats =
-      ceil_div(p.team * group_floats + p.split_bytes / 4, PAGE_FLOATS) * PAGE_FLOATS + GAP_FLOATS;
+      ceil_div(max_i64(p.team * group_floats, split_floats), PAGE_FLOATS) * PAGE_FLOATS +
+      GAP_FLOATS;
   p.image_floats = p.out_blocks * 16 * p.oh * p.ow;
   return p;
 }
@@ -310,7 +314,7 @@ static void run_chunk(void *arg, int64_t chunk, int worker) {
     const int64_t band = u / p->parts % p->bands;
     place at = {.image = u / p->parts / p->bands, .part = u % p->parts};
     at.memory = j->work + worker * p->worker_floats;
-    at.split = at.memory + p->team * 2 * (p->ring_block + p->rows_block);
+    at.split = at.memory + 2 * p->rows_block;
     at.end = mrt_par_begin(p->groups, p->parts, at.part + 1);
     run_part(j, &at, mrt_par_begin(p->oh, p->bands, band),
              mrt_par_begin(p->oh, p->bands, band + 1));

@@ -344,7 +344,7 @@ bool mrt_band_split_unit(const mrt_band_job *j, mrt_band_place *at, int64_t y0, 
   for (int64_t g = 0; g < u.m.x.groups; ++g) u.m.offsets[0][g] = g * PARTS * u.m.x.part;
   for (int64_t g = 0; g < SLICE; ++g) u.m.offsets[1][g] = g * PARTS * u.m.wide.part;
   at->begin = y0;
-  at->rows = at->memory + 2 * p->ring_block;
+  at->rows = at->memory;
   u.kern->gemm->begin();
   const bool ok = run(&u);
   u.kern->gemm->end();
