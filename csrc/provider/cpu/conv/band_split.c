@@ -23,7 +23,7 @@ enum {
   PRODUCTS = 6,
   GROUP_HALVES = PARTS * MRT_SPLIT_GROUP_PART, /* of weights: 32 k x 32 columns */
   TEAM = 2, /* groups that are expanded before their depthwise rows are done */
-  SLICE = 3 /* groups of wide channels that are projected at once, at most */
+  SLICE = 2 /* groups of wide channels that are projected at once, at most */
 };
 
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
