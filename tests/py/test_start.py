@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import sys
 from pathlib import Path
 
@@ -21,12 +22,13 @@ def test_bert_base_memory(tmp_path: Path) -> None:
     empty = costs.empty_session()
     bare = costs.child("macart", row, 0, {"MRT_CACHE_DIR": ""})
     env = {"MRT_CACHE_DIR": str(tmp_path)}
-    costs.child("macart", row, 0, env)
+    cold = costs.child("macart", row, 0, env)
     warm = costs.child("macart", row, 10, env)
-    for x in (bare, warm):
+    for x in (bare, cold, warm):
         assert 1024 * (x["first_peak_kib"] - x["base_kib"]) < 1.3 * size
-        # 0.6 % as a rule; a process was seen with 6 MiB more.
-        assert 1024 * (x["packing_anonymous_kib"] - x["base_anonymous_kib"]) < 0.04 * size
+    # Of three: one process in a hundred was seen with 6 MiB more.
+    anonymous = [x["packing_anonymous_kib"] - x["base_anonymous_kib"] for x in (bare, cold, warm)]
+    assert 1024 * statistics.median(anonymous) < 0.02 * size
     weights = warm["weight_bytes"]
     assert 0.99 * size < weights < size
     assert costs.over_empty(warm, empty) < 1.15 * (weights + warm["plan_bytes"])
@@ -41,8 +43,10 @@ def test_memory_of_image_networks(name: str, tmp_path: Path) -> None:
     costs.child("macart", row, 0, env)
     warm = costs.child("macart", row, 10, env)
     planned = warm["weight_bytes"] + warm["plan_bytes"]
-    spread = 1 << 20  # an empty session, which is taken off, varies by that
-    assert costs.over_empty(warm, costs.empty_session()) < 1.15 * planned + spread
+    # One process differs from the next by 100 KiB: which pages of code the kernel maps around.
+    peaks = [warm, *(costs.child("macart", row, 10, env) for _ in range(2))]
+    over = [costs.over_empty(x, costs.empty_session()) for x in peaks]
+    assert statistics.median(over) < 1.15 * planned
 
 
 @pytest.mark.full

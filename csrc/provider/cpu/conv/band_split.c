@@ -22,7 +22,6 @@ enum {
   PARTS = 3,
   PRODUCTS = 6,
   GROUP_HALVES = PARTS * MRT_SPLIT_GROUP_PART, /* of weights: 32 k x 32 columns */
-  TEAM = 2, /* groups that are expanded before their depthwise rows are done */
   SLICE = 2 /* groups of wide channels that are projected at once, at most */
 };
 
@@ -39,7 +38,7 @@ typedef struct planes {
 /* Memory of a worker. */
 typedef struct memory {
   float *acc;          /* two blocks of sums, then what is kept of each panel to project */
-  float *ring;         /* of TEAM groups */
+  float *ring;         /* of a group */
   int64_t *offsets[2]; /* of the groups of planes */
   planes x, wide;
   uint16_t *weights[2];
@@ -71,7 +70,7 @@ static memory memory_at(const mrt_band *b, const mrt_band_plan *p, int64_t h, in
     m.weights[i] = take(base, &m.bytes, most * GROUP_HALVES * 2);
     m.offsets[i] = take(base, &m.bytes, (i ? m.wide.groups : m.x.groups) * 8);
   }
-  m.ring = take(base, &m.bytes, TEAM * 2 * p->ring_block * 4);
+  m.ring = take(base, &m.bytes, 2 * p->ring_block * 4);
   m.x.at = take(base, &m.bytes, m.x.groups * PARTS * m.x.part * 2);
   m.wide.at = take(base, &m.bytes, m.wide.groups * PARTS * m.wide.part * 2);
   return m;
@@ -240,20 +239,14 @@ static void depthwise(unit *u) {
   }
 }
 
-static void choose_group(unit *u, int64_t g) {
-  mrt_band_place *at = u->at;
-  at->group = u->lead + g;
-  at->channels = min_i64(PANEL, u->j->p.wide - at->group * PANEL);
-  at->ring = u->m.ring + g % TEAM * 2 * u->j->p.ring_block;
-}
-
 static void expand_group(unit *u, int64_t item, int64_t g, int64_t r1) {
   const mrt_band_job *j = u->j;
   const mrt_band_plan *p = &j->p;
-  const mrt_band_place *at = u->at;
+  mrt_band_place *at = u->at;
   float bias[PANEL];
   const int64_t pixels = (r1 - u->r0) * j->a->w, ring = p->ring_rows;
-  choose_group(u, g);
+  at->group = u->lead + g;
+  at->channels = min_i64(PANEL, p->wide - at->group * PANEL);
   copy_bias(bias, j->a->bias[0], at->group * PANEL, ceil_div(p->wide, 16) * 16);
   begin_item(u, item, u->m.offsets[0], u->m.x.groups, u->m.x.part, pixels);
   set_epilogue(&u->tiles, &j->expand, true, bias);
@@ -309,13 +302,9 @@ static bool run(unit *u) {
   for (int64_t s = 0; s < u->slices; ++s) {
     u->slice = slice_begin(u, s);
     const int64_t end = slice_begin(u, s + 1);
-    for (int64_t g0 = u->slice, g1; g0 < end; g0 = g1) {
-      g1 = min_i64(end, g0 + TEAM);
-      for (int64_t g = g0; g < g1; ++g) expand_group(u, item++, g, r1);
-      for (int64_t g = g0; g < g1; ++g) {
-        choose_group(u, g);
-        depthwise(u);
-      }
+    for (int64_t g = u->slice; g < end; ++g) {
+      expand_group(u, item++, g, r1);
+      depthwise(u);
     }
     for (int64_t n = 0; n < u->panels; ++n)
       if (!project_panel(u, item++, n, end - u->slice)) return false;
@@ -345,6 +334,7 @@ bool mrt_band_split_unit(const mrt_band_job *j, mrt_band_place *at, int64_t y0, 
   for (int64_t g = 0; g < SLICE; ++g) u.m.offsets[1][g] = g * PARTS * u.m.wide.part;
   at->begin = y0;
   at->rows = at->memory;
+  at->ring = u.m.ring;
   u.kern->gemm->begin();
   const bool ok = run(&u);
   u.kern->gemm->end();

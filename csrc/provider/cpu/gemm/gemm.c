@@ -39,7 +39,7 @@ typedef struct gemm_plan {
   int64_t parts, part;      /* row parts; tiles of the largest */
   int64_t parts_n, parts_t; /* cells of a row part: panels and tiles are cut into */
   int64_t cells;            /* of one product */
-  bool pack_a, ahead; /* the next panel is fetched while one is multiplied */
+  bool pack_a, ahead;       /* the next panel is fetched while one is multiplied */
 } gemm_plan;
 
 /* Rows whose lines fall into few sets of L1. */
