@@ -125,7 +125,6 @@ static const mrt_qgemm_kernels *kernels_for(int64_t k, bool is_signed) {
 
 static product product_of(const mrt_qband *b, const mrt_qband_args *a, int which,
                           mrt_qblock *blocks) {
-  const mrt_qgemm_epilogue *e = a->epi[which];
   product q = {.kern = kernels_for(b->conv[which].cin, b->is_signed),
                .tables = mrt_qconv_tables(a->prepared[which]),
                .b = a->packed[which],
@@ -137,16 +136,8 @@ static product product_of(const mrt_qband *b, const mrt_qband_args *a, int which
                     .blocks = blocks,
                     .n_blocks = blocks_of(q.k),
                     .a_signed = b->is_signed,
-                    .in_range = q.tables->in_range,
-                    .zero = e->out_zero,
-                    .ra = e->ra,
-                    .rb = e->rb,
-                    .add_lo = e->add_lo,
-                    .add_hi = e->add_hi,
-                    .add_zero = e->add_zero,
-                    .add_out = e->add_out,
-                    .out = e->out};
-  mrt_qtile_bounds(e, &q.t.lo, &q.t.hi);
+                    .in_range = q.tables->in_range};
+  mrt_qtile_epilogue(a->epi[which], &q.t);
   return q;
 }
 

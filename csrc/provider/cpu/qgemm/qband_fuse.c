@@ -70,16 +70,7 @@ static bool is_pointwise(const mrt_node *n) {
 
 static mrt_qconv geometry(const mrt_node *n, const mrt_window *win) {
   const mrt_tensor *w = mrt_node_in_const(n, 3);
-  mrt_qconv p = {.groups = mrt_node_int(n, "group"),
-                 .cin = w->dims[1],
-                 .cout = w->dims[0],
-                 .kh = 1,
-                 .kw = 1,
-                 .stride_h = 1,
-                 .stride_w = 1,
-                 .dil_h = 1,
-                 .dil_w = 1,
-                 .w_signed = true};
+  mrt_qconv p = mrt_qconv_pointwise(mrt_node_int(n, "group"), w->dims[1], w->dims[0]);
   if (win) {
     p.kh = win->kernel[0], p.kw = win->kernel[1];
     p.stride_h = win->stride[0], p.stride_w = win->stride[1];

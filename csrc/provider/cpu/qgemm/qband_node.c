@@ -89,16 +89,7 @@ static bool read(const mrt_node *node, mrt_qband *b) {
     if (!w || w->strided || w->rank != 4 || w->dtype != MRT_INT8 || w->dims[0] < 1 ||
         w->dims[1] < 1)
       return false;
-    b->conv[i] = (mrt_qconv){.groups = i == 1 ? w->dims[0] : 1,
-                             .cin = w->dims[1],
-                             .cout = w->dims[0],
-                             .kh = 1,
-                             .kw = 1,
-                             .stride_h = 1,
-                             .stride_w = 1,
-                             .dil_h = 1,
-                             .dil_w = 1,
-                             .w_signed = true};
+    b->conv[i] = mrt_qconv_pointwise(i == 1 ? w->dims[0] : 1, w->dims[1], w->dims[0]);
     if (i == 1 ? !read_window(node, w, &b->conv[1]) : w->dims[2] != 1 || w->dims[3] != 1)
       return false;
     mrt_qconv_plan(&b->conv[i], NULL);

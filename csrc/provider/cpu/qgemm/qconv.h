@@ -16,6 +16,20 @@ typedef struct mrt_qconv {
   bool depthwise, direct; /* set by mrt_qconv_plan */
 } mrt_qconv;
 
+/* A 1x1 convolution of signed weights, or what a window makes another of. */
+static inline mrt_qconv mrt_qconv_pointwise(int64_t groups, int64_t cin, int64_t cout) {
+  return (mrt_qconv){.groups = groups,
+                     .cin = cin,
+                     .cout = cout,
+                     .kh = 1,
+                     .kw = 1,
+                     .stride_h = 1,
+                     .stride_w = 1,
+                     .dil_h = 1,
+                     .dil_w = 1,
+                     .w_signed = true};
+}
+
 typedef struct mrt_qconv_args {
   int64_t n, h, w, oh, ow;
   const uint8_t *x;

@@ -124,7 +124,7 @@ typedef struct direct_job {
   const mrt_qdirect *d;
   mrt_qblock *blocks;
   uint8_t *workers;
-  float lo, hi;
+  mrt_qtile tile; /* what is the same for all */
   void (*copy)(uint8_t *dst, const uint8_t *src, int64_t pixels, int64_t c, int64_t step,
                uint8_t flip);
 } direct_job;
@@ -271,30 +271,13 @@ static void chunk(void *arg, int64_t index, int worker) {
   const direct_job *j = arg;
   const direct_plan *p = &j->p;
   const mrt_qdirect *d = j->d;
-  const mrt_qgemm_epilogue *e = d->epi;
   const int64_t pm = index % p->parts_m, pn = index / p->parts_m,
                 n0 = share(p->panels, p->parts_n, pn), n1 = share(p->panels, p->parts_n, pn + 1);
   int64_t u = share(p->units, p->parts_m, pm), end = share(p->units, p->parts_m, pm + 1);
   if (p->flat) u *= p->unit_rows, end = min_i64(end * p->unit_rows, d->n * d->oh * d->ow);
   mrt_qsegment segments[MAX_SEGMENTS];
-  mrt_qtile t = {.a_row = p->a_row,
-                 .segments = segments,
-                 .blocks = j->blocks,
-                 .n_blocks = p->blocks,
-                 .c_row = d->ldy,
-                 .a_signed = d->x_signed && p->kern->reads_s8,
-                 .in_range = d->tables->in_range,
-                 .lo = j->lo,
-                 .hi = j->hi,
-                 .zero = e->out_zero,
-                 .r_row = e->residual_ld,
-                 .ra = e->ra,
-                 .rb = e->rb,
-                 .add_lo = e->add_lo,
-                 .add_hi = e->add_hi,
-                 .add_zero = e->add_zero,
-                 .add_out = e->add_out,
-                 .out = e->out};
+  mrt_qtile t = j->tile;
+  t.segments = segments;
   if (p->kern->begin) p->kern->begin();
   while (u < end) {
     band b;
@@ -314,7 +297,13 @@ void mrt_qdirect_go(const mrt_par *par, const mrt_qdirect *d, void *scratch) {
   plan_make(&j.p, d, par);
   j.blocks = scratch;
   j.workers = mrt_worker_first((uint8_t *)scratch + j.p.blocks_bytes);
-  mrt_qtile_bounds(d->epi, &j.lo, &j.hi);
+  j.tile = (mrt_qtile){.a_row = j.p.a_row,
+                       .blocks = j.blocks,
+                       .n_blocks = j.p.blocks,
+                       .c_row = d->ldy,
+                       .a_signed = d->x_signed && j.p.kern->reads_s8,
+                       .in_range = d->tables->in_range};
+  mrt_qtile_epilogue(d->epi, &j.tile);
   mrt_qblock *b = j.blocks;
   const int64_t per_row = j.p.run == d->c ? d->kw : 1;
   for (int64_t y = 0; y < d->kh; ++y)

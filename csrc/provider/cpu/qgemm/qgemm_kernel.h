@@ -76,6 +76,19 @@ typedef struct mrt_qgemm_kernels {
 const mrt_qgemm_kernels *mrt_qgemm_kernels_get(void);
 /* The clamp of a tile: the activation's and the output type's. */
 void mrt_qtile_bounds(const mrt_qgemm_epilogue *e, float *out_lo, float *out_hi);
+/* What is the same for all tiles of an epilogue: its result, bounds, and a sum behind it. */
+static inline void mrt_qtile_epilogue(const mrt_qgemm_epilogue *e, mrt_qtile *t) {
+  t->out = e->out;
+  t->zero = e->out_zero;
+  t->r_row = e->residual_ld;
+  t->ra = e->ra;
+  t->rb = e->rb;
+  t->add_lo = e->add_lo;
+  t->add_hi = e->add_hi;
+  t->add_zero = e->add_zero;
+  t->add_out = e->add_out;
+  mrt_qtile_bounds(e, &t->lo, &t->hi);
+}
 /* For tests: these kernels from now on; NULL: by the machine. */
 void mrt_qgemm_kernels_set(const mrt_qgemm_kernels *k);
 
