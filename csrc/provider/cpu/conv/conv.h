@@ -40,11 +40,12 @@ typedef struct mrt_conv {
   int64_t cin, cout, groups;
   int64_t kh, kw, stride_h, stride_w, dil_h, dil_w;
   int64_t pad_top, pad_left, pad_bottom, pad_right;
-  bool input_nchw; /* the input is plain NCHW (first layers, cin <= 16, groups 1); output is c16 */
-  int winograd;    /* 2 or 4: by F(2x2, 3x3) or F(4x4, 3x3), see mrt_conv_winograd_ok; 0: not */
-  bool raw;        /* with 3 parts: weights are kept as floats and split at run */
-  int parts;       /* 1 .. 3: out of products of bf16 parts on tiles (conv_split.h); 0: float32 */
-  bool spread;     /* output pixels lie apart (mrt_conv_args.out_*); not depthwise, no Winograd */
+  bool input_nchw;  /* the input is plain NCHW (first layers, cin <= 16, groups 1) */
+  bool output_nchw; /* so is the output, else it is c16: only with parts; no residual, no spread */
+  int winograd;     /* 2 or 4: by F(2x2, 3x3) or F(4x4, 3x3), see mrt_conv_winograd_ok; 0: not */
+  bool raw;         /* with 3 parts: weights are kept as floats and split at run */
+  int parts;        /* 1 .. 3: out of products of bf16 parts on tiles (conv_split.h); 0: float32 */
+  bool spread;      /* output pixels lie apart (mrt_conv_args.out_*); not depthwise, no Winograd */
   /* With parts and spread: so many convolutions on one input, weights [fan_h * fan_w][cout]...,
    * number (i, j) written to the pixels (i, j) of the gaps that out_* leaves. 0 is 1. */
   int fan_h, fan_w;
@@ -95,7 +96,7 @@ typedef struct mrt_conv_args {
   const float *residual; /* c16, shape of the output, added before the activation; NULL; may be
                             the output */
   mrt_act act;
-  float *output; /* c16, 64-byte aligned */
+  float *output; /* c16, 64-byte aligned; or NCHW: output_nchw */
   /* With mrt_conv.spread: floats from one output pixel, row, channel block, image to the next (a
    * phase of a transposed convolution fills every other pixel of every other row). */
   int64_t out_pixel, out_row, out_block, out_image;

@@ -234,16 +234,19 @@ static mrt_status *run_all(const conv_call *v) {
     mrt_c16_from_nchw(par, v->x, i->n, i->c, i->h, i->w, tmp);
     a.input = tmp;
   }
-  if (!q->out_c16) {
+  mrt_conv p = v->p;
+  p.output_nchw = !q->out_c16 && p.parts && !v->residual;
+  const bool copy = !q->out_c16 && !p.output_nchw;
+  if (copy) {
     MRT_TRY(c16_scratch(v->c, o, o->c, &a.output));
     if (v->residual) {
       mrt_c16_from_nchw(par, v->residual, o->n, o->c, o->h, o->w, a.output);
       a.residual = a.output;
     }
   }
-  MRT_TRY(mrt_scratch(v->c, mrt_conv_scratch_size(par, &v->p, i->h, i->w), &scratch));
-  mrt_conv_run(par, &v->p, &a, scratch);
-  if (!q->out_c16) mrt_c16_to_nchw(par, a.output, o->n, o->c, o->h, o->w, v->y);
+  MRT_TRY(mrt_scratch(v->c, mrt_conv_scratch_size(par, &p, i->h, i->w), &scratch));
+  mrt_conv_run(par, &p, &a, scratch);
+  if (copy) mrt_c16_to_nchw(par, a.output, o->n, o->c, o->h, o->w, v->y);
   return NULL;
 }
 

@@ -111,12 +111,16 @@ mrt_split_band mrt_split_job_band(const mrt_split_job *j, int64_t image, int64_t
   return b;
 }
 
-/* Memory of a worker, in whole pages: sums (of all blocks, if k is cut), output rows of a band,
- * lines of plain input, two slices of split weights, the split input of a band. A page is left free
- * behind it: hardware that fetches ahead of the input's end would take the next worker's sums away
- * from the other core's cache, again and again (a third of the time of small images). */
+/* Memory of a worker, in whole pages: sums (of all blocks, if k is cut), a block of plain output,
+ * output rows of a band, lines of plain input, two slices of split weights, the split input of a
+ * band. A page is left free behind it: hardware that fetches ahead of the input's end would take
+ * the next worker's sums away from the other core's cache, again and again (a third of the time of
+ * small images). */
 static size_t acc_bytes(const mrt_split_job *j) {
   return (size_t)(j->slices > 1 ? j->blocks : 2) * MRT_STRIP * MRT_STRIP * sizeof(float);
+}
+static size_t tile_bytes(const mrt_split_job *j) {
+  return j->p->output_nchw ? MRT_STRIP * MRT_STRIP * sizeof(float) : 0;
 }
 static size_t rows_bytes(const mrt_split_job *j) { return (size_t)(j->blocks * MRT_STRIP) * 8; }
 static int64_t line_pixels(const mrt_split_job *j) {
@@ -129,8 +133,8 @@ static size_t slices_bytes(const mrt_split_job *j) {
   return j->p->raw ? (size_t)(2 * j->slice * 3 * MRT_SPLIT_GROUP_PART) * 2 : 0;
 }
 static size_t worker_bytes(const mrt_split_job *j) {
-  return mrt_worker_pitch(acc_bytes(j) + rows_bytes(j) + lines_bytes(j) + slices_bytes(j) +
-                          j->band_bytes);
+  return mrt_worker_pitch(acc_bytes(j) + tile_bytes(j) + rows_bytes(j) + lines_bytes(j) +
+                          slices_bytes(j) + j->band_bytes);
 }
 
 size_t mrt_conv_split_scratch_size(const mrt_par *par, const mrt_conv *p, int64_t h, int64_t w) {
@@ -145,7 +149,8 @@ size_t mrt_conv_split_scratch_size(const mrt_par *par, const mrt_conv *p, int64_
 mrt_split_memory mrt_split_job_memory(const mrt_split_job *j, int worker) {
   char *at = j->scratch + (size_t)worker * worker_bytes(j);
   mrt_split_memory m = {.acc = (float *)at};
-  m.rows = (int64_t *)(at += acc_bytes(j));
+  m.tile = (float *)(at += acc_bytes(j));
+  m.rows = (int64_t *)(at += tile_bytes(j));
   m.lines = (float *)(at += rows_bytes(j));
   m.weights = (uint16_t *)(at += lines_bytes(j));
   m.a = (uint16_t *)(at + slices_bytes(j));

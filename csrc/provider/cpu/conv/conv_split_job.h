@@ -57,6 +57,7 @@ mrt_split_band mrt_split_job_band(const mrt_split_job *j, int64_t image, int64_t
 
 typedef struct mrt_split_memory {
   float *acc;
+  float *tile; /* with a plain output: a finished block, [2][32 pixels][16] */
   int64_t *rows;
   float *lines;
   uint16_t *weights, *a;

@@ -8,6 +8,7 @@
  * written. Only many workers split one band together. */
 #include <string.h>
 
+#include "provider/cpu/conv/conv_kernel.h"
 #include "provider/cpu/conv/conv_split_job.h"
 
 enum {
@@ -21,13 +22,16 @@ static inline int64_t align16(int64_t n) { return (n + 15) & ~(int64_t)15; }
 
 /* ---- output ---- */
 
-/* Offsets of the band's output pixels from its first one; there may be no room behind the last. */
+/* Offsets of the band's output pixels from its first one (with a plain output: in the tile of their
+ * block); there may be no room behind the last. */
 static void fill_rows(const mrt_split_job *j, const mrt_split_band *b, int64_t *rows) {
   int64_t q = 0;
   for (int64_t y = 0; y < b->rows; ++y)
     for (int64_t x = 0; x < (y + 1 < b->rows ? j->pitch : j->ow); ++x)
       rows[q++] = x < j->ow ? y * j->out_row + x * j->out_pixel : -1;
   while (q < b->blocks * MRT_STRIP) rows[q++] = -1;
+  for (int64_t i = 0; i < q && j->p->output_nchw; ++i)
+    if (rows[i] >= 0) rows[i] = i % MRT_STRIP * 16;
 }
 
 /* Weights of input k of a group and a whole panel, as floats. */
@@ -97,6 +101,24 @@ static void mend(const mrt_split_job *j, const mrt_split_band *b, const int64_t 
   }
 }
 
+/* A block's pixels from the tile into the planes of a plain output. */
+static void write_planes(const mrt_split_job *j, const mrt_split_band *b, const int64_t *rows,
+                         int64_t panel, const mrt_split_out *o) {
+  const mrt_conv_kernels *kern = mrt_conv_kernels_get();
+  const int64_t area = j->oh * j->ow, cout = j->p->cout, first = o->rows - rows;
+  for (int r = 0; r < MRT_STRIP;) {
+    int n = 1;
+    while (r + n < MRT_STRIP && (o->rows[r + n] < 0) == (o->rows[r] < 0)) ++n;
+    const int64_t y = (first + r) / j->pitch, x = (first + r) % j->pitch;
+    for (int64_t c = panel * PANEL; o->rows[r] >= 0 && c < min_i64(cout, (panel + 1) * PANEL);
+         c += 16)
+      kern->from_c16(o->out + o->rows[r] + (c / 16 % 2) * o->col16, area,
+                     (int)min_i64(16, cout - c), n,
+                     j->a->output + (b->image * cout + c) * area + (b->y0 + y) * j->ow + x);
+    r += n;
+  }
+}
+
 /* What is left to do for a block whose rows have been finished. */
 static void complete(const mrt_split_job *j, const mrt_split_band *b, const int64_t *rows,
                      int64_t panel, const mrt_split_out *o) {
@@ -110,19 +132,24 @@ static void complete(const mrt_split_job *j, const mrt_split_band *b, const int6
     }
     r += n;
   }
+  if (j->p->output_nchw) write_planes(j, b, rows, panel, o);
 }
 
-static mrt_split_out out_of(const mrt_split_job *j, const mrt_split_band *b, const int64_t *rows,
-                            int64_t panel, int64_t block, const float *acc, uint32_t *bad) {
+static mrt_split_out out_of(const mrt_split_job *j, const mrt_split_band *b,
+                            const mrt_split_memory *mem, int64_t panel, int64_t block,
+                            const float *acc, uint32_t *bad) {
   const mrt_conv *p = j->p;
   const int64_t fan = panel / j->each, c = panel % j->each; /* c: pair of channel blocks */
   int64_t at = b->image * j->out_image + c * 2 * j->out_block + b->y0 * j->out_row;
+  const bool plain = p->output_nchw;
   if (p->fan_h) at += fan / p->fan_w * (j->out_row / p->fan_h) + fan % p->fan_w * 16;
   return (mrt_split_out){.acc = acc,
-                         .rows = rows + block * MRT_STRIP,
-                         .out = j->a->output + at,
+                         .rows = mem->rows + block * MRT_STRIP,
+                         .out = plain ? mem->tile : j->a->output + at,
                          .residual = j->a->residual ? j->a->residual + at : NULL,
-                         .col16 = c * 2 + 1 < j->out_blocks ? j->out_block : 0,
+                         .col16 = c * 2 + 1 >= j->out_blocks ? 0
+                                  : plain                    ? MRT_STRIP * 16
+                                                             : j->out_block,
                          .bias = j->bias + c * PANEL,
                          .lo = j->lo,
                          .hi = j->hi,
@@ -232,7 +259,7 @@ static void run_panels(const mrt_split_job *j, const stretch *w) {
       if (waits >= 0) complete(j, w->band, w->mem->rows, waits, &out);
       waits = -1;
       if (i % j->slices + 1 < j->slices) continue;
-      out = out_of(j, w->band, w->mem->rows, s.panel, m, t.acc, bad);
+      out = out_of(j, w->band, w->mem, s.panel, m, t.acc, bad);
       waits = s.panel;
     }
   }
