@@ -8,7 +8,10 @@
  * Several k-blocks: the sums of all panels of the range are kept meanwhile. */
 #include "provider/cpu/gemm/gemm_split_job.h"
 
-enum { NEAR = 8 /* groups of B fetched before they are split */ };
+enum {
+  NEAR = 8, /* groups of B fetched before they are split */
+  BURST = 4 /* rows that are finished at once, at least */
+};
 
 static split_worker *worker_of(const split_job *j, int worker) {
   return (split_worker *)(j->scratch + (size_t)worker * split_worker_pitch(j->l.worker));
@@ -63,27 +66,32 @@ static void split_strip(const split_job *j, split_worker *w, int64_t item, int64
   }
 }
 
-static mrt_tile tile_of(const split_job *j, int64_t item, int64_t strip, int64_t panel) {
-  const mrt_gemm_side *s = mrt_gemm_side_at(&j->g, &panel);
-  const int64_t r0 = strip * MRT_STRIP, n0 = panel * MRT_GEMM_PANEL;
-  mrt_tile t = j->tile;
-  t.cols = (int)split_min(MRT_GEMM_PANEL, s->n - n0);
-  t.c = s->c + item * j->batch.c + r0 * s->ldc + n0;
-  t.c_row = s->ldc;
-  if (s->bias) t.bias = s->bias + n0;
-  if (j->epi.row_bias) t.row_bias = j->epi.row_bias + r0;
-  if (j->epi.residual)
-    t.residual = j->epi.residual + item * j->batch.residual + r0 * j->epi.residual_ld + n0;
-  return t;
+/* What `late` is for all blocks of a range. */
+static void late_begin(const split_job *j, mrt_split_late *l) {
+  l->tile = j->tile;
+  l->fn = j->act;
+  l->act = j->epi.act;
 }
 
-static mrt_split_late late_of(const split_job *j, int64_t item, int64_t strip, int64_t panel,
-                              const float *acc) {
-  return (mrt_split_late){.acc = acc,
-                          .tile = tile_of(j, item, strip, panel),
-                          .fn = j->act,
-                          .act = j->epi.act,
-                          .rows = (int)strip_rows(j, strip)};
+/* The block of sums that is finished next. Field by field: copies of whole structures would wait
+ * for what was just written. */
+static void late_set(const split_job *j, mrt_split_late *l, int64_t item, int64_t strip,
+                     int64_t panel, const float *acc) {
+  const mrt_gemm_side *s = mrt_gemm_side_at(&j->g, &panel);
+  const int64_t r0 = strip * MRT_STRIP, n0 = panel * MRT_GEMM_PANEL;
+  mrt_tile *t = &l->tile;
+  t->cols = (int)split_min(MRT_GEMM_PANEL, s->n - n0);
+  t->c = s->c + item * j->batch.c + r0 * s->ldc + n0;
+  t->c_row = s->ldc;
+  t->bias = s->bias ? s->bias + n0 : NULL;
+  t->row_bias = j->epi.row_bias ? j->epi.row_bias + r0 : NULL;
+  t->residual = j->epi.residual
+                    ? j->epi.residual + item * j->batch.residual + r0 * j->epi.residual_ld + n0
+                    : NULL;
+  l->acc = acc;
+  l->rows = (int)strip_rows(j, strip);
+  l->row = 0;
+  l->bad = false;
 }
 
 /* Brings the block that waits to its end. */
@@ -94,7 +102,7 @@ static void settle(const split_job *j, split_worker *w) {
   if (l->bad) {
     mrt_split_again(j, worker_gather(j, w), w->late_item, w->late_strip, w->late_panel,
                     l->tile.cols, w->late_acc);
-    *l = late_of(j, w->late_item, w->late_strip, w->late_panel, w->late_acc);
+    late_set(j, l, w->late_item, w->late_strip, w->late_panel, w->late_acc);
     j->kern->late(l, l->rows);
   }
   w->late_acc = NULL;
@@ -103,7 +111,7 @@ static void settle(const split_job *j, split_worker *w) {
 /* The sums of a block are complete. C that is its own residual is checked before it is written. */
 static void finish_strip(const split_job *j, split_worker *w, int64_t item, int64_t strip,
                          int64_t panel, float *acc) {
-  w->late = late_of(j, item, strip, panel, acc);
+  late_set(j, &w->late, item, strip, panel, acc);
   w->late_item = item;
   w->late_strip = strip;
   w->late_panel = panel;
@@ -188,17 +196,6 @@ static void ahead_rest(const split_job *j, const mrt_split_ahead *n, int64_t p, 
                      n->dst + g * j->parts * MRT_SPLIT_GROUP_PART);
 }
 
-/* C's lines come into L2 while the sums are made. */
-static void fetch_c(const split_job *j, int64_t item, int64_t strip, int64_t p) {
-  const int cols = panel_cols(j, p);
-  const mrt_gemm_side *s = mrt_gemm_side_at(&j->g, &p);
-  const float *c = s->c + item * j->batch.c + strip * MRT_STRIP * s->ldc + p * MRT_GEMM_PANEL;
-  for (int64_t r = strip_rows(j, strip); r > 0; --r, c += s->ldc) {
-    __builtin_prefetch(c, 1);
-    __builtin_prefetch(c + cols - 1, 1);
-  }
-}
-
 /* All strips of the super-block x panel p, k-block kb. */
 static void run_panel(const split_job *j, split_worker *w, int64_t item, int64_t s0, int64_t s1,
                       int64_t p, int64_t kb, float *acc, mrt_split_ahead *next) {
@@ -214,9 +211,8 @@ static void run_panel(const split_job *j, split_worker *w, int64_t item, int64_t
     const bool last = last_block && g0 + gn == groups;
     for (int64_t s = s0; s < s1; ++s) {
       float *sums = acc + (s - s0) * area;
-      if (last) fetch_c(j, item, s, p);
       next->late = w->late_acc ? &w->late : NULL;
-      w->late.burst = (int)split_ceil(MRT_STRIP, gn * steps[j->parts]);
+      w->late.burst = (int)split_max(BURST, split_ceil(MRT_STRIP, gn * steps[j->parts]));
       j->kern->multiply_ahead(a + ((s - s0) * groups + g0) * group_size, b + g0 * group_size, gn,
                               j->parts, (int)strip_rows(j, s), cols, kb > 0 || g0 > 0, sums, next);
       settle(j, w);
@@ -231,6 +227,7 @@ static void run_range(const split_job *j, split_worker *w, int64_t item, int64_t
   const int64_t s0 = super * j->l.super, s1 = split_min(j->l.strips, s0 + j->l.super);
   const int64_t area = (s1 - s0) * MRT_STRIP * MRT_STRIP;
   if (s0 >= s1 || p0 >= p1) return;
+  late_begin(j, &w->late);
   j->kern->begin();
   for (int64_t kb = 0; kb < j->l.blocks; ++kb) {
     want_a(j, w, item, super, kb);

@@ -12,78 +12,85 @@
   } while (0)
 
 /* Products of one part of A with one part of B. Loads stand as late as possible: each hides behind
- * the products before it. NEXT_AB loads both, NEXT_A and NEXT_B keep the other. */
+ * the products before it, and so do the sums of before (`opens`: the first products of a block) and
+ * the stores (`closes`: the last). NEXT_AB loads both, NEXT_A and NEXT_B keep the other. Rows of
+ * one part are read once for many groups of B that stay in L1: they must not push them out. */
 #define A_PART(p, half) (a + (p)*1024 + (half)*512)
 #define B_PART(p, half) (b + (p)*1024 + (half)*512)
-#define PRODUCTS(load_a, pa, load_b, pb)              \
-  do {                                                \
-    if (load_a) MRT_AMX_LOAD(4, A_PART(pa, 0), 64);   \
-    if (load_b) MRT_AMX_LOAD(6, B_PART(pb, 0), 64);   \
-    MRT_AMX_BF16(0, 4, 6);                            \
-    if (two_cols) {                                   \
-      if (load_b) MRT_AMX_LOAD(7, B_PART(pb, 1), 64); \
-      MRT_AMX_BF16(1, 4, 7);                          \
-    }                                                 \
-    if (two_rows) {                                   \
-      if (load_a) MRT_AMX_LOAD(5, A_PART(pa, 1), 64); \
-      MRT_AMX_BF16(2, 5, 6);                          \
-      if (two_cols) MRT_AMX_BF16(3, 5, 7);            \
-    }                                                 \
+#define LOAD_A(t, p)          \
+  do {                        \
+    if (parts == 1)           \
+      MRT_AMX_ONCE(t, p, 64); \
+    else                      \
+      MRT_AMX_LOAD(t, p, 64); \
   } while (0)
-#define NEXT_AB(pa, pb) PRODUCTS(true, pa, true, pb)
-#define NEXT_A(pa)      PRODUCTS(true, pa, false, 0)
-#define NEXT_B(pb)      PRODUCTS(false, 0, true, pb)
+#define SUMS(t) (acc + (t) / 2 * 512 + (t) % 2 * 16)
+#define TILE(t, x, y, opens, closes)            \
+  do {                                          \
+    if (opens) {                                \
+      if (load)                                 \
+        MRT_AMX_LOAD(t, SUMS(t), 128);          \
+      else                                      \
+        MRT_AMX_ZERO(t);                        \
+    }                                           \
+    MRT_AMX_BF16(t, x, y);                      \
+    if (closes) MRT_AMX_STORE(t, SUMS(t), 128); \
+  } while (0)
+#define PRODUCTS(load_a, pa, load_b, pb, opens, closes) \
+  do {                                                  \
+    if (load_a) LOAD_A(4, A_PART(pa, 0));               \
+    if (load_b) MRT_AMX_LOAD(6, B_PART(pb, 0), 64);     \
+    TILE(0, 4, 6, opens, closes);                       \
+    if (two_cols) {                                     \
+      if (load_b) MRT_AMX_LOAD(7, B_PART(pb, 1), 64);   \
+      TILE(1, 4, 7, opens, closes);                     \
+    }                                                   \
+    if (two_rows) {                                     \
+      if (load_a) LOAD_A(5, A_PART(pa, 1));             \
+      TILE(2, 5, 6, opens, closes);                     \
+      if (two_cols) TILE(3, 5, 7, opens, closes);       \
+    }                                                   \
+  } while (0)
+#define NEXT_AB(pa, pb, opens, closes) PRODUCTS(true, pa, true, pb, opens, closes)
+#define NEXT_A(pa, closes)             PRODUCTS(true, pa, false, 0, false, closes)
+#define NEXT_B(pb)                     PRODUCTS(false, 0, true, pb, false, false)
 
 INLINE void block(const uint16_t *a, const uint16_t *b, int64_t groups, const int parts,
                   const bool two_rows, const bool two_cols, bool load, float *acc,
                   mrt_split_ahead *ahead) {
   mrt_split_ahead next = *ahead;
   const int64_t own = groups > 2 ? groups - 2 : 0;
-  if (load) {
-    MRT_AMX_LOAD(0, acc, 128);
-    if (two_cols) MRT_AMX_LOAD(1, acc + 16, 128);
-    if (two_rows) MRT_AMX_LOAD(2, acc + 512, 128);
-    if (two_rows && two_cols) MRT_AMX_LOAD(3, acc + 528, 128);
-  } else {
-    MRT_AMX_ZERO(0);
-    MRT_AMX_ZERO(1);
-    MRT_AMX_ZERO(2);
-    MRT_AMX_ZERO(3);
-  }
   for (int64_t g = 0; g < groups; ++g, a += parts * 1024, b += parts * 1024) {
-    if (g == own) {
+    const bool first = g == 0, last = g + 1 == groups;
+    if (parts > 1 && g == own) {
       SPLIT_OWN(acc, two_rows);
     }
     if (parts == 1) {
-      NEXT_AB(0, 0);
+      NEXT_AB(0, 0, first, last);
       BETWEEN(parts);
     } else if (parts == 2) {
-      NEXT_AB(0, 1);
+      NEXT_AB(0, 1, first, false);
       BETWEEN(parts);
       NEXT_B(0);
       BETWEEN(parts);
-      NEXT_A(1);
+      NEXT_A(1, last);
       BETWEEN(parts);
     } else {
-      NEXT_AB(0, 2);
+      NEXT_AB(0, 2, first, false);
       BETWEEN(parts);
       NEXT_B(1);
       BETWEEN(parts);
-      NEXT_A(1);
+      NEXT_A(1, false);
       BETWEEN(parts);
       NEXT_B(0);
       BETWEEN(parts);
-      NEXT_A(2);
+      NEXT_A(2, false);
       BETWEEN(parts);
-      NEXT_A(0);
+      NEXT_A(0, last);
       BETWEEN(parts);
     }
   }
   ahead->at = next.at;
-  MRT_AMX_STORE(0, acc, 128);
-  if (two_cols) MRT_AMX_STORE(1, acc + 16, 128);
-  if (two_rows) MRT_AMX_STORE(2, acc + 512, 128);
-  if (two_rows && two_cols) MRT_AMX_STORE(3, acc + 528, 128);
 }
 
 #define CASE(parts, rows, cols)                                         \

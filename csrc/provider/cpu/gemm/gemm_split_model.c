@@ -98,6 +98,12 @@ static void finish(const float *acc, int rows, const mrt_tile *t) {
     }
 }
 
+static bool finish_checked(const float *acc, int rows, const mrt_tile *t) {
+  const bool bad = suspicious(acc, rows, t->cols);
+  finish(acc, rows, t);
+  return bad;
+}
+
 const mrt_split_kernels mrt_gemm_split_model = {
     .name = "model",
     .most_parts = 3,

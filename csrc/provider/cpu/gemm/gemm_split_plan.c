@@ -7,11 +7,12 @@
 enum {
   A_BYTES = 1088 << 10, /* parts of a super-block and k-block */
   SUMS_BYTES = 512 << 10,
-  MAX_STRIPS = 8,  /* in a super-block */
-  MIN_STRIPS = 8,  /* shorten the k-block rather than go below: B is read for each super-block */
-  MAX_SLICE = 24,  /* groups of one part of B, which stay near L1 */
-  SHORT_SLICE = 8, /* and in L1, beside a piece of A and the sums of many strips */
-  LONG = 8         /* times the usual work in a chunk */
+  MAX_STRIPS = 8,   /* in a super-block */
+  MIN_STRIPS = 8,   /* shorten the k-block rather than go below: B is read for each super-block */
+  MAX_SLICE = 24,   /* groups of one part of B, which stay near L1 */
+  SHORT_SLICE = 16, /* and in L1, beside a piece of A and the sums of many strips */
+  DOT_SLICE = 8,    /* the same where rows are not read past L1 */
+  LONG = 8          /* times the usual work in a chunk */
 };
 
 const mrt_split_kernels *mrt_split_kernels_get(void) {
@@ -92,7 +93,9 @@ void mrt_split_layout(split_layout *l, const mrt_par *par, int parts, int64_t m,
   l->super = split_ceil(l->strips, split_max(1, l->supers));
   l->blocks = split_ceil(l->groups, split_max(1, fit / split_max(1, l->super)));
   l->block = split_ceil(l->groups, l->blocks);
-  const int64_t slice = l->super >= MAX_STRIPS ? SHORT_SLICE : MAX_SLICE;
+  const mrt_split_kernels *kern = mrt_split_kernels_get();
+  const bool dot = kern && kern->most_parts == 1;
+  const int64_t slice = l->super < MAX_STRIPS ? MAX_SLICE : dot ? DOT_SLICE : SHORT_SLICE;
   l->slice = parts == 1 ? split_ceil(l->block, split_ceil(l->block, slice)) : l->block;
   /* Chunks: a few of a thread; one where each splits A anew. How it is cut changes no bits: sums
    * are made in the order of k, whatever is kept where. */

@@ -1,6 +1,6 @@
 /* What the kernels of gemm_split.h have in common whatever multiplies: a block that is finished a
  * few rows at a time, and the walk over the k-blocks of a strip. Included by each of them, which
- * define suspicious and finish. */
+ * define finish_checked. */
 #ifndef MRT_PROVIDER_CPU_GEMM_SPLIT_ROWS
 #define MRT_PROVIDER_CPU_GEMM_SPLIT_ROWS
 #include "provider/cpu/gemm/gemm_epilogue.h"
@@ -8,15 +8,14 @@
 
 #undef INLINE
 #define INLINE static inline __attribute__((always_inline))
-static bool suspicious(const float *acc, int rows, int cols);
-static void finish(const float *acc, int rows, const mrt_tile *t);
+/* finish; whether something was suspicious. */
+static bool finish_checked(const float *acc, int rows, const mrt_tile *t);
 
 static void late(mrt_split_late *l, int n) {
   const float *acc = l->acc + (int64_t)l->row * MRT_STRIP;
   mrt_tile *t = &l->tile;
   if (n > l->rows - l->row) n = l->rows - l->row;
-  l->bad |= suspicious(acc, n, t->cols);
-  finish(acc, n, t);
+  l->bad |= finish_checked(acc, n, t);
   if (l->fn) mrt_gemm_activate(l->fn, &l->act, t, n);
   l->row += n;
   t->c += n * t->c_row;

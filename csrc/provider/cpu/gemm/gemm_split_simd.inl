@@ -121,11 +121,42 @@ INLINE void zero_rows(const mrt_split_rows *src, const int parts, int64_t groups
     memset(dst + p * 1024 + src->rows * 32, 0, (size_t)(full - src->rows) * 64);
 }
 
+/* Groups in one piece, a few of a row at a time: rows are read as streams, and what is written
+ * stays in L1 until its lines are whole. */
+enum { RUN = 8, ROWS_AHEAD = 4 };
+INLINE void split_run(const mrt_split_rows *src, int64_t off, int64_t groups, const int parts,
+                      uint16_t *dst) {
+  const __m512i order = _mm512_loadu_si512(interleave);
+  for (int r = 0; r < src->rows; ++r) {
+    const float *row = src->row[r] + off;
+    /* A row further down, or, from the last ones, the first of the groups that follow. */
+    const int down = r + ROWS_AHEAD, over = down - src->rows;
+    const float *next = over < 0           ? src->row[down] + off
+                        : over < src->rows ? src->row[over] + off + groups * 32
+                                           : row;
+    for (int64_t g = 0; g < groups; ++g) {
+      _mm_prefetch((const char *)(next + g * 32), _MM_HINT_T0);
+      _mm_prefetch((const char *)(next + g * 32 + 16), _MM_HINT_T0);
+      split_pair(_mm512_loadu_ps(row + g * 32), _mm512_loadu_ps(row + g * 32 + 16), parts, order,
+                 dst + g * parts * 1024 + r * 32);
+    }
+  }
+}
+
 INLINE void split_strip(const mrt_split_rows *src, const int parts, uint16_t *dst) {
   group_cursor c = {src->blocks, src->n_blocks, 0, 0};
   const int64_t groups = groups_of(src->blocks, src->n_blocks);
   zero_rows(src, parts, groups, dst);
   for (int64_t g = 0; g < groups; ++g, dst += parts * 1024) {
+    if (c.block < c.n_blocks && c.blocks[c.block].len - c.pos >= 32) {
+      int64_t n = (c.blocks[c.block].len - c.pos) / 32;
+      if (n > RUN / parts) n = RUN / parts;
+      split_run(src, c.blocks[c.block].off + c.pos, n, parts, dst);
+      c.pos += n * 32;
+      g += n - 1;
+      dst += (n - 1) * parts * 1024;
+      continue;
+    }
     const group_cursor before = c;
     int64_t off0 = 0, off1 = 0;
     const int n0 = cursor_piece(&c, 16, &off0), n1 = n0 == 16 ? cursor_piece(&c, 16, &off1) : 0;
@@ -191,4 +222,56 @@ INLINE void finish_half(const float *acc, int rows, const mrt_tile *t, int half)
 static void finish(const float *acc, int rows, const mrt_tile *t) {
   finish_half(acc, rows, t, 0);
   if (t->cols > 16) finish_half(acc, rows, t, 1);
+}
+
+/* What most products end with, in one pass. The smallest magnitude and a sum that only infinities
+ * and NaN change say whether to look again: zeros, too, ask for that. */
+INLINE bool finish_pass(const float *acc, int rows, const mrt_tile *t, const bool residual,
+                        const bool clip) {
+  const __mmask16 m = mask_of(t->cols - 16);
+  const __m512 zero = _mm512_setzero_ps(), alpha = _mm512_set1_ps(t->alpha);
+  const __m512 beta = _mm512_set1_ps(t->beta);
+  const __m512 lo = _mm512_set1_ps(t->lo), hi = _mm512_set1_ps(t->hi);
+  const __m512 bias0 = t->bias ? _mm512_loadu_ps(t->bias) : zero;
+  const __m512 bias1 = t->bias ? _mm512_maskz_loadu_ps(m, t->bias + 16) : zero;
+  enum { LEAST_MAGNITUDE = 10 };
+  __m512 odd0 = zero, odd1 = zero, least0 = _mm512_set1_ps(1), least1 = least0;
+  float *c = t->c;
+  const float *r = t->residual;
+  for (int i = 0; i < rows; ++i, c += t->c_row, acc += 32) {
+    __m512 x0 = _mm512_loadu_ps(acc), x1 = _mm512_loadu_ps(acc + 16);
+    odd0 = _mm512_fmadd_ps(x0, zero, odd0);
+    odd1 = _mm512_fmadd_ps(x1, zero, odd1);
+    least0 = _mm512_range_ps(least0, x0, LEAST_MAGNITUDE);
+    least1 = _mm512_mask_range_ps(least1, m, least1, x1, LEAST_MAGNITUDE);
+    x0 = _mm512_fmadd_ps(x0, alpha, bias0);
+    x1 = _mm512_fmadd_ps(x1, alpha, bias1);
+    if (residual) {
+      x0 = _mm512_fmadd_ps(beta, _mm512_loadu_ps(r), x0);
+      x1 = _mm512_fmadd_ps(beta, _mm512_maskz_loadu_ps(m, r + t->r_col16), x1);
+      r += t->r_row;
+    }
+    if (clip) { /* bound first: max and min return the second when one is NaN */
+      x0 = _mm512_min_ps(hi, _mm512_max_ps(lo, x0));
+      x1 = _mm512_min_ps(hi, _mm512_max_ps(lo, x1));
+    }
+    _mm512_storeu_ps(c, x0);
+    _mm512_mask_storeu_ps(c + t->c_col16, m, x1);
+  }
+  const __m512 least = _mm512_min_ps(least0, least1), odd = _mm512_add_ps(odd0, odd1);
+  return _mm512_cmp_ps_mask(least, _mm512_set1_ps(0x1p-90f), _CMP_LT_OQ) |
+         _mm512_cmp_ps_mask(odd, odd, _CMP_UNORD_Q);
+}
+
+static bool finish_checked(const float *acc, int rows, const mrt_tile *t) {
+  bool again = true;
+  if (t->cols <= 16 || t->row_bias)
+    finish(acc, rows, t);
+  else if (t->residual)
+    again = t->flags & MRT_TILE_CLIP ? finish_pass(acc, rows, t, true, true)
+                                     : finish_pass(acc, rows, t, true, false);
+  else
+    again = t->flags & MRT_TILE_CLIP ? finish_pass(acc, rows, t, false, true)
+                                     : finish_pass(acc, rows, t, false, false);
+  return again && suspicious(acc, rows, t->cols);
 }
