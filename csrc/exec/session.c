@@ -9,15 +9,19 @@
 #include <time.h>
 
 #include "exec/session_internal.h"
+#include "ir/compact.h"
 #include "ir/text.h"
 #include "load/load.h"
 
 static mrt_status *copy_io(mrt_session *s, mrt_var *const *vars, int n, bool inputs,
                            mrt_io_info **out) {
-  *out = mrt_arena_alloc(s->model->arena, ((size_t)n + 1) * sizeof **out);
+  *out = mrt_arena_alloc(s->arena, ((size_t)n + 1) * sizeof **out);
   if (!*out) return mrt_status_oom();
-  for (int i = 0; i < n; ++i) {
-    (*out)[i] = (mrt_io_info){vars[i]->name, vars[i]->type, inputs};
+  for (int i = 0; i < n; ++i) { /* copies: the model's own move when it is compacted */
+    const char *name = mrt_arena_strdup(s->arena, vars[i]->name);
+    const mrt_type *type = mrt_type_copy(s->arena, vars[i]->type);
+    if (!name || (vars[i]->type && !type)) return mrt_status_oom();
+    (*out)[i] = (mrt_io_info){name, type, inputs};
     if (inputs && vars[i]->type && vars[i]->type->kind == MRT_KIND_OPTIONAL)
       (*out)[i].required = false;
   }
@@ -43,7 +47,7 @@ static mrt_status *describe(mrt_session *s) {
   }
   s->n_required = n;
   s->n_overridable = m;
-  s->defaults = mrt_arena_alloc(s->model->arena, ((size_t)m + 1) * sizeof *s->defaults);
+  s->defaults = mrt_arena_alloc(s->arena, ((size_t)m + 1) * sizeof *s->defaults);
   if (!s->defaults) return mrt_status_oom();
   g->n_inputs = n + m;
   for (int i = 0; i < n; ++i) g->inputs[i] = required[i];
@@ -304,6 +308,7 @@ static mrt_status *optimize(mrt_session *s, const char *path) {
     mrt_str_deinit(&text);
   }
   if (!st) st = mrt_model_sweep(s->model, s->defaults, s->n_overridable);
+  if (!st) st = mrt_model_compact(s->model, &guards);
   if (!st && mrt_log_enabled(&s->logger, MRT_INFO)) /* read by benchmarks/costs.py */
     MRT_LOG(&s->logger, MRT_INFO, "kernels are made now; anonymous memory: %lld KiB",
             (long long)mrt_alloc_anonymous_kib());

@@ -68,9 +68,8 @@ static mrt_status *copy_strings(mrt_arena *arena, mrt_attr *to, const mrt_attr *
   return NULL;
 }
 
-static mrt_status *deep_copy(mrt_model *m, mrt_attr *a) {
+static mrt_status *deep_copy(mrt_model *m, mrt_arena *arena, mrt_attr *a) {
   const mrt_attr from = *a;
-  mrt_arena *arena = m->arena;
   a->name = mrt_arena_strdup(arena, from.name);
   if (!a->name) return mrt_status_oom();
   if (from.s) {
@@ -95,7 +94,7 @@ static mrt_status *deep_copy(mrt_model *m, mrt_attr *a) {
 mrt_status *mrt_node_set_attr(mrt_node *node, const mrt_attr *attr) {
   mrt_model *m = node->graph->model;
   mrt_attr copy = *attr;
-  MRT_TRY(deep_copy(m, &copy));
+  MRT_TRY(deep_copy(m, m->arena, &copy));
   for (int i = 0; i < node->n_attrs; ++i)
     if (strcmp(node->attrs[i].name, copy.name) == 0) {
       node->attrs[i] = copy;
@@ -137,4 +136,57 @@ mrt_status *mrt_node_attr_to_input(mrt_node *node, const char *name, int index) 
   else
     MRT_TRY(mrt_graph_const_i64(node->graph, 1, &a.i, &v));
   return mrt_node_set_input(node, index, v);
+}
+
+static bool can_detach(const mrt_node *n) {
+  for (int i = 0; i < n->n_attrs; ++i) switch (n->attrs[i].kind) {
+      case MRT_ATTR_FLOAT:
+      case MRT_ATTR_INT:
+      case MRT_ATTR_STRING:
+      case MRT_ATTR_TENSOR:
+      case MRT_ATTR_FLOATS:
+      case MRT_ATTR_INTS:
+      case MRT_ATTR_STRINGS: break;
+      default: return false;
+    }
+  return true;
+}
+
+mrt_status *mrt_node_detached(const mrt_node *n, const mrt_node **out) {
+  static mrt_var there; /* never read: an address */
+  mrt_model *m = n->graph->model;
+  *out = NULL;
+  if (!can_detach(n)) return NULL;
+  mrt_node *copy = mrt_model_lasting(m, sizeof *copy);
+  mrt_operand *in = mrt_model_lasting(m, ((size_t)n->n_in + 1) * sizeof *in);
+  mrt_var **results = mrt_model_lasting(m, ((size_t)n->n_out + 1) * sizeof *results);
+  mrt_attr *attrs = mrt_model_lasting(m, ((size_t)n->n_attrs + 1) * sizeof *attrs);
+  if (!copy || !in || !results || !attrs) return mrt_status_oom();
+  *copy = (mrt_node){.graph = m->graph,
+                     .name = mrt_arena_strdup(m->lasting, n->name),
+                     .op_type = mrt_arena_strdup(m->lasting, n->op_type),
+                     .domain = mrt_arena_strdup(m->lasting, n->domain),
+                     .overload = "",
+                     .doc = "",
+                     .version = n->version,
+                     .orig_version = n->orig_version,
+                     .def = n->def,
+                     .in = in,
+                     .n_in = n->n_in,
+                     .out = results,
+                     .n_out = n->n_out,
+                     .attrs = attrs,
+                     .n_attrs = n->n_attrs,
+                     .cap_attrs = n->n_attrs,
+                     .provider = n->provider};
+  if (!copy->name || !copy->op_type || !copy->domain) return mrt_status_oom();
+  copy->orig_op = copy->op_type;
+  for (int i = 0; i < n->n_in; ++i) in[i].var = n->in[i].var ? &there : NULL;
+  for (int i = 0; i < n->n_out; ++i) results[i] = n->out[i] ? &there : NULL;
+  for (int i = 0; i < n->n_attrs; ++i) {
+    attrs[i] = n->attrs[i];
+    MRT_TRY(deep_copy(m, m->lasting, &attrs[i]));
+  }
+  *out = copy;
+  return NULL;
 }

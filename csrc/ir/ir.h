@@ -1,6 +1,7 @@
 /* The graph: SSA values (mrt_var) and nodes, with subgraphs for If/Loop/Scan. A model owns one
  * arena and one symbol table for its main graph, all subgraphs and functions; nothing in it is
- * freed before the model is (passes may drop nodes freely), except tensors, which are counted.
+ * freed before the model is compacted (ir/compact.h) or goes (passes may drop nodes freely), except
+ * tensors, which are counted.
  *
  * The graph holds the model as written by its source; the upgrade pass leaves only the newest form
  * of each operator. Loaders and the builder make it, passes rewrite it, nobody else changes it.
@@ -170,6 +171,7 @@ typedef struct mrt_function { /* model-local function; body inputs/outputs by po
 struct mrt_model {
   const mrt_alloc *alloc;
   mrt_arena *arena;
+  mrt_arena *lasting; /* graphs, recipes of constants: see mrt_model_lasting */
   mrt_symtab *sym;
   mrt_graph *graph;
   int64_t ir_version, model_version;
@@ -190,6 +192,9 @@ struct mrt_model {
 /* --- life --- */
 mrt_status *mrt_model_create(const mrt_alloc *alloc, mrt_model **out) MRT_MUST_CHECK;
 void mrt_model_destroy(mrt_model *model); /* releases tensors, arena, symbols */
+/* Zeroed memory that stays when the model is compacted: for what constants keep (recipes). NULL: no
+ * memory. */
+void *mrt_model_lasting(mrt_model *model, size_t size);
 /* The model releases the value when it dies; on failure it is released at once. */
 mrt_status *mrt_model_own(mrt_model *model, mrt_value *take) MRT_MUST_CHECK;
 /* Takes back what is owned more than once: a tensor handed from node to node is, once for each. */
@@ -274,6 +279,10 @@ mrt_status *mrt_node_set_attr(mrt_node *node, const mrt_attr *attr)
 bool mrt_node_take_attr(mrt_node *node, const char *name,
                         mrt_attr *out); /* removes; false if absent */
 void mrt_node_del_attr(mrt_node *node, const char *name);
+/* A copy of the node with its attributes in lasting memory, for recipes that run its operator: in
+ * no graph; inputs and outputs are there or not, and nothing else. *out NULL: it has attributes
+ * that cannot be copied (graphs, types, lists of tensors). */
+mrt_status *mrt_node_detached(const mrt_node *node, const mrt_node **out) MRT_MUST_CHECK;
 /* An INTS/INT attribute becomes a constant int64 1-D input at `index` (INT: one element). */
 mrt_status *mrt_node_attr_to_input(mrt_node *node, const char *name, int index) MRT_MUST_CHECK;
 /* Constant int64 1-D / float scalar var in the node's graph. */

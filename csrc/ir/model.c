@@ -1,15 +1,10 @@
 /* Models, graphs, vars: life and building. Everything but tensors lives in the model's arena. */
 #include <string.h>
 
+#include "ir/model_internal.h"
 #include "ir/op.h"
 
-typedef struct state { /* what the arena cannot free */
-  mrt_value **owned;
-  size_t n, cap;
-  mrt_graph **graphs;
-  size_t n_graphs, cap_graphs;
-  void **blocks; /* growing arrays of vars: uses */
-} state;
+typedef mrt_model_state state;
 
 mrt_status *mrt_model_create(const mrt_alloc *alloc, mrt_model **out) {
   mrt_model *m = NULL;
@@ -33,21 +28,33 @@ void mrt_model_destroy(mrt_model *m) {
   state *s = m->private_state;
   if (s) {
     for (size_t i = 0; i < s->n; ++i) mrt_value_release(s->owned[i]);
-    for (size_t i = 0; i < s->n_graphs; ++i) {
-      mrt_graph *g = s->graphs[i];
-      for (size_t k = 0; k < g->n_vars; ++k) mrt_mem_free(m->alloc, g->vars[k]->uses);
-      mrt_mem_free(m->alloc, g->vars);
-      mrt_mem_free(m->alloc, g->inputs);
-      mrt_mem_free(m->alloc, g->outputs);
-      mrt_map_deinit(&g->by_name);
-    }
+    for (size_t i = 0; i < s->n_graphs; ++i) mrt_graph_free_arrays(s->graphs[i]);
     mrt_mem_free(m->alloc, s->owned);
     mrt_mem_free(m->alloc, s->graphs);
     mrt_mem_free(m->alloc, s);
   }
   mrt_symtab_destroy(m->sym);
   mrt_arena_destroy(m->arena);
+  mrt_arena_destroy(m->lasting);
   mrt_mem_free(m->alloc, m);
+}
+
+void mrt_graph_free_arrays(mrt_graph *g) {
+  const mrt_alloc *alloc = g->model->alloc;
+  for (size_t k = 0; k < g->n_vars; ++k) mrt_mem_free(alloc, g->vars[k]->uses);
+  mrt_mem_free(alloc, g->vars);
+  mrt_mem_free(alloc, g->inputs);
+  mrt_mem_free(alloc, g->outputs);
+  mrt_map_deinit(&g->by_name);
+}
+
+void *mrt_model_lasting(mrt_model *m, size_t size) {
+  if (!m->lasting) {
+    mrt_status *st = mrt_arena_create(m->alloc, &m->lasting);
+    mrt_status_free(st);
+    if (st) return NULL;
+  }
+  return mrt_arena_alloc(m->lasting, size);
 }
 
 mrt_status *mrt_model_check(const mrt_model *m) {
@@ -99,7 +106,7 @@ mrt_status *mrt_graph_create(mrt_model *m, mrt_graph *parent, const char *name, 
   *out = NULL;
   MRT_TRY(mrt_mem_grow(m->alloc, (void **)&s->graphs, &s->cap_graphs, s->n_graphs + 1,
                        sizeof *s->graphs));
-  mrt_graph *g = mrt_arena_alloc(m->arena, sizeof *g);
+  mrt_graph *g = mrt_model_lasting(m, sizeof *g);
   char *copy = mrt_arena_strdup(m->arena, name ? name : "");
   if (!g || !copy) return mrt_status_oom();
   g->model = m;
@@ -302,7 +309,7 @@ mrt_status *mrt_var_align(mrt_var *v) {
     v->constant = copy;
     return NULL;
   }
-  moved *again = mrt_arena_alloc(m->arena, sizeof *again);
+  moved *again = mrt_model_lasting(m, sizeof *again);
   if (!again) return mrt_status_oom();
   *again = (moved){{move_again, can_move, 1 + mrt_tensor_steps(v->constant)}, v->constant};
   MRT_TRY(mrt_tensor_copy(m->alloc, v->constant, &copy));

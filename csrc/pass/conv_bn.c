@@ -96,12 +96,12 @@ static mrt_status *make_scaled(const mrt_recipe *r, const mrt_alloc *alloc, mrt_
 static bool can_scale(const mrt_recipe *r) { return mrt_tensor_is_intact(((const scaling *)r)->w); }
 
 static mrt_status *scaled_weights(mrt_graph *g, mrt_tensor *w, const affine *f, mrt_var **out) {
-  scaling *s = mrt_arena_alloc(g->model->arena, sizeof *s);
+  scaling *s = mrt_model_lasting(g->model, sizeof *s);
   mrt_tensor *t = NULL;
   double shift;
   if (!s) return mrt_status_oom();
   *s = (scaling){.base = {make_scaled, can_scale, 1 + mrt_tensor_steps(w)}, .w = w};
-  s->scale = mrt_arena_alloc(g->model->arena, (size_t)w->dims[0] * sizeof *s->scale);
+  s->scale = mrt_model_lasting(g->model, (size_t)w->dims[0] * sizeof *s->scale);
   if (!s->scale) return mrt_status_oom();
   for (int64_t c = 0; c < w->dims[0]; ++c) coefficients(f, c, &s->scale[c], &shift);
   const bool keeps = s->base.steps <= MRT_RECIPE_STEPS;

@@ -74,7 +74,7 @@ static bool too_big(const mrt_pass_ctx *ctx, const mrt_node *n) {
  */
 typedef struct folding {
   mrt_recipe base;
-  const mrt_node *node; /* a copy: that in the graph goes and loses its inputs */
+  const mrt_node *node; /* a copy */
   mrt_tensor **in;      /* NULL: absent */
 } folding;
 
@@ -122,24 +122,12 @@ static size_t out_bytes(const mrt_node *n) {
   return mrt_dtype_bytes(t->dtype, count, &bytes) ? bytes : 0;
 }
 
-/* The node as it is; it is in no graph. */
-static const mrt_node *copy_of(const mrt_node *n, mrt_arena *arena) {
-  mrt_node *copy = mrt_arena_alloc(arena, sizeof *copy);
-  mrt_operand *in = mrt_arena_alloc(arena, ((size_t)n->n_in + 1) * sizeof *in);
-  if (!copy || !in) return NULL;
-  *copy = *n;
-  copy->prev = copy->next = NULL;
-  copy->in = in;
-  for (int i = 0; i < n->n_in; ++i) in[i] = n->in[i];
-  return copy;
-}
-
 /* A recipe for the only result of a node, if keeping what it reads costs little. */
 static mrt_status *write_recipe(mrt_node *n, size_t bytes, folding **out) {
   size_t kept = 0;
   int steps = 1;
   mrt_file_place where;
-  mrt_arena *arena = n->graph->model->arena;
+  mrt_model *m = n->graph->model;
   *out = NULL;
   if (n->n_out != 1 || n->n_in > MOST_INPUTS || bytes < LARGE) return NULL;
   for (int i = 0; i < n->n_in; ++i) {
@@ -149,11 +137,14 @@ static mrt_status *write_recipe(mrt_node *n, size_t bytes, folding **out) {
     if (t && !t->recipe && !mrt_tensor_file_place(t, &where)) kept += t->bytes;
   }
   if (kept > bytes / 8 || steps > MRT_RECIPE_STEPS) return NULL;
-  folding *f = mrt_arena_alloc(arena, sizeof *f);
+  const mrt_node *copy; /* that in the graph goes and loses its inputs */
+  MRT_TRY(mrt_node_detached(n, &copy));
+  if (!copy) return NULL;
+  folding *f = mrt_model_lasting(m, sizeof *f);
   if (!f) return mrt_status_oom();
-  *f = (folding){.base = {fold_again, can_fold, steps}, .node = copy_of(n, arena)};
-  f->in = mrt_arena_alloc(arena, ((size_t)n->n_in + 1) * sizeof *f->in);
-  if (!f->node || !f->in) return mrt_status_oom();
+  *f = (folding){.base = {fold_again, can_fold, steps}, .node = copy};
+  f->in = mrt_model_lasting(m, ((size_t)n->n_in + 1) * sizeof *f->in);
+  if (!f->in) return mrt_status_oom();
   for (int i = 0; i < n->n_in; ++i) f->in[i] = n->in[i].var ? n->in[i].var->constant : NULL;
   *out = f;
   return NULL;

@@ -55,10 +55,10 @@ static bool can_scale(const mrt_recipe *r) { return mrt_tensor_is_intact(((const
 static mrt_status *scaled(mrt_graph *g, mrt_tensor *t, const mrt_tensor *scale, bool rows,
                           mrt_var **out) {
   mrt_tensor *y = NULL;
-  scaling *s = mrt_arena_alloc(g->model->arena, sizeof *s);
+  scaling *s = mrt_model_lasting(g->model, sizeof *s);
   if (!s) return mrt_status_oom();
   *s = (scaling){{make_scaled, can_scale, 1 + mrt_tensor_steps(t)}, .t = t, .rows = rows};
-  s->scale = mrt_arena_memdup(g->model->arena, scale->data, scale->bytes);
+  s->scale = mrt_arena_memdup(g->model->lasting, scale->data, scale->bytes);
   if (!s->scale) return mrt_status_oom();
   const bool keeps = s->base.steps <= MRT_RECIPE_STEPS;
   MRT_TRY(keeps && mrt_tensor_is_forgotten(t)

@@ -94,7 +94,7 @@ static bool can_widen(const mrt_recipe *r) {
 static mrt_status *widen_constant(halves *h, const mrt_var *v, mrt_var **out) {
   mrt_tensor *c = v->constant, *t = NULL;
   const mrt_alloc *alloc = h->g->model->alloc;
-  widening *w = mrt_arena_alloc(h->g->model->arena, sizeof *w);
+  widening *w = mrt_model_lasting(h->g->model, sizeof *w);
   if (!w) return mrt_status_oom();
   *w = (widening){{make_wide, can_widen, 1 + mrt_tensor_steps(c)}, c};
   const bool later =
