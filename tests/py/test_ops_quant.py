@@ -344,3 +344,25 @@ def test_qlinear_conv_with_channels_last() -> None:
     feeds = {"x": np.ascontiguousarray(x.transpose(0, 3, 1, 2))}
     (want,) = run_nodes([first], feeds, kind, 21, "onnxruntime", constants)
     np.testing.assert_array_equal(got, want.transpose(0, 2, 3, 1))
+
+
+@pytest.mark.parametrize("dilation", [960383883, 1000003])
+def test_qlinear_conv_with_taps_far_apart(dilation: int) -> None:
+    """Nothing but the middle of the window lies in the image; the window itself has more bytes than
+    a memory, and with the first dilation their number overflows to a small one."""
+    rng = np.random.default_rng(10)
+    x = bytes_of(rng, (1, 5, 2, 1), np.uint8)
+    constants = {
+        "xs": np.float32(0.013), "xz": np.uint8(9), "w": bytes_of(rng, (5, 5, 3, 3), np.int8),
+        "ws": np.float32(0.01), "wz": np.int8(0), "ys": np.float32(0.07), "yz": np.uint8(99),
+    }  # fmt: skip
+    names = ["x", "xs", "xz", "w", "ws", "wz", "ys", "yz"]
+    far = helper.make_node(
+        "QLinearConv", names, ["y"], dilations=[dilation] * 2, pads=[dilation] * 4
+    )
+    near = helper.make_node("QLinearConv", names, ["y"])
+    kind = {"y": TensorProto.UINT8}
+    (got,) = run_nodes([far], {"x": x}, kind, 21, None, constants)
+    constants["w"] = constants["w"][:, :, 1:2, 1:2]
+    (want,) = run_nodes([near], {"x": x}, kind, 21, "onnxruntime", constants)
+    np.testing.assert_array_equal(got, want)

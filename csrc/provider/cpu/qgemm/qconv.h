@@ -62,7 +62,7 @@ bool mrt_qconv_prepare(const mrt_qconv *p, const mrt_qconv_args *a, void *at);
 const mrt_qtables *mrt_qconv_tables(const void *prepared);
 const void *mrt_qconv_depth_tables(const void *prepared);
 bool mrt_qconv_scratch_size(const mrt_par *par, const mrt_qconv *p, const mrt_qconv_args *a,
-                            size_t *out); /* false: overflow */
+                            size_t *out); /* false: too large for this */
 void mrt_qconv_run(const mrt_par *par, const mrt_qconv *p, const mrt_qconv_args *a, void *scratch);
 
 /* n matrices [rows][cols] of bytes become [cols][rows]: NCHW to NHWC with rows = channels. */

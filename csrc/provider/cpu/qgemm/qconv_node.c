@@ -258,7 +258,7 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
   a.prepared = q->prepared;
   MRT_TRY(fill_sum(c, &e));
   if (!mrt_qconv_scratch_size(&c->par, &geo, &a, &bytes))
-    return MRT_ERR(MRT_INVALID_ARGUMENT, "too many output pixels");
+    return mrt_cpu_run_reference(c, k->any_align);
   MRT_TRY(mrt_scratch(c, bytes + 64, &scratch));
   if (!p.last) {
     MRT_TRY(mrt_scratch(c, p.x->bytes + 64, (void **)&nhwc));
