@@ -254,8 +254,34 @@ static void check_exact(const mrt_nbits_exact *exact, int64_t k, int64_t block, 
   drop(&s, &p);
 }
 
+/* Scales so small that a unit times a scale would be no float any more; results are. */
+static void check_exact_scales(const mrt_nbits_exact *exact) {
+  enum { N = 64 };
+  float a[N], unit, y[MRT_NBITS_PANEL];
+  int8_t digits[N * MRT_NBITS_DIGITS + MRT_NBITS_EXACT_SLACK];
+  int32_t starts[MRT_NBITS_DIGITS];
+  source s = source_new(MRT_NBITS_PANEL, N, N, 4, false);
+  for (int64_t i = 0; i < MRT_NBITS_PANEL; ++i) s.scales[i] = 1e-20f * (float)(i + 1);
+  packed p = packed_new(&s);
+  for (int64_t i = 0; i < N; ++i) a[i] = ldexpf(rng_float(), -54);
+  const mrt_nbits_exact_row x = {digits, &unit, starts};
+  exact->split(a, 1, N, &x);
+  const mrt_nbits_panel panel = {(uint32_t *)p.q.data, (float *)p.scales.data, NULL, 1, N, 4};
+  exact->dot(&panel, &x, a, y);
+  for (int64_t n = 0; n < MRT_NBITS_PANEL; ++n) {
+    double sum = 0, mass = 0;
+    for (int64_t i = 0; i < N; ++i) {
+      sum += weight(&s, n, i) * (double)a[i];
+      mass += fabs(weight(&s, n, i) * (double)a[i]);
+    }
+    CHECK(fabs((double)y[n] - sum) <= 1e-6 * mass);
+  }
+  drop(&s, &p);
+}
+
 static void check_exact_all(void) {
   if (!(mrt_cpu_get()->isa & MRT_ISA_AVX512VNNI)) return;
+  check_exact_scales(&mrt_nbits_exact_avx512vnni);
   for (int64_t block = 16; block <= 256; block *= 2)
     for (int64_t k = 1; k <= 2100; k += k < 40 ? 13 : 509) {
       check_exact(&mrt_nbits_exact_avx512vnni, k, block, false);

@@ -11,8 +11,8 @@ enum {
   DIGITS = MRT_NBITS_DIGITS,
   COLS = MRT_NBITS_PANEL,
   SPREAD = 14,  /* of exponents: integers below 2^38 hold 24 bits of every number */
-  LEAST = 67,   /* exponent fields of the largest number: units and their products with */
-  MOST = 217,   /* scales stay far from underflow and overflow */
+  LEAST = 67,   /* exponent fields of the largest number: sums in units stay far from */
+  MOST = 217,   /* underflow and overflow, so that scales may be any */
   AHEAD = 2048, /* bytes of weights fetched ahead */
   HALF = 8      /* the zero point of 4-bit weights */
 };
@@ -114,9 +114,8 @@ INLINE void block_dot(const uint32_t *q, int64_t words, const float *scales, con
   }
 #pragma GCC unroll 2
   for (int v = 0; v < 2; ++v)
-    y[v] = _mm512_fmadd_ps(value_of(s[v]),
-                           _mm512_mul_ps(_mm512_loadu_ps(scales + 16 * v), _mm512_set1_ps(unit)),
-                           y[v]);
+    y[v] = _mm512_fmadd_ps(_mm512_mul_ps(value_of(s[v]), _mm512_set1_ps(unit)),
+                           _mm512_loadu_ps(scales + 16 * v), y[v]);
 }
 
 /* The same in floats. */
