@@ -5,7 +5,7 @@ qbinary_node,
 quantize_node), their loops (qconv, bytes, quantize, qgemm_avx512vnni, qgemm_avx2, qgemm_scalar,
 qbytes_avx512vnni, qbytes_avx2, qbytes_scalar, qgemm_amx, qpool_node, qdirect, qdepth,
 qdepth_avx512vnni, qplanes, qplanes_avx512vnni, qband, qband_fuse, qband_node, fused_qband,
-quantize_last_node, quantize_last_avx512vnni).
+qwide, qwide_avx512vnni, quantize_last_node, quantize_last_avx512vnni).
 """
 
 from __future__ import annotations
@@ -217,7 +217,7 @@ def test_inverted_residuals_in_one_pass(
     activations: type, first: bool, stride: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bits of the convolutions one by one: slices of 64 channels or all of them, bands with few
-    rows in a ring, small images cut by channels, rests of tiles."""
+    rows in a ring, short sums in pairs of rows, small images cut by channels, rests of tiles."""
     module = engine.load_engine()
     for narrow, wide, size in (
         (16, 64, 5),
@@ -225,6 +225,8 @@ def test_inverted_residuals_in_one_pass(
         (20, 192, 19),
         (40, 320, 7),
         (8, 96, 58),
+        (16, 48, 20),
+        (32, 80, 21),
     ):
         model = band_model(activations, narrow, wide, size, stride, first)
         ops = operators_of(module, model, tmp_path)

@@ -34,11 +34,21 @@ bool mrt_qband_fits(const mrt_qband *b) {
          (!b->expands || e->direct);
 }
 
+bool mrt_qband_wants_wide(const mrt_qband *b) {
+  int64_t most = MRT_QWIDE_K;
+#ifdef MRT_HAVE_AMX
+  if (mrt_qgemm_kernels_get() == &mrt_qgemm_amx) most = SHORT; /* longer sums: tiles */
+#endif
+  return b->expands && !b->is_signed && b->conv[0].cin <= most &&
+         mrt_qwide_fits(&b->conv[0], &b->conv[1]);
+}
+
 /* ---- how the work is cut ---- */
 typedef struct plan {
   int64_t wide, slices;
   bool small;          /* cut by wide channels */
   bool by_slice;       /* a band's ring holds one slice at a time, whole */
+  bool by_pairs;       /* on qwide.h, whose memory the ring is */
   int64_t bands, rows; /* of an image; output rows of the longest */
   int64_t step, ring;  /* output rows of a step; input rows in the ring */
   int64_t chunks;      /* of slices, where images are small */
@@ -71,12 +81,24 @@ static void plan_ring(plan *p, const mrt_qband *b, const mrt_qband_args *a) {
   p->ring_bytes = b->expands ? round64(p->ring * a->w * width) + SLICE : 0;
 }
 
-static plan make_plan(const mrt_qband *b, const mrt_qband_args *a) {
+/* Bands are as long as workers allow: the rows between them are expanded twice. */
+static void plan_pairs(plan *p, const mrt_qband *b, const mrt_qband_args *a, int workers) {
+  const int64_t at_once = mrt_qwide_step(&b->conv[1]);
+  p->bands = min_i64(max_i64(min_i64(2, a->oh), ceil_div(a->oh, BAND_ROWS)), workers);
+  p->rows = ceil_div(a->oh, p->bands);
+  p->by_slice = false;
+  p->step = ceil_div(max_i64(1, STEP_PIXELS / a->ow), at_once) * at_once;
+  p->ring_bytes = mrt_qwide_space(&b->conv[1], a->w, a->ow);
+}
+
+static plan make_plan(const mrt_par *par, const mrt_qband *b, const mrt_qband_args *a) {
   plan p = {.wide = b->conv[1].cout, .slices = mrt_qplanes_slices(&b->conv[1])};
   p.small = p.slices > 1 && a->oh * a->ow <= SMALL;
   p.bands = p.small ? 1 : min_i64(a->oh, max_i64(2, ceil_div(a->oh, BAND_ROWS)));
   p.rows = ceil_div(a->oh, p.bands);
   plan_ring(&p, b, a);
+  p.by_pairs = b->wide && !p.small;
+  if (p.by_pairs) plan_pairs(&p, b, a, mrt_par_workers(par));
   p.chunks = p.small ? a->n * mrt_even_chunks(min_i64(p.slices, 8)) : a->n * p.bands;
   const int64_t slack = half_of(p.wide);
   p.deep_bytes = p.small ? 0 : round64((p.by_slice ? p.rows : p.step) * a->ow * p.wide + slack);
@@ -97,7 +119,7 @@ bool mrt_qband_scratch_size(const mrt_par *par, const mrt_qband *b, const mrt_qb
       !mrt_i64_mul(all, b->conv[1].cout, &all) || !mrt_i64_mul(a->h + 2, a->w, &in) ||
       !mrt_i64_mul(in, b->conv[1].cout, &in) || all > INT64_MAX / 64 || in > INT64_MAX / 64)
     return false;
-  const plan p = make_plan(b, a);
+  const plan p = make_plan(par, b, a);
   size_t workers;
   return mrt_size_mul((size_t)p.worker_bytes, (size_t)mrt_par_workers(par), &workers) &&
          mrt_size_add(workers, (size_t)(p.blocks_bytes + p.shared_bytes) + MRT_WORKER_PAGE, out);
@@ -289,13 +311,43 @@ static void by_steps(const job *j, const space *s, int64_t image, int64_t y0, in
   }
 }
 
+static int32_t bound_of(float x, int32_t zero) { return (int32_t)__builtin_rintf(x) + zero; }
+
+/* The same on qwide.h: output rows [y0, y1). */
+static void by_pairs(const job *j, const space *s, int64_t image, int64_t y0, int64_t y1) {
+  const mrt_qband_args *a = j->a;
+  const mrt_qtile *t = &j->expand.t;
+  const mrt_qwide q = {.depth = &j->b->conv[1],
+                       .k = j->expand.k,
+                       .wide = j->p.wide,
+                       .tables = j->b->wide,
+                       .x = a->x + image * a->h * a->w * j->expand.k,
+                       .h = a->h,
+                       .w = a->w,
+                       .ow = a->ow,
+                       .zero = {t->zero, j->depth.zero},
+                       .lo = {bound_of(t->lo, t->zero), j->depth.lo},
+                       .hi = {bound_of(t->hi, t->zero), j->depth.hi},
+                       .space = s->ring};
+  const int64_t at_once = mrt_qwide_step(q.depth);
+  mrt_qwide_begin(&q, y0);
+  for (int64_t y = y0, end; y < y1; y = end) {
+    end = min_i64(y1, y + j->p.step);
+    for (int64_t r = y; r < end; r += at_once)
+      mrt_qwide_run(&q, r, min_i64(at_once, end - r), s->deep + (r - y) * a->ow * q.wide);
+    project(j, image, y, end, s->deep);
+  }
+}
+
 static void band_chunk(void *arg, int64_t index, int worker) {
   const job *j = arg;
   const space s = space_of(j, worker);
   const int64_t image = index / j->p.bands, band = index % j->p.bands,
                 y0 = j->a->oh * band / j->p.bands, y1 = j->a->oh * (band + 1) / j->p.bands;
   if (j->kern->begin) j->kern->begin();
-  if (j->p.by_slice) {
+  if (j->p.by_pairs) {
+    by_pairs(j, &s, image, y0, y1);
+  } else if (j->p.by_slice) {
     by_slices(j, &s, image, y0, y1, 0, j->p.slices, s.deep);
     project(j, image, y0, y1, s.deep);
   } else {
@@ -328,7 +380,7 @@ static void columns_chunk(void *arg, int64_t index, int worker) {
 }
 
 void mrt_qband_run(const mrt_par *par, const mrt_qband *b, const mrt_qband_args *a, void *scratch) {
-  job j = {.p = make_plan(b, a), .b = b, .a = a, .kern = mrt_qgemm_kernels_get()};
+  job j = {.p = make_plan(par, b, a), .b = b, .a = a, .kern = mrt_qgemm_kernels_get()};
   mrt_qblock *blocks = scratch;
   if (b->expands) j.expand = product_of(b, a, 0, blocks);
   j.project = product_of(b, a, 2, blocks + blocks_of(b->conv[0].cin));

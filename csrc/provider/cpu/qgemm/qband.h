@@ -4,7 +4,8 @@
  *
  * with the kernels, and so the bits, of the convolutions one by one: the wide bytes between them
  * exist for a band of output rows, in L1 where they are taken 64 channels at a time, else a few
- * rows at a time in a ring. The filtered bytes of a band stay in L2 until they are projected.
+ * rows at a time in a ring; or, where sums are short, as the depthwise loop reads them (qwide.h).
+ * The filtered bytes of a band stay in L2 until they are projected.
  *
  * Work is cut into bands of rows; small images, where the weights outweigh the pixels, by wide
  * channels, and then by columns of the projection. */
@@ -12,10 +13,12 @@
 #define MRT_PROVIDER_CPU_QBAND_H
 
 #include "provider/cpu/qgemm/qconv.h"
+#include "provider/cpu/qgemm/qwide.h"
 
 typedef struct mrt_qband {
   mrt_qconv conv[3]; /* expand, depthwise, project; planned */
   bool expands, is_signed;
+  const void *wide; /* tables of qwide.h for the first two, or NULL */
 } mrt_qband;
 
 typedef struct mrt_qband_args {
@@ -30,6 +33,7 @@ typedef struct mrt_qband_args {
 
 /* Shapes and machine. */
 bool mrt_qband_fits(const mrt_qband *b);
+bool mrt_qband_wants_wide(const mrt_qband *b);
 bool mrt_qband_scratch_size(const mrt_par *par, const mrt_qband *b, const mrt_qband_args *a,
                             size_t *out); /* false: overflow */
 void mrt_qband_run(const mrt_par *par, const mrt_qband *b, const mrt_qband_args *a, void *scratch);

@@ -15,6 +15,7 @@ typedef struct band_kernel {
   int32_t zero[3];
   mrt_packed *weights[3];
   void *prepared[3];
+  void *wide; /* b.wide */
   mrt_qgemm_epilogue epi[3];
   bool adds;
 } band_kernel;
@@ -25,6 +26,7 @@ static void destroy(mrt_kernel *k) {
     mrt_packed_release(q->weights[i]);
     mrt_mem_free(k->alloc, q->prepared[i]);
   }
+  mrt_mem_free(k->alloc, q->wide);
   mrt_kernel_free(k);
 }
 
@@ -199,6 +201,19 @@ static mrt_status *fill_conv(band_kernel *q, const mrt_node *node, int i, float 
   return made ? NULL : MRT_ERR(MRT_NOT_IMPLEMENTED, "QLinearBand: factors out of range");
 }
 
+static mrt_status *fill_wide(band_kernel *q) {
+  const mrt_qconv *d = &q->b.conv[1];
+  const mrt_qtables *t = mrt_qconv_tables(q->prepared[0]);
+  const size_t bytes = mrt_qwide_tables_size(&q->b.conv[0]);
+  if (!bytes || !t->in_range) return NULL;
+  MRT_TRY(mrt_mem_new_aligned(q->k.alloc, bytes, MRT_ALIGN, &q->wide));
+  mrt_qwide_tables(&q->b.conv[0], mrt_packed_data(q->weights[0]), t, d,
+                   mrt_qconv_depth_weights(d, mrt_packed_data(q->weights[1])),
+                   mrt_qconv_depth_tables(q->prepared[1]), q->wide);
+  q->b.wide = q->wide;
+  return NULL;
+}
+
 static mrt_status *fill(band_kernel *q, const mrt_node *node) {
   const mrt_dtype t = mrt_node_in_dtype(node, MRT_QBAND_X);
   float scale = mrt_scalar_f32(mrt_node_in_const(node, MRT_QBAND_X_SCALE), 1);
@@ -214,7 +229,7 @@ static mrt_status *fill(band_kernel *q, const mrt_node *node) {
     scale = mrt_scalar_f32(constant(node, i, MRT_QBAND_Y_SCALE), 1);
   }
   if (has(node, MRT_QBAND_ADD)) fill_add(q, node, t);
-  return NULL;
+  return mrt_qband_wants_wide(&q->b) ? fill_wide(q) : NULL;
 }
 
 static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kernel **out) {

@@ -8,6 +8,7 @@
 
 /* BAND: bytes of a copied band. B_PART: of the weights that one sweep over the rows uses. */
 enum { PANEL = 32, UNIT = 64, BAND = 256 << 10, B_PART = 1 << 20, MAX_SEGMENTS = 64 };
+enum { FEW_ROWS = 4 };
 enum { LEAST_COST = 2000, REMOTE = 2 }; /* ns; time of a byte from the other core, of a weight 1 */
 
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -72,9 +73,19 @@ static void plan_shares(direct_plan *p, const mrt_qdirect *d) {
   }
 }
 
+/* Few rows are bound by reading weights, which tile loads do not fetch ahead. */
+static const mrt_qgemm_kernels *kernels_for(const mrt_qdirect *d) {
+  const mrt_qgemm_kernels *kern = mrt_qgemm_kernels_get();
+#if defined(MRT_HAVE_AMX) && defined(MRT_HAVE_AVX512VNNI)
+  if (kern == &mrt_qgemm_amx && !d->x_signed && d->n * d->oh * d->ow <= FEW_ROWS)
+    return &mrt_qgemm_avx512vnni;
+#endif
+  (void)d;
+  return kern;
+}
+
 static void plan_make(direct_plan *p, const mrt_qdirect *d, const mrt_par *par) {
-  *p =
-      (direct_plan){.kern = mrt_qgemm_kernels_get(), .run = mrt_qdirect_run(d->c, d->kw, d->dil_w)};
+  *p = (direct_plan){.kern = kernels_for(d), .run = mrt_qdirect_run(d->c, d->kw, d->dil_w)};
   const int64_t k = d->kh * d->kw * d->c,
                 need_w = (d->ow - 1) * d->stride_w + (d->kw - 1) * d->dil_w + 1;
   const bool point = d->kh == 1 && d->kw == 1 && d->stride_h == 1 && d->stride_w == 1;

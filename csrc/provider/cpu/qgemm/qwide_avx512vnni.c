@@ -1,0 +1,156 @@
+/* The two loops of qwide.h. The dot product is inline assembly: with the intrinsic gcc 12 copies
+ * and spills the accumulators. */
+#include <immintrin.h>
+
+#include "provider/cpu/qgemm/qwide.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE __m512i dot(__m512i acc, __m512i x, __m512i w) {
+  __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(x), "v"(w));
+  return acc;
+}
+INLINE __m512i load4(const uint8_t *p) {
+  int32_t x;
+  __builtin_memcpy(&x, p, 4);
+  return _mm512_set1_epi32(x);
+}
+static inline bool is_plain(int32_t zero, int32_t lo, int32_t hi) {
+  return zero == 0 && lo <= 0 && hi >= 255;
+}
+
+/* ---- expand ---- */
+INLINE __m512i rounded(__m512i sum, __m512 scale, __m512 bias) {
+  return _mm512_cvtps_epi32(_mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, bias));
+}
+
+/* nk: k / 4. any: there are bounds, a zero point, or a row outside of the image. */
+INLINE void expand(const mrt_qwide_expand *e, const int nk, const bool any) {
+  const int32_t *table = e->table;
+  const __m512i col = _mm512_load_si512(table),
+                order = _mm512_set4_epi32(0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400),
+                zero = _mm512_set1_epi16((int16_t)e->zero), lo = _mm512_set1_epi16((int16_t)e->lo),
+                hi = _mm512_set1_epi16((int16_t)e->hi);
+  const __m512 scale = _mm512_load_ps(table + 16), bias = _mm512_load_ps(table + 32);
+  const __mmask8 keep = (__mmask8)((e->keep & 1 ? 0x55 : 0) | (e->keep & 2 ? 0xaa : 0));
+  __m512i b[MRT_QWIDE_K / 4];
+#pragma GCC unroll 8
+  for (int q = 0; q < nk; ++q) b[q] = _mm512_load_si512(table + 48 + 16 * q);
+  const uint8_t *x0 = e->row[0], *x1 = e->row[1];
+  uint8_t *to = e->planes[0], *next = e->planes[1], *pair = e->pairs;
+  const bool stores = to != NULL;
+  for (int64_t i = 0; i < e->pixels; ++i, x0 += 4 * nk, x1 += 4 * nk, pair += 64) {
+    __m512i s0 = col, s1 = col;
+#pragma GCC unroll 8
+    for (int q = 0; q < nk; ++q) {
+      s0 = dot(s0, load4(x0 + 4 * q), b[q]);
+      s1 = dot(s1, load4(x1 + 4 * q), b[q]);
+    }
+    __m512i p = _mm512_packs_epi32(rounded(s0, scale, bias), rounded(s1, scale, bias));
+    if (any) {
+      p = _mm512_min_epi16(_mm512_max_epi16(_mm512_adds_epi16(p, zero), lo), hi);
+      p = _mm512_mask_mov_epi64(zero, keep, p);
+    }
+    if (stores) {
+      const __m512i four = _mm512_packus_epi16(_mm512_load_si512(pair), p);
+      _mm512_store_si512(to, _mm512_shuffle_epi8(four, order));
+      uint8_t *const after = to + e->step;
+      to = next, next = after;
+    }
+    _mm512_store_si512(pair, p);
+  }
+}
+
+#define EXPAND(nk)                                                              \
+  static __attribute__((noinline)) void plain_##nk(const mrt_qwide_expand *e) { \
+    expand(e, nk, false);                                                       \
+  }                                                                             \
+  static __attribute__((noinline)) void any_##nk(const mrt_qwide_expand *e) { expand(e, nk, true); }
+EXPAND(2)
+EXPAND(4)
+EXPAND(6)
+EXPAND(8)
+
+void mrt_qwide_expand_avx512vnni(const mrt_qwide_expand *e) {
+  static void (*const loops[2][4])(const mrt_qwide_expand *) = {
+      {any_2, any_4, any_6, any_8}, {plain_2, plain_4, plain_6, plain_8}};
+  loops[e->keep == 3 && is_plain(e->zero, e->lo, e->hi)][e->k / 8 - 1](e);
+}
+
+/* ---- filter ---- */
+typedef struct finish {
+  __m512i zero, lo, hi, order;
+  __m512 scale;
+} finish;
+
+INLINE __m512i scaled(__m512i x, __m512 scale) {
+  return _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(x), scale));
+}
+/* 16 channels of four pixels, one after the other. */
+INLINE __m512i bytes_of(const finish *f, const __m512i acc[4], const bool any) {
+  __m512i p = _mm512_packs_epi32(scaled(acc[0], f->scale), scaled(acc[1], f->scale)),
+          q = _mm512_packs_epi32(scaled(acc[2], f->scale), scaled(acc[3], f->scale));
+  if (any) p = _mm512_adds_epi16(p, f->zero), q = _mm512_adds_epi16(q, f->zero);
+  p = _mm512_packus_epi16(p, q);
+  if (any) p = _mm512_min_epu8(_mm512_max_epu8(p, f->lo), f->hi);
+  return _mm512_permutexvar_epi32(f->order, p);
+}
+INLINE void store4(uint8_t *y, int64_t step, __m512i p, int64_t pixels) {
+  _mm_storeu_si128((__m128i *)y, _mm512_castsi512_si128(p));
+  if (pixels > 1) _mm_storeu_si128((__m128i *)(y + step), _mm512_extracti32x4_epi32(p, 1));
+  if (pixels > 2) _mm_storeu_si128((__m128i *)(y + 2 * step), _mm512_extracti32x4_epi32(p, 2));
+  if (pixels > 3) _mm_storeu_si128((__m128i *)(y + 3 * step), _mm512_extracti32x4_epi32(p, 3));
+}
+
+INLINE void dots(const mrt_qwide_dots *d, const int rows, const bool any) {
+  const int32_t *table = d->table;
+  const finish f = {
+      .zero = _mm512_set1_epi16((int16_t)d->zero),
+      .lo = _mm512_set1_epi8((char)d->lo),
+      .hi = _mm512_set1_epi8((char)d->hi),
+      .order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15),
+      .scale = _mm512_load_ps(table + 16)};
+  const __m512i col = _mm512_load_si512(table);
+  __m512i w[2][MRT_QWIDE_TAPS];
+#pragma GCC unroll 3
+  for (int q = 0; q < MRT_QWIDE_TAPS; ++q) {
+    w[0][q] = _mm512_load_si512(table + 32 + 16 * q);
+    w[1][q] = _mm512_load_si512(table + 32 + 16 * (MRT_QWIDE_TAPS + q));
+  }
+  const uint8_t *const t0 = d->tap[0], *const t1 = d->tap[1], *const t2 = d->tap[2];
+  uint8_t *y0 = d->y[0], *y1 = rows > 1 ? d->y[1] : NULL;
+  for (int64_t i = 0; i < d->pixels; i += 4) {
+    __m512i a[4], b[4];
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; ++v) {
+      const int64_t at = (i + v) * 64;
+      const __m512i x0 = _mm512_load_si512(t0 + at), x1 = _mm512_load_si512(t1 + at),
+                    x2 = _mm512_load_si512(t2 + at);
+      a[v] = dot(dot(dot(col, x0, w[0][0]), x1, w[0][1]), x2, w[0][2]);
+      b[v] = rows > 1 ? dot(dot(dot(col, x0, w[1][0]), x1, w[1][1]), x2, w[1][2]) : a[v];
+    }
+    const int64_t left = d->pixels - i;
+    const __m512i p = bytes_of(&f, a, any), q = rows > 1 ? bytes_of(&f, b, any) : p;
+    if (__builtin_expect(left >= 4, 1)) {
+      store4(y0, d->step, p, 4);
+      if (rows > 1) store4(y1, d->step, q, 4);
+    } else {
+      store4(y0, d->step, p, left);
+      if (rows > 1) store4(y1, d->step, q, left);
+    }
+    y0 += 4 * d->step;
+    if (rows > 1) y1 += 4 * d->step;
+  }
+}
+
+static __attribute__((noinline)) void plain_one(const mrt_qwide_dots *d) { dots(d, 1, false); }
+static __attribute__((noinline)) void plain_two(const mrt_qwide_dots *d) { dots(d, 2, false); }
+static __attribute__((noinline)) void any_one(const mrt_qwide_dots *d) { dots(d, 1, true); }
+static __attribute__((noinline)) void any_two(const mrt_qwide_dots *d) { dots(d, 2, true); }
+
+void mrt_qwide_dots_avx512vnni(const mrt_qwide_dots *d) {
+  if (is_plain(d->zero, d->lo, d->hi))
+    d->y[1] ? plain_two(d) : plain_one(d);
+  else
+    d->y[1] ? any_two(d) : any_one(d);
+}
