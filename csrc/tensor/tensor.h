@@ -85,6 +85,8 @@ struct mrt_tensor {
   uint8_t layout;  /* mrt_layout */
   bool strided;    /* false: contiguous, strides not filled in */
   uint8_t readers; /* of a model's constant: see mrt_model_sweep */
+  uint8_t narrow;  /* of a float32 constant: the type of 2 bytes that holds all of its elements
+                      exactly, MRT_FLOAT16 or MRT_BFLOAT16; 0: none is known */
   int rank;
   int64_t dims[MRT_MAX_RANK];
   int64_t strides[MRT_MAX_RANK]; /* in elements, may be negative or 0; only if strided */

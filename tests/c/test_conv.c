@@ -4,6 +4,7 @@
 #include "kernels.h"
 #include "provider/cpu/conv/conv.h"
 #include "provider/cpu/conv/conv_kernel.h"
+#include "tensor/dtype.h"
 
 typedef struct entry {
   uint32_t isa;
@@ -46,6 +47,36 @@ static double one_output(const mrt_conv *p, const mrt_conv_args *a, const float 
   return sum;
 }
 
+/* Weights of 2 bytes. */
+static void narrow_weights(mrt_conv_narrow kind, float *w, int64_t n) {
+  for (int64_t i = 0; i < n; ++i)
+    w[i] = kind == MRT_CONV_F16 ? mrt_f16_to_f32(mrt_f32_to_f16(w[i]))
+                                : mrt_bf16_to_f32(mrt_f32_to_bf16(w[i]));
+}
+
+/* They give the bits of the same ones as floats. */
+static void check_like_wide(mrt_conv p, mrt_conv_args a, const float *weights) {
+  const mrt_par all = {.threads = 0};
+  const int64_t oh = mrt_conv_out(a.h, p.kh, p.stride_h, p.dil_h, p.pad_top, p.pad_bottom);
+  const int64_t ow = mrt_conv_out(a.w, p.kw, p.stride_w, p.dil_w, p.pad_left, p.pad_right);
+  const int64_t floats = mrt_c16_size(a.n, p.cout, oh, ow);
+  const float *narrow = a.output;
+  guarded gout;
+  const size_t bytes = mrt_conv_packed_size(&p);
+  p.narrow = MRT_CONV_WIDE;
+  CHECK(bytes * 2 == mrt_conv_packed_size(&p));
+  guarded gp = guarded_new(mrt_conv_packed_size(&p), 0);
+  guarded gs = guarded_new(mrt_conv_scratch_size(&all, &p, a.h, a.w), 0);
+  a.output = guarded_floats(&gout, floats, 0);
+  a.weights = gp.data;
+  mrt_conv_pack(&all, &p, weights, gp.data);
+  mrt_conv_run(&all, &p, &a, gs.data);
+  for (int64_t i = 0; i < floats; ++i)
+    if (i / 16 / (oh * ow) % mrt_c16_blocks(p.cout) * 16 + i % 16 < p.cout)
+      CHECK(narrow[i] == a.output[i]);
+  CHECK(guarded_done(&gp) && guarded_done(&gs) && guarded_done(&gout));
+}
+
 /* kind: 1 bias, 2 residual, 4 relu, 8 silu */
 static void check_conv(mrt_conv p, int64_t n, int64_t h, int64_t w, int kind) {
   const mrt_par one = {.threads = 1}, all = {.threads = 0};
@@ -62,6 +93,7 @@ static void check_conv(mrt_conv p, int64_t n, int64_t h, int64_t w, int kind) {
   float *out2 = guarded_floats(&gout2, mrt_c16_size(n, p.cout, oh, ow), 0);
   gp = guarded_new(mrt_conv_packed_size(&p), 0);
   blocked(x, n, p.cin, h * w, in);
+  if (p.narrow) narrow_weights(p.narrow, weights, p.cout * (p.cin / p.groups) * p.kh * p.kw);
   mrt_conv_pack(&all, &p, weights, (float *)gp.data);
   mrt_conv_args a = {.n = n,
                      .h = h,
@@ -102,6 +134,7 @@ static void check_conv(mrt_conv p, int64_t n, int64_t h, int64_t w, int kind) {
             (long long)p.dil_h, (long long)p.pad_top, (long long)p.pad_left, p.input_nchw, kind,
             (long long)bad);
   CHECK_EQ_I(bad, 0);
+  if (p.narrow) check_like_wide(p, a, weights);
   /* Dense convolutions write finite spare lanes; depthwise ones pass on what the input has there.
    */
   for (int64_t i = 0; i < mrt_c16_size(n, p.cout, oh, ow); ++i)
@@ -124,6 +157,7 @@ static void test_conv(void) {
     p.input_nchw = p.cin <= 16 && i % 2;
     if (i % 5 == 0) p.cin = p.cout = p.groups = channels[1 + rng_below(8)], p.input_nchw = false;
     if (i % 11 == 0) p.groups = 3, p.cin = 96, p.cout = 48, p.input_nchw = false;
+    if (!mrt_conv_is_depthwise(&p)) p.narrow = (mrt_conv_narrow)(i / 2 % 3);
     check_conv(p, 1 + rng_below(2), widths[rng_below(13)], widths[rng_below(13)],
                (int)rng_below(16));
   }
@@ -141,8 +175,12 @@ static void test_conv(void) {
                 .pad_bottom = 1,
                 .pad_right = 1};
   check_conv(p, 1, 14, 14, 5); /* bands, several slices of k */
+  p.narrow = MRT_CONV_F16;
+  check_conv(p, 1, 14, 14, 5);
+  check_conv(p, 1, 40, 44, 0);
   p.cin = 300;
   check_conv(p, 1, 7, 7, 3);
+  p.narrow = MRT_CONV_BF16;
   check_conv(p, 2, 9, 7, 3);
   p.kh = p.kw = 1, p.pad_top = p.pad_left = p.pad_bottom = p.pad_right = 0, p.cin = 2500;
   check_conv(p, 1, 5, 20, 9);

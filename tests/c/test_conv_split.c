@@ -6,6 +6,7 @@
 
 #include "kernels.h"
 #include "provider/cpu/conv/conv_split.h"
+#include "tensor/dtype.h"
 
 typedef struct entry {
   uint32_t isa;
@@ -41,7 +42,8 @@ static void check_block(const mrt_conv_split_kernels *kern, int rows, int cols, 
                         int variant) {
   enum { GROUPS = 3, RAW = 2 };
   const int64_t part = 32 * 32 + 32;
-  const bool raw_too = (variant & 4) && like_tiles(kern);
+  const bool raw_too = (variant & 4) && like_tiles(kern), f16 = (variant & 8) != 0;
+  const int b_parts = 1 + variant / 2 % parts; /* B has room for all */
   const int64_t offsets[GROUPS] = {0, part * parts, part * parts * 2 + 32};
   const int64_t na = part * parts * GROUPS + 2048, nb = GROUPS * parts * 1024;
   guarded ga, gb, go[2], gr, gc[2];
@@ -57,7 +59,10 @@ static void check_block(const mrt_conv_split_kernels *kern, int rows, int cols, 
   float *res = guarded_floats(&gr, 1024, 0);
   guarded gw, gs[2];
   float *raw = guarded_floats(&gw, RAW * 1024, 0);
-  for (int i = 0; i < RAW * 1024; ++i) raw[i] = wide_float();
+  for (int i = 0; i < RAW * 1024; ++i) {
+    raw[i] = wide_float();
+    if (f16) ((uint16_t *)(void *)raw)[i] = mrt_f32_to_f16(8 * rng_float());
+  }
   uint32_t bad[2][32];
   mrt_split_out out[2];
   for (int i = 0; i < 2; ++i) {
@@ -74,7 +79,9 @@ static void check_block(const mrt_conv_split_kernels *kern, int rows, int cols, 
                                .cols = cols,
                                .load = (variant & 3) == 3,
                                .acc = c,
+                               .b_parts = variant & 32 ? 0 : b_parts,
                                .raw = raw_too ? raw : NULL,
+                               .raw_f16 = f16,
                                .split = (uint16_t *)gs[i].data,
                                .pair = variant,
                                .pair_end = raw_too ? RAW * 32 - variant % 5 : 0,
@@ -95,7 +102,7 @@ static void check_block(const mrt_conv_split_kernels *kern, int rows, int cols, 
     q->multiply(&t, parts, variant & 16 ? NULL : &out[i]);
     q->gemm->end();
     if (variant & 16) q->finish(&out[i]);
-    if (q->split_pairs && like_tiles(kern)) q->split_pairs(raw, (uint16_t *)gs[i].data, 0, 7);
+    if (q->split_pairs && like_tiles(kern)) q->split_pairs(raw, f16, (uint16_t *)gs[i].data, 0, 7);
   }
   const float *sums[] = {(float *)gc[0].data, (float *)gc[1].data};
   if (like_tiles(kern)) {
@@ -129,6 +136,12 @@ static float lane_of(const sample *s, const float *v, int64_t im, int64_t ch, in
   return v[((im * mrt_c16_blocks(s->p.cout) + ch / 16) * s->oh * s->ow + i) * 16 + ch % 16];
 }
 
+/* A float16 number, some of them denormal, or a bfloat16. */
+static float narrowed(mrt_conv_narrow kind, float x) {
+  if (kind == MRT_CONV_BF16) return mrt_bf16_to_f32(mrt_f32_to_bf16(x));
+  return mrt_f16_to_f32(mrt_f32_to_f16(rng_below(16) ? x : x * 1e-6f));
+}
+
 static void sample_make(sample *s, float (*value)(void)) {
   const mrt_conv *p = &s->p;
   s->oh = mrt_conv_out(s->h, p->kh, p->stride_h, p->dil_h, p->pad_top, p->pad_bottom);
@@ -142,6 +155,7 @@ static void sample_make(sample *s, float (*value)(void)) {
     *all[i] = aligned_alloc(64, (size_t)(sizes[i] * 4 + 127) / 64 * 64);
     for (int64_t k = 0; k < sizes[i]; ++k) (*all[i])[k] = i == 0 ? value() : rng_float();
   }
+  for (int64_t i = 0; i < nw && p->narrow; ++i) s->weights[i] = narrowed(p->narrow, s->weights[i]);
   for (int64_t i = 0; i < ni; ++i) { /* unknown in the spare lanes */
     const int64_t blocks = mrt_c16_blocks(p->cin), lane = i % 16, x = i / 16 % area,
                   b = i / 16 / area % blocks, im = i / 16 / area / blocks;
@@ -256,6 +270,20 @@ static void check_errors(const sample *s, const char *name) {
   CHECK(worst <= bound + end);
 }
 
+/* Weights of 2 bytes give the bits of the same ones as floats. */
+static void check_like_wide(const sample *s, const mrt_conv_split_kernels *kern) {
+  sample w = *s;
+  const int64_t no = mrt_c16_size(s->n, s->p.cout, s->oh, s->ow);
+  w.p.narrow = MRT_CONV_WIDE, w.p.raw = s->p.parts == 3;
+  w.out = aligned_alloc(64, (size_t)no * 4), w.out2 = aligned_alloc(64, (size_t)no * 4);
+  sample_run(&w, kern);
+  for (int64_t im = 0; im < s->n; ++im)
+    for (int64_t o = 0; o < s->p.cout; ++o)
+      for (int64_t i = 0; i < s->oh * s->ow; ++i)
+        CHECK(lane_of(s, s->out, im, o, i) == lane_of(&w, w.out, im, o, i));
+  free(w.out), free(w.out2);
+}
+
 static void check_conv(mrt_conv p, int64_t n, int64_t h, int64_t w, int kind, bool model) {
   for (size_t e = 0; e < sizeof entries / sizeof *entries; ++e) {
     const mrt_conv_split_kernels *kern = entries[e].kern;
@@ -266,6 +294,7 @@ static void check_conv(mrt_conv p, int64_t n, int64_t h, int64_t w, int kind, bo
     CHECK(mrt_conv_split_ok(&p, s.weights));
     sample_run(&s, kern);
     check_errors(&s, kern->name);
+    if (p.narrow) check_like_wide(&s, kern);
     sample_free(&s);
   }
 }
@@ -313,6 +342,31 @@ static void test_forms(void) {
   CHECK(p.cin * p.kw <= 32);
 }
 
+/* Weights of 2 bytes: bf16 as tiles of one part, float16 split at run. */
+static void set_narrow(mrt_conv *p, mrt_conv_narrow narrow) {
+  p->narrow = narrow;
+  p->raw = narrow == MRT_CONV_F16 && p->parts > 1;
+}
+static void test_narrow(void) {
+  for (int i = 0; i < 60; ++i) {
+    mrt_conv p = conv_of(16 + rng_below(70), 1 + rng_below(70), 1 + rng_below(3), 1, 0);
+    p.pad_top = p.pad_left = rng_below(p.kh);
+    p.stride_h = p.stride_w = 1 + rng_below(2);
+    p.parts = 1 + i % 3;
+    if (i % 5 == 0) p.cin = 1 + rng_below(8), p.input_nchw = true;
+    set_narrow(&p, i / 3 % 2 ? MRT_CONV_F16 : MRT_CONV_BF16);
+    check_conv(p, 1 + rng_below(2), 5 + rng_below(12), 5 + rng_below(12), (int)rng_below(32),
+               i < 6);
+  }
+  for (int i = 0; i < 6; ++i) { /* several slices of k, panels */
+    mrt_conv p = conv_of(520, 96, 3, 1, 1);
+    p.parts = 1 + i % 3;
+    set_narrow(&p, i < 3 ? MRT_CONV_F16 : MRT_CONV_BF16);
+    CHECK_EQ_I(mrt_conv_split_packed_size(&p), 3 * 9 * 17 * 1024 * 2);
+    check_conv(p, 1, 14, 14, 7, false);
+  }
+}
+
 static void test_conv(void) {
   static const int64_t sizes[] = {1, 2, 3, 7, 8, 13, 14, 17, 33};
   static const int64_t channels[] = {16, 17, 31, 32, 33, 48, 64, 70};
@@ -346,13 +400,15 @@ static void test_conv(void) {
   }
 }
 
-/* What float arithmetic gives for infinities, NaN, huge and tiny values; weights are normal. */
-static void test_special(const mrt_conv_split_kernels *kern) {
+/* What float arithmetic gives for infinities, NaN, huge and tiny values; weights are normal, of
+ * each width in turn. */
+static void test_special(const mrt_conv_split_kernels *kern, int round) {
   const int most = kern->gemm->most_parts;
   for (int parts = 1; parts <= (most > 1 ? 4 : 1); ++parts) {
     sample s = {.p = conv_of(32, 33, 3, 1, 1), .n = 1, .h = 6, .w = 9, .kind = 1};
     s.p.parts = parts < 4 ? parts : 3;
     s.p.raw = parts == 4;
+    if (round) set_narrow(&s.p, (mrt_conv_narrow)round);
     sample_make(&s, rng_float);
     const struct {
       int64_t at;
@@ -447,17 +503,18 @@ static void body(void) {
   for (size_t i = 0; i < sizeof entries / sizeof *entries; ++i) {
     const mrt_conv_split_kernels *kern = entries[i].kern;
     if ((have & entries[i].isa) != entries[i].isa) continue;
-    test_special(kern);
+    for (int round = 0; round < 3; ++round) test_special(kern, round);
     test_ordinary(kern);
     if (kern == &mrt_conv_split_model) continue;
     for (int parts = 1; parts <= kern->gemm->most_parts; ++parts)
-      for (int k = 0; k < 32; ++k) {
-        check_line(kern, 1 + k, 16 + k % 3 * 16, parts);
+      for (int k = 0; k < 64; ++k) {
+        check_line(kern, 1 + k % 32, 16 + k % 3 * 16, parts);
         check_block(kern, 1 + (int)rng_below(32), k % 2 ? 32 : 16, parts, k);
       }
   }
   test_conv();
   test_forms();
+  test_narrow();
   test_choice();
 }
 

@@ -132,7 +132,7 @@ static void split_weights(const unit *u, int64_t item, int64_t pair) {
   const float *raw;
   const int64_t k = item_weights(u, item, &raw), whole = k / 32;
   uint16_t *dst = u->m.weights[item & 1];
-  if (pair < whole * 32) u->kern->split_pairs(raw, dst, pair, whole * 32);
+  if (pair < whole * 32) u->kern->split_pairs(raw, false, dst, pair, whole * 32);
   if (k % 32)
     u->kern->gemm->split_b(raw + whole * 32 * PANEL, k % 32, PANEL, PARTS,
                            dst + whole * GROUP_HALVES);

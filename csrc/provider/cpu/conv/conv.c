@@ -14,6 +14,8 @@
 #include "provider/cpu/conv/conv_kernel.h"
 #include "provider/cpu/conv/conv_split.h"
 #include "provider/cpu/gemm/gemm_kernel.h"
+#include "provider/cpu/half/narrow.h"
+#include "tensor/dtype.h"
 
 enum {
   BAND_FLOATS = 64 << 10, /* input of a band: 256 KB */
@@ -46,7 +48,16 @@ mrt_status *mrt_conv_check(const mrt_conv *p) {
 }
 
 /* ---- weights ---- */
-/* Floats of one group's panels. */
+void mrt_conv_narrow_to(mrt_conv_narrow narrow, const float *src, int64_t n, void *dst) {
+  if (narrow == MRT_CONV_WIDE)
+    memcpy(dst, src, (size_t)n * sizeof *src);
+  else
+    mrt_convert_from_f32(narrow == MRT_CONV_F16 ? MRT_FLOAT16 : MRT_BFLOAT16, dst, 0, n, src);
+}
+
+static size_t width_of(const mrt_conv *p) { return p->narrow ? 2 : sizeof(float); }
+
+/* Elements of one group's panels. */
 static int64_t group_floats(const mrt_conv *p) {
   const int64_t k = p->cin / p->groups * p->kh * p->kw;
   return ceil_div(p->cout / p->groups, PANEL) * PANEL * k;
@@ -57,13 +68,13 @@ size_t mrt_conv_packed_size(const mrt_conv *p) {
   if (p->parts) return mrt_conv_split_packed_size(p);
   if (mrt_conv_is_depthwise(p))
     return (size_t)(mrt_c16_blocks(p->cout) * 16 * p->kh * p->kw) * sizeof(float);
-  return (size_t)(group_floats(p) * p->groups) * sizeof(float);
+  return (size_t)(group_floats(p) * p->groups) * width_of(p);
 }
 
 typedef struct pack_job {
   const mrt_conv *p;
   const float *weights;
-  float *dst;
+  char *dst;
   int64_t panels, chunks; /* panels of a group */
 } pack_job;
 
@@ -71,13 +82,16 @@ typedef struct pack_job {
 static void pack_panel(const pack_job *j, int64_t group, int64_t panel) {
   const mrt_conv *p = j->p;
   const int64_t cin = p->cin / p->groups, cout = p->cout / p->groups, taps = p->kh * p->kw;
-  float *dst = j->dst + group * group_floats(p) + panel * PANEL * cin * taps;
+  const int64_t at = group * group_floats(p) + panel * PANEL * cin * taps;
+  char *dst = j->dst + (size_t)at * width_of(p);
+  float row[PANEL];
   const int64_t o0 = panel * PANEL, cols = min_i64(PANEL, cout - o0);
   for (int64_t c = 0; c < cin; ++c)
     for (int64_t t = 0; t < taps; ++t) {
-      float *row = dst + (p->input_nchw ? c * taps + t : t * cin + c) * PANEL;
+      const int64_t k = p->input_nchw ? c * taps + t : t * cin + c;
       for (int64_t o = 0; o < PANEL; ++o)
         row[o] = o < cols ? j->weights[((group * cout + o0 + o) * cin + c) * taps + t] : 0.0f;
+      mrt_conv_narrow_to(p->narrow, row, PANEL, dst + (size_t)(k * PANEL) * width_of(p));
     }
 }
 
@@ -89,7 +103,7 @@ static void pack_chunk(void *arg, int64_t chunk, int worker) {
     pack_panel(j, u / j->panels, u % j->panels);
 }
 
-void mrt_conv_pack(const mrt_par *par, const mrt_conv *p, const float *weights, float *dst) {
+void mrt_conv_pack(const mrt_par *par, const mrt_conv *p, const float *weights, void *dst) {
   if (p->winograd) {
     mrt_conv_winograd_pack(par, p, weights, dst);
     return;
@@ -189,6 +203,16 @@ static int64_t copy_pitch(const geom *g, const mrt_conv *p) {
   return (int64_t)(mrt_worker_pitch((size_t)floats * sizeof(float)) / sizeof(float));
 }
 
+static int64_t slices_of(const geom *g) { return max_i64(1, ceil_div(g->k, SLICE_K)); }
+
+/* The same of a slice of narrow weights, widened; its blocks of k are at most 16 or kw long. */
+static int64_t wide_pitch(const geom *g, const mrt_conv *p) {
+  if (!p->narrow) return 0;
+  const int64_t blocks = ceil_div(g->n_blocks, slices_of(g)), most = max_i64(16, p->kw);
+  const size_t bytes = (size_t)(min_i64(g->k, blocks * most) * PANEL) * sizeof(float);
+  return (int64_t)(mrt_worker_pitch(bytes) / sizeof(float));
+}
+
 size_t mrt_conv_scratch_size(const mrt_par *par, const mrt_conv *p, int64_t h, int64_t w) {
   const int64_t bias = mrt_c16_blocks(p->cout) * 16;
   if (p->winograd) return mrt_conv_winograd_scratch_size(par, p, h, w);
@@ -197,10 +221,11 @@ size_t mrt_conv_scratch_size(const mrt_par *par, const mrt_conv *p, int64_t h, i
   geom g;
   geom_make(&g, p, h, w);
   if (g.oh <= 0 || g.ow <= 0) return 0;
+  const int64_t wide = wide_pitch(&g, p) * mrt_par_workers(par);
   int64_t copy = copy_pitch(&g, p) * mrt_par_workers(par);
   if (g.copy && splits_panels(&g, par, g.bands * p->groups))
     copy = max_i64(copy, align16(g.hp * g.row_floats * p->groups));
-  return (size_t)(bias + table_floats(&g) + copy) * sizeof(float) + MRT_WORKER_PAGE;
+  return (size_t)(bias + table_floats(&g) + wide + copy) * sizeof(float) + MRT_WORKER_PAGE;
 }
 
 /* ---- one run ---- */
@@ -220,6 +245,8 @@ typedef struct conv_job {
   mrt_kblock *blocks;
   float *copy;
   int64_t copy_floats; /* per worker; 0: shared */
+  float *wide;         /* per worker: a slice of narrow weights of a panel */
+  int64_t wide_floats;
   mrt_ew_fn act;
   float lo, hi;
   int flags;
@@ -328,17 +355,34 @@ typedef struct ahead {
   int lines;
 } ahead;
 
-static ahead weights_ahead(const conv_job *j, const float *weights, int64_t n, int64_t n1,
+static const float *weights_at(const conv_job *j, const char *weights, int64_t element) {
+  return (const float *)(const void *)(weights + (size_t)element * width_of(j->p));
+}
+
+static ahead weights_ahead(const conv_job *j, const char *weights, int64_t n, int64_t n1,
                            int64_t p0, int64_t k0, int64_t len, int64_t tiles, bool last) {
   const geom *g = &j->g;
-  ahead a = {.floats = len * PANEL, .lines = (int)max_i64(1, ceil_div(8, tiles))};
+  ahead a = {.floats = len * PANEL / (j->p->narrow ? 2 : 1),
+             .lines = (int)max_i64(1, ceil_div(8, tiles))};
   a.step = len / 4 * a.lines * 16;
   if (g->kern->nr != PANEL || a.step <= 0) return a;
   if (n + PANEL < n1)
-    a.from = weights + (n + PANEL) * g->k + k0 * PANEL;
+    a.from = weights_at(j, weights, (n + PANEL) * g->k + k0 * PANEL);
   else if (!last)
-    a.from = weights + p0 * PANEL * g->k + (k0 + len) * PANEL;
+    a.from = weights_at(j, weights, p0 * PANEL * g->k + (k0 + len) * PANEL);
   return a;
+}
+
+/* The panel of column n (in it) from row k0 on, `len` rows: where it lies, or widened. */
+static const float *panel_of(const conv_job *j, const char *weights, int64_t n, int64_t k0,
+                             int64_t len, int worker) {
+  const int64_t in = n % PANEL;
+  const float *at = weights_at(j, weights, (n - in) * j->g.k + k0 * PANEL);
+  if (!j->p->narrow) return at + in;
+  const mrt_narrow_kind kind = j->p->narrow == MRT_CONV_F16 ? MRT_NARROW_F16 : MRT_NARROW_BF16;
+  float *wide = j->wide + worker * j->wide_floats;
+  if (!in) mrt_narrow_kernels_get()->widen[kind](at, len, NULL, wide);
+  return wide + in;
 }
 
 /* The kernel for runs of neighbouring pixels that knows their strides; NULL: none fits. */
@@ -382,11 +426,11 @@ static void run_pixels(const conv_job *j, const view *v, mrt_tile *t, int64_t t0
 
 /* All tiles [t0, t1) and panels [p0, p1) of one image and group, one slice of k after the other. */
 static void run_tiles(const conv_job *j, const view *v, int64_t image, int64_t group, int64_t t0,
-                      int64_t t1, int64_t p0, int64_t p1) {
+                      int64_t t1, int64_t p0, int64_t p1, int worker) {
   const geom *g = &j->g;
   const int64_t nr = g->kern->nr;
   const int64_t out0 = image * j->out_image + group * (g->cout / 16) * j->out_block;
-  const float *weights = j->a->weights + group * group_floats(j->p);
+  const char *weights = (const char *)weights_at(j, j->a->weights, group * group_floats(j->p));
   const int64_t padded = align16(g->cout), n1 = min_i64(p1 * PANEL, padded);
   mrt_tile t = {.a_row = j->p->stride_w * v->pixel,
                 .c_row = j->out_pixel,
@@ -397,7 +441,7 @@ static void run_tiles(const conv_job *j, const view *v, int64_t image, int64_t g
                 .beta = 1.0f,
                 .lo = j->lo,
                 .hi = j->hi};
-  const int64_t slices = max_i64(1, ceil_div(g->k, SLICE_K));
+  const int64_t slices = slices_of(g);
   /* An output that is its own residual would be overwritten by the first of several slices: that
    * one starts from it instead. */
   const bool in_place = slices > 1 && j->a->residual == j->a->output;
@@ -415,7 +459,7 @@ static void run_tiles(const conv_job *j, const view *v, int64_t image, int64_t g
     for (int64_t n = p0 * PANEL; n < n1; n += nr) {
       t.cols = (int)min_i64(nr, padded - n);
       const mrt_tile_fn *fns = t.cols <= 16 && nr > 16 ? g->kern->narrow : g->kern->wide;
-      t.b = weights + n / PANEL * PANEL * g->k + k0 * PANEL + n % PANEL;
+      t.b = panel_of(j, weights, n, k0, len, worker);
       t.bias = j->bias ? j->bias + group * g->cout + n : NULL;
       const ahead next = weights_ahead(j, weights, n, n1, p0, k0, len, t1 - t0, last);
       if (runs) {
@@ -475,7 +519,7 @@ static void conv_chunk(void *arg, int64_t chunk, int worker) {
     const int64_t image = u / g->bands / j->p->groups;
     const int64_t t0 = band * g->band_tiles, t1 = min_i64(g->tiles, t0 + g->band_tiles);
     const view v = band_view(j, image, group, t0, t1, worker);
-    run_tiles(j, &v, image, group, t0, t1, 0, g->panels);
+    run_tiles(j, &v, image, group, t0, t1, 0, g->panels, worker);
   }
 }
 
@@ -489,7 +533,7 @@ static void split_chunk(void *arg, int64_t chunk, int worker) {
                 t1 = mrt_par_begin(g->tiles, j->m_parts, m + 1);
   const view v = band_view(j, j->image, group, t0, t1, worker);
   run_tiles(j, &v, j->image, group, t0, t1, mrt_par_begin(g->panels, j->parts, part),
-            mrt_par_begin(g->panels, j->parts, part + 1));
+            mrt_par_begin(g->panels, j->parts, part + 1), worker);
 }
 
 /* The shared copy, cut into (group, row). */
@@ -577,7 +621,9 @@ void mrt_conv_run(const mrt_par *par, const mrt_conv *p, const mrt_conv_args *ar
   set_output(&j);
   at += g->out_blocks * 16;
   j.blocks = (mrt_kblock *)at;
-  j.copy = mrt_worker_first(at + table_floats(g));
+  j.wide = mrt_worker_first(at + table_floats(g));
+  j.wide_floats = wide_pitch(g, p);
+  j.copy = j.wide + j.wide_floats * mrt_par_workers(par);
   fill_table(&j);
   const int64_t units = args->n * p->groups * g->bands;
   if (splits_panels(g, par, units)) {

@@ -34,6 +34,12 @@ void mrt_c16_from_line(const mrt_par *par, const float *src, int64_t plane, int6
 void mrt_c16_to_line(const mrt_par *par, const float *src, int64_t plane, int64_t c, int64_t pixels,
                      float *dst);
 
+/* How packed weights are kept: as floats, or in 2 bytes each, where those hold them exactly. */
+typedef enum mrt_conv_narrow { MRT_CONV_WIDE, MRT_CONV_BF16, MRT_CONV_F16 } mrt_conv_narrow;
+
+/* Elements of packed weights from floats, which are such numbers. */
+void mrt_conv_narrow_to(mrt_conv_narrow narrow, const float *src, int64_t n, void *dst);
+
 /* The constant part of a convolution. Groups: 1, or depthwise (groups == cin == cout), or any
  * number for which cin/groups and cout/groups are multiples of 16. */
 typedef struct mrt_conv {
@@ -43,9 +49,10 @@ typedef struct mrt_conv {
   bool input_nchw;  /* the input is plain NCHW (first layers, cin <= 16, groups 1) */
   bool output_nchw; /* so is the output, else it is c16: only with parts; no residual, no spread */
   int winograd;     /* 2 or 4: by F(2x2, 3x3) or F(4x4, 3x3), see mrt_conv_winograd_ok; 0: not */
-  bool raw;         /* with 3 parts: weights are kept as floats and split at run */
   int parts;        /* 1 .. 3: out of products of bf16 parts on tiles (conv_split.h); 0: float32 */
-  bool spread;      /* output pixels lie apart (mrt_conv_args.out_*); not depthwise, no Winograd */
+  bool raw;         /* with parts: weights are kept as numbers and split at run */
+  mrt_conv_narrow narrow; /* not depthwise, not by Winograd */
+  bool spread; /* output pixels lie apart (mrt_conv_args.out_*); not depthwise, no Winograd */
   /* With parts and spread: so many convolutions on one input, weights [fan_h * fan_w][cout]...,
    * number (i, j) written to the pixels (i, j) of the gaps that out_* leaves. 0 is 1. */
   int fan_h, fan_w;
@@ -84,14 +91,14 @@ bool mrt_conv_winograd_ok(const mrt_conv *p, const float *weights);
 int mrt_conv_winograd_pays(const mrt_conv *p, int64_t h, int64_t w, bool four);
 
 /* Bytes of packed weights, and packing of plain [cout][cin/groups][kh][kw]. dst: 64-byte aligned.
- */
+ * Where p->narrow, weights are such numbers. */
 size_t mrt_conv_packed_size(const mrt_conv *p);
-void mrt_conv_pack(const mrt_par *par, const mrt_conv *p, const float *weights, float *dst);
+void mrt_conv_pack(const mrt_par *par, const mrt_conv *p, const float *weights, void *dst);
 
 typedef struct mrt_conv_args {
   int64_t n, h, w;       /* of the input */
   const float *input;    /* c16 (or NCHW: input_nchw), 64-byte aligned if c16 */
-  const float *weights;  /* packed */
+  const void *weights;   /* packed */
   const float *bias;     /* [cout] plain, or NULL */
   const float *residual; /* c16, shape of the output, added before the activation; NULL; may be
                             the output */

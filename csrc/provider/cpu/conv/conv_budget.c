@@ -95,7 +95,8 @@ static void choose(budget *b, int precision) {
     candidate *c = &b->convs[i];
     const mrt_conv *p = &c->p;
     cost_of(c, precision, 4, &bytes);
-    const double more = bytes - (double)(p->cin * p->cout * p->kh * p->kw) * sizeof(float);
+    const double each = p->narrow ? 2 : sizeof(float);
+    const double more = bytes - (double)(p->cin * p->cout * p->kh * p->kw) * each;
     over += more > 0 ? more : 0;
     c->most[precision] = 4;
     add_steps(b, i, precision);
@@ -137,6 +138,7 @@ static void read_conv(budget *b, mrt_node *n) {
   if (!w || w->strided || !mrt_conv_node_read(n, &c->p, &loop) || loop != 1 ||
       mrt_node_in_rank(n, 0) != 4 || !mrt_conv_winograd_ok(&c->p, NULL))
     return;
+  c->p.narrow = mrt_conv_node_narrow(&c->p, w, true);
   c->split = mrt_conv_split_ok(&c->p, NULL);
   mrt_conv_node_image(n, c->size);
   ++b->n;
@@ -154,10 +156,15 @@ static mrt_status *mark(const candidate *c, const mrt_op_table *ops, int *fired)
   return mrt_node_set_ints(n, "winograd", PRECISIONS, most);
 }
 
+/* As packed weights that are no larger than need be. */
+static double kept_bytes(const mrt_tensor *t) {
+  return (double)t->bytes * (t->narrow && t->dtype == MRT_FLOAT ? 0.5 : 1);
+}
+
 static mrt_status *share_out(budget *b, const mrt_provider *p, mrt_graph *g, int index,
                              int *fired) {
   for (size_t i = 0; i < g->n_vars; ++i)
-    if (g->vars[i]->constant && g->vars[i]->n_uses) b->bytes += (double)g->vars[i]->constant->bytes;
+    if (g->vars[i]->constant && g->vars[i]->n_uses) b->bytes += kept_bytes(g->vars[i]->constant);
   for (mrt_node *n = g->first; n; n = n->next)
     if (is_conv(n, index) && n->n_in > 1 && n->in[0].var && n->in[1].var && n->out[0])
       read_conv(b, n);

@@ -10,6 +10,7 @@
 #include "provider/cpu/conv/conv_node.h"
 #include "provider/cpu/conv/conv_split.h"
 #include "provider/cpu/gemm/precision.h"
+#include "provider/cpu/half/narrow.h"
 #include "provider/cpu/weights/packed.h"
 
 enum { PRECISIONS = MRT_PRECISION_MEDIUM + 1 };
@@ -90,6 +91,16 @@ bool mrt_conv_node_read(const mrt_node *node, mrt_conv *p, int64_t *loop) {
   return read_all(node, p, loop, &w);
 }
 
+mrt_conv_narrow mrt_conv_node_narrow(const mrt_conv *p, const mrt_tensor *w, bool known) {
+  enum { LEAST = 1 << 13 };
+  const int64_t count = mrt_tensor_count(w);
+  mrt_narrow_kind kind;
+  if (count < LEAST || (p->groups > 1 && p->groups == p->cin)) return MRT_CONV_WIDE;
+  if (w->narrow) return w->narrow == MRT_FLOAT16 ? MRT_CONV_F16 : MRT_CONV_BF16;
+  if (known || !mrt_narrow_kind_of(w->data, count, &kind)) return MRT_CONV_WIDE;
+  return kind == MRT_NARROW_F16 ? MRT_CONV_F16 : MRT_CONV_BF16;
+}
+
 void mrt_conv_node_image(const mrt_node *node, int64_t size[2]) {
   const mrt_type *t = node->in[0].var->type;
   size[0] = 1;
@@ -108,7 +119,7 @@ typedef struct conv_call {
   mrt_planes in, out;
   const float *x, *bias, *residual;
   float *y;
-  const float *packed;
+  const void *packed;
 } conv_call;
 
 /* Floats of a c16 copy; checked, and addressable by the tiles' 32-bit offsets. */
@@ -163,19 +174,23 @@ static mrt_status *pack(const void *arg, const mrt_tensor *w, void *dst) {
     return MRT_ERR(MRT_NOT_IMPLEMENTED, "weights out of the range of Winograd or bf16 parts");
   for (int64_t g = 0; g < a->q->loop; ++g)
     mrt_conv_pack(&par, &a->v->p, (const float *)w->data + g * one,
-                  (float *)((char *)dst + (size_t)g * a->v->piece));
+                  (char *)dst + (size_t)g * a->v->piece);
   return NULL;
 }
 
 /* The constant weights of a variant from the store, packed there if need be. */
 static mrt_status *packed_weights(const conv_kernel *q, variant *v, const mrt_tensor *w,
-                                  const float **out) {
+                                  const void **out) {
   const mrt_conv *p = &v->p;
   mrt_packed *have = atomic_load(&v->packed), *none = NULL;
   if (!have) {
     const pack_arg arg = {q, v};
-    const int form = p->raw ? 8 : p->winograd ? 3 + p->winograd / 2 : p->parts;
-    mrt_packer packer = {.format = "conv.f32.2",
+    const int form = p->raw        ? 8
+                     : p->winograd ? 3 + p->winograd / 2
+                     : p->parts    ? mrt_conv_split_b_parts(p)
+                                   : 0;
+    static const char *const formats[] = {"conv.f32.2", "conv.bf16.1", "conv.f16.1"};
+    mrt_packer packer = {.format = formats[p->narrow],
                          .params = {p->cin, p->cout, p->groups, p->kh, p->kw, q->loop,
                                     p->input_nchw, form + 16 * asked(q)},
                          .align_source = true,
@@ -201,7 +216,7 @@ static variant *variant_now(const conv_kernel *q) {
 static mrt_status *get_weights(conv_call *v, variant *now) {
   const conv_kernel *q = v->q;
   const mrt_tensor *w = mrt_in(v->c, 1);
-  float *dst;
+  char *dst;
   size_t bytes;
   if (q->constant) return packed_weights(q, now, w, &v->packed);
   if (!mrt_size_mul(now->piece, (size_t)q->loop, &bytes)) return mrt_status_oom();
@@ -209,7 +224,7 @@ static mrt_status *get_weights(conv_call *v, variant *now) {
   const int64_t one = mrt_tensor_count(w) / q->loop;
   for (int64_t g = 0; g < q->loop; ++g)
     mrt_conv_pack(&v->c->par, &now->p, (const float *)w->data + g * one,
-                  dst + (size_t)g * (now->piece / sizeof(float)));
+                  dst + (size_t)g * now->piece);
   v->packed = dst;
   return NULL;
 }
@@ -386,7 +401,7 @@ static mrt_status *run_groups(const conv_call *v) {
                        .h = i->h,
                        .w = i->w,
                        .input = x ? x : src,
-                       .weights = v->packed + (size_t)g * (v->piece / sizeof(float)),
+                       .weights = (const char *)v->packed + (size_t)g * v->piece,
                        .bias = v->bias ? v->bias + g * co : NULL,
                        .act = q->act,
                        .output = y};
@@ -483,7 +498,7 @@ static void choose(conv_kernel *q, const mrt_provider *p, const mrt_node *node) 
 
 static mrt_status *fill(conv_kernel *q, const mrt_provider *p, const mrt_node *node) {
   const mrt_tensor *w = mrt_node_in_const(node, 1);
-  const float *packed;
+  const void *packed;
   if (!read_all(node, &q->p, &q->loop, &q->win) || !mrt_conv_node_act(node, &q->act))
     return MRT_ERR(MRT_FAIL, "not a convolution of this kernel");
   MRT_TRY(mrt_precision_option(p->env, &q->precision));
@@ -492,6 +507,7 @@ static mrt_status *fill(conv_kernel *q, const mrt_provider *p, const mrt_node *n
   q->p.input_nchw = !q->in_c16 && q->p.cin <= 16 && q->p.groups == 1;
   q->constant = w && !w->strided && mrt_tensor_count(w);
   q->special = q->constant;
+  if (q->constant) q->p.narrow = mrt_conv_node_narrow(&q->p, w, false);
   choose(q, p, node);
   mrt_status *st = q->constant ? packed_weights(q, variant_now(q), w, &packed) : NULL;
   if (q->special && mrt_status_code(st) == MRT_NOT_IMPLEMENTED) {

@@ -63,7 +63,8 @@ double mrt_conv_choose(mrt_conv *p, mrt_precision precision, int64_t h, int64_t 
   mrt_conv best = *p, q = *p;
   q.winograd = 0;
   for (q.parts = first[precision]; kern && q.parts <= kern->gemm->most_parts; ++q.parts) {
-    q.raw = q.parts == 3;
+    q.raw = q.parts == 3 || q.narrow;
+    if (mrt_conv_split_b_parts(&q) == 1) q.raw = false;
     double cost = mrt_conv_split_cost(&q, h, w);
     /* Weights that are split first come late: only products of many pixels hide that. */
     if (q.raw) cost += (double)mrt_conv_split_packed_size(&q) / 25;
@@ -72,6 +73,7 @@ double mrt_conv_choose(mrt_conv *p, mrt_precision precision, int64_t h, int64_t 
     best = q;
   }
   *p = best;
+  if (p->winograd) p->narrow = MRT_CONV_WIDE;
   return p->parts ? least : floats;
 }
 
@@ -83,15 +85,12 @@ void mrt_conv_split_choose(mrt_conv *p, mrt_precision precision, int64_t h, int6
 static int64_t panel_groups(const mrt_conv *p) {
   return p->input_nchw ? p->kh : ceil_div(p->cin, 32) * p->kh * p->kw;
 }
-static int64_t group_bytes(const mrt_conv *p) {
-  return p->raw ? 32 * PANEL * (int64_t)sizeof(float) : p->parts * MRT_SPLIT_GROUP_PART * 2;
-}
 
 static int64_t fan_of(const mrt_conv *p) { return p->fan_h ? (int64_t)p->fan_h * p->fan_w : 1; }
 static int64_t panels_of(const mrt_conv *p) { return fan_of(p) * ceil_div(p->cout, PANEL); }
 
 size_t mrt_conv_split_packed_size(const mrt_conv *p) {
-  return (size_t)(panels_of(p) * panel_groups(p) * group_bytes(p));
+  return (size_t)(panels_of(p) * panel_groups(p) * mrt_conv_split_group_bytes(p));
 }
 
 typedef struct pack_job {
@@ -125,14 +124,14 @@ static void pack_panel(const pack_job *j, int64_t panel) {
   const int64_t groups = panel_groups(p);
   float block[32 * PANEL] __attribute__((aligned(64)));
   for (int64_t g = 0; g < groups; ++g) {
-    char *dst = j->dst + (panel * groups + g) * group_bytes(p);
+    char *dst = j->dst + (panel * groups + g) * mrt_conv_split_group_bytes(p);
     memset(block, 0, sizeof block);
     for (int64_t o = 0; o < PANEL; ++o)
       for (int64_t k = 0; k < 32; ++k) weight_of(j, panel, o, g, k, block + k * PANEL + o);
     if (p->raw)
-      memcpy(dst, block, sizeof block);
+      mrt_conv_narrow_to(p->narrow, block, 32 * PANEL, dst);
     else
-      j->kern->gemm->split_b(block, 32, PANEL, p->parts, (uint16_t *)dst);
+      j->kern->gemm->split_b(block, 32, PANEL, mrt_conv_split_b_parts(p), (uint16_t *)dst);
   }
 }
 

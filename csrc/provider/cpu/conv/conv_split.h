@@ -16,8 +16,9 @@
  *
  * Weights are split when they are packed: [panel of 32][channel group][tap][part][2 tiles], so that
  * taps read again what L1 still holds. Three parts are half as large again as floats and need not
- * be: with mrt_conv.raw weights are kept as blocks of [32 k][32] floats and split slice by slice
- * beside the products of the slice before. */
+ * be: with mrt_conv.raw weights are kept as blocks of [32 k][32] numbers and split slice by slice
+ * beside the products of the slice before. Weights of 2 bytes (mrt_conv.narrow) have fewer parts: a
+ * bf16 is one, a float16 two; products with parts that are zero are left out. */
 #ifndef MRT_PROVIDER_CPU_CONV_SPLIT_H
 #define MRT_PROVIDER_CPU_CONV_SPLIT_H
 
@@ -45,11 +46,14 @@ typedef struct mrt_split_block {
   const int64_t *offsets;
   int64_t groups, part;
   int rows, cols;
-  bool load;  /* acc is added to */
-  float *acc; /* [32][32] */
-  /* Weights of a later slice that are split on the way, to three parts: rows of 32 k x 16 columns,
-   * 2 for each k and k + 16, numbers [pair, pair_end) of blocks [32][32] at raw. */
-  const float *raw;
+  int b_parts; /* of B, at most those of A; 0: as many */
+  bool load;   /* acc is added to */
+  float *acc;  /* [32][32] */
+  /* Weights of a later slice that are split on the way, floats to three parts, float16 numbers to
+   * two: rows of 32 k x 16 columns, 2 for each k and k + 16, numbers [pair, pair_end) of blocks
+   * [32][32] at raw. */
+  const void *raw;
+  bool raw_f16;
   uint16_t *split;
   int64_t pair, pair_end;
   /* Weights that come next, fetched into L2 on the way, from line ahead_line on: so many cache
@@ -81,11 +85,12 @@ typedef struct mrt_conv_split_kernels {
   const mrt_split_kernels *gemm; /* begin, end, split_b */
   int few; /* up to so many workers split a band each for itself rather than together */
   /* Nanoseconds, by parts, beside float32 arithmetic of 100 multiply-adds a nanosecond: products of
-   * a 32 x 32 block and group of k; splitting of a pixel of a group. Per block: its end. */
-  double product_ns[4], pixel_ns[4], block_ns;
+   * a 32 x 32 block and group of k (parts of A, of B); splitting of a pixel of a group. Per block:
+   * its end. */
+  double product_ns[4][4], pixel_ns[4], block_ns;
   void (*split_line)(const mrt_split_line *l, int parts);
   /* (NULL where kernels know one part only.) */
-  void (*split_pairs)(const float *raw, uint16_t *split, int64_t pair, int64_t pair_end);
+  void (*split_pairs)(const void *raw, bool f16, uint16_t *split, int64_t pair, int64_t pair_end);
   /* Computes block t and, in the shadow of the tiles, finishes another one (NULL: none). */
   void (*multiply)(const mrt_split_block *t, int parts, mrt_split_out *before);
   void (*finish)(mrt_split_out *o);
@@ -110,6 +115,21 @@ void mrt_conv_split_choose(mrt_conv *p, mrt_precision precision, int64_t h, int6
 double mrt_conv_choose(mrt_conv *p, mrt_precision precision, int64_t h, int64_t w, bool split);
 /* Nanoseconds on one core, about, of p->parts > 0. */
 double mrt_conv_split_cost(const mrt_conv *p, int64_t h, int64_t w);
+
+/* Parts of a weight. */
+static inline int mrt_conv_split_b_parts(const mrt_conv *p) {
+  const int most = p->narrow == MRT_CONV_BF16 ? 1 : p->narrow == MRT_CONV_F16 ? 2 : 3;
+  return p->parts < most ? p->parts : most;
+}
+/* Bytes of packed weights of a panel and 32 k. */
+static inline int64_t mrt_conv_split_group_bytes(const mrt_conv *p) {
+  const int each = p->narrow ? 2 : (int)sizeof(float);
+  return p->raw ? 32 * 32 * each : mrt_conv_split_b_parts(p) * MRT_SPLIT_GROUP_PART * 2;
+}
+/* Products of parts for `parts` of A and `b_parts` of B. */
+static inline int mrt_split_products(int parts, int b_parts) {
+  return b_parts * parts - b_parts * (b_parts - 1) / 2;
+}
 
 /* The parts of mrt_conv_* for p->parts > 0. */
 size_t mrt_conv_split_packed_size(const mrt_conv *p);

@@ -1,6 +1,6 @@
 /* The tile loop of conv_split.h, on the macros of amx/tile.h: included by the kernels for real
  * tiles and by their model, after INLINE, FETCH(address), finish_rows(out, row, end) and
- * split_pair(raw, split, pair). Tiles 0-3 hold the 32 x 32 block, 4-5 pixels, 6-7 columns of
+ * split_pair(raw, f16, split, pair). Tiles 0-3 hold the 32 x 32 block, 4-5 pixels, 6-7 columns of
  * weights. */
 
 /* Products of one part of A with one part of B. Loads stand as late as possible: each hides behind
@@ -30,7 +30,8 @@ typedef struct beside {
   int row, step, lines;
   const char *ahead;
   int64_t line, turns;
-  const float *raw;
+  const void *raw;
+  bool f16;
   uint16_t *split;
   int64_t pair, pair_end, pair_step;
 } beside;
@@ -45,10 +46,18 @@ INLINE beside beside_of(const mrt_split_block *t, int products, mrt_split_out *b
                   .line = t->ahead_line,
                   .turns = t->ahead_turns,
                   .raw = t->raw,
+                  .f16 = t->raw_f16,
                   .split = t->split,
                   .pair = t->pair,
                   .pair_end = t->pair_end,
                   .pair_step = (t->pair_end - t->pair + steps - 1) / steps};
+}
+
+static void split_pairs(const void *raw, bool f16, uint16_t *dst, int64_t pair, int64_t pair_end) {
+  if (f16)
+    for (; pair < pair_end; ++pair) split_pair(raw, true, dst, pair);
+  else
+    for (; pair < pair_end; ++pair) split_pair(raw, false, dst, pair);
 }
 
 /* Not inlined: the loop of tiles has few registers, this has none across it. */
@@ -58,7 +67,8 @@ __attribute__((noinline)) static void work_beside(beside *w) {
   w->line = end_line;
   if (w->pair < w->pair_end) {
     const int64_t end = w->pair + w->pair_step < w->pair_end ? w->pair + w->pair_step : w->pair_end;
-    for (; w->pair < end; ++w->pair) split_pair(w->raw, w->split, w->pair);
+    split_pairs(w->raw, w->f16, w->split, w->pair, end);
+    w->pair = end;
   }
   if (w->row >= MRT_STRIP) return;
   const int end = w->row + w->step < MRT_STRIP ? w->row + w->step : MRT_STRIP;
@@ -66,9 +76,9 @@ __attribute__((noinline)) static void work_beside(beside *w) {
   w->row = end;
 }
 
-INLINE void block(const mrt_split_block *t, const int parts, const bool two_rows,
+INLINE void block(const mrt_split_block *t, const int parts, const int b_parts, const bool two_rows,
                   const bool two_cols, mrt_split_out *before) {
-  beside w = beside_of(t, parts * (parts + 1) / 2, before);
+  beside w = beside_of(t, mrt_split_products(parts, b_parts), before);
   float *acc = t->acc;
   if (t->load) {
     MRT_AMX_LOAD(0, acc, 128);
@@ -83,26 +93,32 @@ INLINE void block(const mrt_split_block *t, const int parts, const bool two_rows
   }
   const uint16_t *b = t->b;
   const int64_t part = t->part, near_end = t->groups > 2 ? t->groups - 2 : 0;
-  for (int64_t g = 0; g < t->groups; ++g, b += parts * 1024) {
+  for (int64_t g = 0; g < t->groups; ++g, b += b_parts * 1024) {
     const uint16_t *a = t->a + t->offsets[g];
     if (g == near_end) /* stores of tiles to lines that L1 has lost would take long */
       for (int i = 0; i < MRT_STRIP * MRT_STRIP; i += 16) __builtin_prefetch(acc + i, 1);
     if (parts == 1) {
       PRODUCTS(true, 0, true, 0);
     } else if (parts == 2) {
-      PRODUCTS(true, 0, true, 1);
-      work_beside(&w);
-      PRODUCTS(false, 0, true, 0);
+      if (b_parts > 1) {
+        PRODUCTS(true, 0, true, 1);
+        work_beside(&w);
+      }
+      PRODUCTS(b_parts == 1, 0, true, 0);
       work_beside(&w);
       PRODUCTS(true, 1, false, 0);
     } else {
-      PRODUCTS(true, 0, true, 2);
-      work_beside(&w);
-      PRODUCTS(false, 0, true, 1);
-      work_beside(&w);
-      PRODUCTS(true, 1, false, 1);
-      work_beside(&w);
-      PRODUCTS(false, 1, true, 0);
+      if (b_parts > 2) {
+        PRODUCTS(true, 0, true, 2);
+        work_beside(&w);
+      }
+      if (b_parts > 1) {
+        PRODUCTS(b_parts == 2, 0, true, 1);
+        work_beside(&w);
+        PRODUCTS(true, 1, false, 1);
+        work_beside(&w);
+      }
+      PRODUCTS(b_parts == 1, 1, true, 0);
       work_beside(&w);
       PRODUCTS(true, 2, false, 0);
       work_beside(&w);
@@ -116,27 +132,25 @@ INLINE void block(const mrt_split_block *t, const int parts, const bool two_rows
   if (two_rows && two_cols) MRT_AMX_STORE(3, acc + 528, 128);
 }
 
-#define CASE(parts, rows, cols) \
-  case parts * 4 + rows * 2 + cols: block(t, parts, rows != 0, cols != 0, before); break
+#define CASE(parts, b_parts, rows, cols)                    \
+  case parts * 16 + b_parts * 4 + rows * 2 + cols:          \
+    block(t, parts, b_parts, rows != 0, cols != 0, before); \
+    break
+#define CASES(parts, b_parts) \
+  CASE(parts, b_parts, 0, 0); \
+  CASE(parts, b_parts, 0, 1); \
+  CASE(parts, b_parts, 1, 0); \
+  CASE(parts, b_parts, 1, 1)
 static void multiply(const mrt_split_block *t, int parts, mrt_split_out *before) {
-  switch (parts * 4 + (t->rows > 16) * 2 + (t->cols > 16)) {
-    CASE(1, 0, 0);
-    CASE(1, 0, 1);
-    CASE(1, 1, 0);
-    CASE(1, 1, 1);
-    CASE(2, 0, 0);
-    CASE(2, 0, 1);
-    CASE(2, 1, 0);
-    CASE(2, 1, 1);
-    CASE(3, 0, 0);
-    CASE(3, 0, 1);
-    CASE(3, 1, 0);
-    CASE(3, 1, 1);
+  const int b_parts = t->b_parts ? t->b_parts : parts;
+  switch (parts * 16 + b_parts * 4 + (t->rows > 16) * 2 + (t->cols > 16)) {
+    CASES(1, 1);
+    CASES(2, 1);
+    CASES(2, 2);
+    CASES(3, 1);
+    CASES(3, 2);
+    CASES(3, 3);
   }
 }
 
 static void finish(mrt_split_out *o) { finish_rows(o, 0, MRT_STRIP); }
-
-static void split_pairs(const float *raw, uint16_t *dst, int64_t pair, int64_t pair_end) {
-  for (; pair < pair_end; ++pair) split_pair(raw, dst, pair);
-}

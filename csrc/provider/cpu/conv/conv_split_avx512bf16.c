@@ -25,7 +25,10 @@ const mrt_conv_split_kernels mrt_conv_split_dot = {
     .name = "avx512bf16",
     .gemm = &mrt_gemm_split_dot,
     .few = 4,
-    .product_ns = {0, 178, 534, 1068}, /* 2 of an FMA tile's 328, at 92 % */
+    .product_ns = {{0},
+                   {0, 178},
+                   {0, 356, 534},
+                   {0, 534, 890, 1068}}, /* 2 of an FMA tile's 328, at 92 % */
     .pixel_ns = {0, 2.5, 2.5, 2.5},
     .block_ns = 120,
     .split_line = split_line,

@@ -9,7 +9,7 @@ enum {
   LEAST_BLOCKS = 10,      /* of a band, if it can be helped: weights are read for each */
   LEAST_BLOCKS_1 = 3,     /* the same for one part and two bands */
   EVEN_BANDS = 4,
-  SLICE = 32, /* groups of k: 192 KB of split weights */
+  SLICE_BYTES = 192 << 10, /* split weights: 32 groups of k in three parts */
   PANEL = 32
 };
 
@@ -78,8 +78,11 @@ void mrt_split_job_make(mrt_split_job *j, const mrt_conv *p, int64_t h, int64_t 
   j->groups = p->input_nchw ? p->kh : j->in_groups * p->kh * p->kw;
   j->each = ceil_div(p->cout, PANEL);
   j->panels = j->each * (p->fan_h ? (int64_t)p->fan_h * p->fan_w : 1);
-  j->group_bytes = p->raw ? 32 * PANEL * 4 : p->parts * MRT_SPLIT_GROUP_PART * 2;
-  j->slices = p->raw ? ceil_div(j->groups, SLICE) : 1;
+  j->b_parts = mrt_conv_split_b_parts(p);
+  j->group_bytes = mrt_conv_split_group_bytes(p);
+  j->slices = 1;
+  if (p->raw)
+    j->slices = ceil_div(j->groups, SLICE_BYTES / (2 * j->b_parts * MRT_SPLIT_GROUP_PART));
   j->slice = ceil_div(j->groups, j->slices);
   j->slices = ceil_div(j->groups, j->slice);
   phases_make(&j->y, p->kh, p->stride_h, p->dil_h, p->pad_top);
@@ -130,7 +133,7 @@ static size_t lines_bytes(const mrt_split_job *j) {
   return j->p->input_nchw ? (size_t)align16(j->p->cin * line_pixels(j)) * 4 : 0;
 }
 static size_t slices_bytes(const mrt_split_job *j) {
-  return j->p->raw ? (size_t)(2 * j->slice * 3 * MRT_SPLIT_GROUP_PART) * 2 : 0;
+  return j->p->raw ? (size_t)(2 * j->slice * j->b_parts * MRT_SPLIT_GROUP_PART) * 2 : 0;
 }
 static size_t worker_bytes(const mrt_split_job *j) {
   return mrt_worker_pitch(acc_bytes(j) + tile_bytes(j) + rows_bytes(j) + lines_bytes(j) +
@@ -165,7 +168,8 @@ static const mrt_conv_split_kernels *costs(void) {
 }
 double mrt_split_job_product_ns(const mrt_split_job *j, int64_t blocks) {
   const mrt_conv_split_kernels *k = costs();
-  return (double)(blocks * j->panels) * (k->block_ns + (double)j->groups * k->product_ns[j->parts]);
+  return (double)(blocks * j->panels) *
+         (k->block_ns + (double)j->groups * k->product_ns[j->parts][j->b_parts]);
 }
 double mrt_split_job_split_ns(const mrt_split_job *j) {
   const int64_t pixels = j->in_groups * j->plane * j->y.n * j->x.n;

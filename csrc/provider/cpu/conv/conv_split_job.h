@@ -20,7 +20,7 @@ typedef struct mrt_split_job {
   const mrt_conv_split_kernels *kern;
   const mrt_conv *p;
   const mrt_conv_args *a;
-  int parts;
+  int parts, b_parts;
   int64_t h, w, oh, ow, in_blocks, out_blocks;
   mrt_split_phases y, x;
   int64_t in_groups, groups;  /* of 32 channels; of k */

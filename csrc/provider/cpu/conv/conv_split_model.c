@@ -5,6 +5,7 @@
 #define MRT_AMX_MODEL
 #include "provider/cpu/amx/tile.h"
 #include "provider/cpu/conv/conv_split.h"
+#include "tensor/dtype.h"
 
 #define INLINE         static inline
 #define FETCH(address) (void)(address)
@@ -57,11 +58,15 @@ static void split_one(float x, int parts, uint16_t *dst, int64_t part) {
   }
 }
 
-static void split_pair(const float *raw, uint16_t *dst, int64_t pair) {
+static void split_pair(const void *raw, bool f16, uint16_t *dst, int64_t pair) {
   const int64_t group = pair / 32, i = pair % 32 / 2, half = pair % 2;
-  for (int c = 0; c < 32; ++c)
-    split_one(raw[group * 1024 + i * 32 + half * 16 + c % 16 + c / 16 * 512], 3,
-              dst + group * 3072 + half * 512 + i * 32 + c % 16 * 2 + c / 16, 1024);
+  const int parts = f16 ? 2 : 3;
+  for (int c = 0; c < 32; ++c) {
+    const int64_t at = group * 1024 + i * 32 + half * 16 + c % 16 + c / 16 * 512;
+    const float x = f16 ? mrt_f16_to_f32(((const uint16_t *)raw)[at]) : ((const float *)raw)[at];
+    split_one(x, parts, dst + group * parts * 1024 + half * 512 + i * 32 + c % 16 * 2 + c / 16,
+              1024);
+  }
 }
 
 #include "provider/cpu/conv/conv_split.inl"
@@ -74,13 +79,14 @@ static void split_line(const mrt_split_line *l, int parts) {
 }
 
 /* begin and end of gemm's model work on its own tiles: ours are set and cleared by each block. */
-const mrt_conv_split_kernels mrt_conv_split_model = {.name = "model",
-                                                     .gemm = &mrt_gemm_split_model,
-                                                     .few = 1, /* so that tests see both ways */
-                                                     .product_ns = {0, 24, 64, 129},
-                                                     .pixel_ns = {0, 5, 7, 9.5},
-                                                     .block_ns = 150,
-                                                     .split_line = split_line,
-                                                     .split_pairs = split_pairs,
-                                                     .multiply = multiply,
-                                                     .finish = finish};
+const mrt_conv_split_kernels mrt_conv_split_model = {
+    .name = "model",
+    .gemm = &mrt_gemm_split_model,
+    .few = 1, /* so that tests see both ways */
+    .product_ns = {{0}, {0, 24}, {0, 44, 64}, {0, 64, 107, 129}},
+    .pixel_ns = {0, 5, 7, 9.5},
+    .block_ns = 150,
+    .split_line = split_line,
+    .split_pairs = split_pairs,
+    .multiply = multiply,
+    .finish = finish};

@@ -10,6 +10,7 @@
 
 #include "provider/cpu/conv/conv_kernel.h"
 #include "provider/cpu/conv/conv_split_job.h"
+#include "tensor/dtype.h"
 
 enum {
   FIRST_BYTES = 256 << 10, /* of weights fetched while the input is split */
@@ -38,13 +39,17 @@ static void fill_rows(const mrt_split_job *j, const mrt_split_band *b, int64_t *
 static void weights_of(const mrt_split_job *j, int64_t panel, int64_t group, int64_t k, float *w) {
   const char *at = (const char *)j->a->weights + (panel * j->groups + group) * j->group_bytes;
   if (j->p->raw) {
-    memcpy(w, at + k * PANEL * 4, PANEL * 4);
+    if (j->p->narrow)
+      for (int n = 0; n < PANEL; ++n)
+        w[n] = mrt_f16_to_f32(((const uint16_t *)(const void *)at)[k * PANEL + n]);
+    else
+      memcpy(w, at + k * PANEL * 4, PANEL * 4);
     return;
   }
   const uint16_t *half = (const uint16_t *)(const void *)at + k % 16 * 32 + k / 16;
   for (int n = 0; n < PANEL; ++n) {
     w[n] = 0;
-    for (int part = j->parts; part-- > 0;) {
+    for (int part = j->b_parts; part-- > 0;) {
       const uint32_t u = (uint32_t)half[part * MRT_SPLIT_GROUP_PART + n / 16 * 512 + n % 16 * 2]
                          << 16;
       float q;
@@ -169,7 +174,7 @@ static const char *slice_weights(const mrt_split_job *j, slice s) {
   return (const char *)j->a->weights + (s.panel * j->groups + s.first) * j->group_bytes;
 }
 static uint16_t *slice_memory(const mrt_split_job *j, const mrt_split_memory *mem, int64_t i) {
-  return mem->weights + i % 2 * j->slice * 3 * MRT_SPLIT_GROUP_PART;
+  return mem->weights + i % 2 * j->slice * j->b_parts * MRT_SPLIT_GROUP_PART;
 }
 
 /* Panels [p0, p1) and blocks [m0, m1) of a band whose parts are at a; `more`: the worker goes on
@@ -199,6 +204,7 @@ static step step_of(const mrt_split_job *j, const stretch *w, slice s, int64_t i
   step q = {.i = i};
   q.t =
       (mrt_split_block){.b = (const uint16_t *)(const void *)weights,
+                        .b_parts = j->b_parts,
                         .offsets = j->offsets + s.first,
                         .groups = s.groups,
                         .part = j->part,
@@ -206,19 +212,20 @@ static step step_of(const mrt_split_job *j, const stretch *w, slice s, int64_t i
                         .load = s.first > 0};
   if (raw && i + 1 < steps) {
     const slice next = slice_of(j, w->p0, i + 1);
-    q.t.raw = (const float *)(const void *)slice_weights(j, next);
+    q.t.raw = slice_weights(j, next);
+    q.t.raw_f16 = j->p->narrow == MRT_CONV_F16;
     q.t.split = slice_memory(j, w->mem, i + 1);
     q.pairs = next.groups * 32;
   }
   if (after < steps + (w->more ? 2 : 0)) {
     const slice next = slice_of(j, w->p0, after);
-    const int64_t products = s.groups * j->parts * (j->parts + 1) / 2;
+    const int64_t products = s.groups * mrt_split_products(j->parts, j->b_parts);
     const int64_t lines = next.groups * j->group_bytes / 64;
     q.ahead = lines / (w->m1 - w->m0);
     q.t.ahead = slice_weights(j, next);
     q.t.ahead_lines = (int)ceil_div(q.ahead, products);
     /* One part is small, and its products have little time to spare (ResNet-50: 2 % slower). */
-    if (j->parts > 1) q.t.ahead_turns = lines & ~(int64_t)255;
+    if (j->b_parts > 1) q.t.ahead_turns = lines & ~(int64_t)255;
   }
   return q;
 }
@@ -246,7 +253,7 @@ static void run_panels(const mrt_split_job *j, const stretch *w) {
   if (w->m1 <= w->m0 || steps <= 0) return;
   if (j->p->raw) {
     const slice s = slice_of(j, w->p0, 0);
-    j->kern->split_pairs((const float *)(const void *)slice_weights(j, s),
+    j->kern->split_pairs(slice_weights(j, s), j->p->narrow == MRT_CONV_F16,
                          slice_memory(j, w->mem, 0), 0, s.groups * 32);
   }
   j->kern->gemm->begin();

@@ -343,7 +343,7 @@ static void run_product(const wino *g, int f, int64_t t0, int64_t t1, int64_t pa
   const int64_t cin = g->p->cin, nr = g->gemm->nr;
   const int64_t cols = min_i64(PANEL, g->out_blocks * 16 - panel * PANEL);
   const int64_t groups = ceil_div(t1 - t0, g->gemm->max_rows);
-  const float *u = g->a->weights + (panel * g->way->products + f) * cin * PANEL;
+  const float *u = (const float *)g->a->weights + (panel * g->way->products + f) * cin * PANEL;
   mrt_tile t = {.a_row = 16,
                 .blocks = g->blocks,
                 .n_blocks = g->in_blocks,
@@ -370,7 +370,7 @@ static void run_product(const wino *g, int f, int64_t t0, int64_t t1, int64_t pa
 static void run_tiles(const wino *g, int64_t image, int64_t first_row, int64_t t0, int64_t t1,
                       int64_t panel, const float *v, float *m) {
   const int64_t cols = min_i64(PANEL, g->out_blocks * 16 - panel * PANEL);
-  const float *u = g->a->weights + panel * g->way->products * g->p->cin * PANEL;
+  const float *u = (const float *)g->a->weights + panel * g->way->products * g->p->cin * PANEL;
   for (int f = 0; f < g->way->products; ++f) run_product(g, f, t0, t1, panel, v, m);
   for (int64_t i = t0; i < t1;) { /* row by row, as many at a time as `bad` holds */
     const int64_t row = i / g->tw, x = i % g->tw;

@@ -79,9 +79,11 @@ static mrt_status *make_wide(const mrt_recipe *r, const mrt_alloc *alloc, mrt_te
   if (!mrt_tensor_is_aligned(c) || !mrt_tensor_is_intact(c))
     MRT_TRY(mrt_tensor_again(alloc, c, &again));
   mrt_status *st = mrt_tensor_create(alloc, MRT_FLOAT, c->rank, c->dims, out);
-  if (!st)
+  if (!st) {
     mrt_convert_to_f32((mrt_dtype)c->dtype, (again ? again : c)->data, 0, mrt_tensor_count(c),
                        (*out)->data);
+    (*out)->narrow = c->dtype;
+  }
   mrt_tensor_release(again);
   mrt_tensor_drop_pages(c);
   return st;
@@ -101,6 +103,7 @@ static mrt_status *widen_constant(halves *h, const mrt_var *v, mrt_var **out) {
       w->base.steps <= MRT_RECIPE_STEPS && mrt_tensor_may_be_later(MRT_FLOAT, c->rank, c->dims);
   MRT_TRY(later ? mrt_tensor_create_later(alloc, MRT_FLOAT, c->rank, c->dims, &w->base, &t)
                 : make_wide(&w->base, alloc, &t));
+  t->narrow = c->dtype;
   if (later) mrt_tensor_is_ingredient(c);
   MRT_TRY(mrt_graph_add_constant(h->g, NULL, t, out));
   (*out)->type = wide_type(v);
