@@ -7,12 +7,15 @@
 enum {
   A_BYTES = 1088 << 10, /* parts of a super-block and k-block */
   SUMS_BYTES = 512 << 10,
-  MAX_STRIPS = 8,   /* in a super-block */
+  SUMS_BYTES_1 = 1024 << 10, /* of one part on tiles, whose A takes less beside them */
+  MAX_STRIPS = 8,            /* in a super-block */
   MIN_STRIPS = 8,   /* shorten the k-block rather than go below: B is read for each super-block */
   MAX_SLICE = 24,   /* groups of one part of B, which stay near L1 */
   SHORT_SLICE = 16, /* and in L1, beside a piece of A and the sums of many strips */
   DOT_SLICE = 8,    /* the same where rows are not read past L1 */
-  LONG = 8          /* times the usual work in a chunk */
+  LONG_K = 32,      /* groups beyond which a k-block of one part is a slice: A and sums fit L2 */
+  LONG = 8,         /* times the usual work in a chunk */
+  TWO = 4           /* the same where there are two, of one part */
 };
 
 const mrt_split_kernels *mrt_split_kernels_get(void) {
@@ -92,20 +95,23 @@ void mrt_split_layout(split_layout *l, const mrt_par *par, int parts, int64_t m,
   l->supers = split_ceil(l->strips, most);
   l->super = split_ceil(l->strips, split_max(1, l->supers));
   l->blocks = split_ceil(l->groups, split_max(1, fit / split_max(1, l->super)));
-  l->block = split_ceil(l->groups, l->blocks);
   const mrt_split_kernels *kern = mrt_split_kernels_get();
-  const bool dot = kern && kern->most_parts == 1;
+  const bool dot = kern && kern->most_parts == 1, one = parts == 1 && !dot;
+  const int64_t strip_sums = MRT_STRIP * MRT_STRIP * (int64_t)sizeof(float);
+  const int64_t sums = l->panels * l->super * strip_sums, kept = one ? SUMS_BYTES_1 : SUMS_BYTES;
+  if (one && l->super > 1 && l->groups > LONG_K && (l->blocks > 1 || sums <= kept))
+    l->blocks = split_ceil(l->groups, SHORT_SLICE);
+  l->block = split_ceil(l->groups, l->blocks);
   const int64_t slice = l->super < MAX_STRIPS ? MAX_SLICE : dot ? DOT_SLICE : SHORT_SLICE;
   l->slice = parts == 1 ? split_ceil(l->block, split_ceil(l->block, slice)) : l->block;
   /* Chunks: a few of a thread; one where each splits A anew. How it is cut changes no bits: sums
    * are made in the order of k, whatever is kept where. */
-  const double cost = mrt_split_cost(parts, m, n, k) / LONG;
-  const int64_t want = mrt_par_chunks(l->panels * l->supers, cost);
+  const double cost = mrt_split_cost(parts, m, n, k);
+  const int64_t halves = one ? split_min(2, mrt_par_chunks(l->panels, cost / TWO)) : 1,
+                want = split_max(halves, mrt_par_chunks(l->panels * l->supers, cost / LONG));
   l->ranges = split_ceil(l->blocks > 1 ? split_min(want, mrt_par_workers(par)) : want,
                          split_max(1, l->supers));
-  const int64_t strip_sums = MRT_STRIP * MRT_STRIP * (int64_t)sizeof(float);
-  if (l->blocks > 1)
-    l->ranges = split_max(l->ranges, split_ceil(l->panels * l->super * strip_sums, SUMS_BYTES));
+  if (l->blocks > 1) l->ranges = split_max(l->ranges, split_ceil(sums, kept));
   l->ranges = split_min(split_max(l->ranges, 1), split_max(l->panels, 1));
   l->range = split_ceil(l->panels, l->ranges);
   l->a = (size_t)(l->super * l->block * group_bytes);
