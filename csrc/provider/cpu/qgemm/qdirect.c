@@ -6,8 +6,11 @@
 #include "provider/cpu/qgemm/qbytes.h"
 #include "provider/cpu/qgemm/qgemm_kernel.h"
 
-/* BAND: bytes of a copied band. B_PART: of the weights that one sweep over the rows uses. */
+/* BAND: bytes of a copied band; IN_PLACE: of a matrix read in place. B_PART: of the weights that
+ * one sweep over the rows uses. Weights beyond it leave L2 between sweeps: B_BESIDE of them stay
+ * beside a band then, and MANY rows at least have to share a reading. */
 enum { PANEL = 32, UNIT = 64, BAND = 256 << 10, B_PART = 1 << 20, MAX_SEGMENTS = 64 };
+enum { IN_PLACE = 1 << 20, B_BESIDE = 512 << 10, MANY = 256 };
 enum { FEW_ROWS = 4 };
 enum { LEAST_COST = 2000, REMOTE = 2 }; /* ns; time of a byte from the other core, of a weight 1 */
 
@@ -24,6 +27,7 @@ typedef struct direct_plan {
   const mrt_qgemm_kernels *kern;
   bool copy;                  /* the image goes through a buffer */
   bool flat;                  /* a matrix: rows of all images are one sequence */
+  bool beyond;                /* a matrix whose weights do not stay in L2 */
   bool joined;                /* the output rows of a band are one sequence, `wide` apart */
   int64_t wide;               /* pixels of an image row as tiles see it */
   int64_t run, blocks, reach; /* reach: bytes read from the start of a row of A */
@@ -59,6 +63,7 @@ static void plan_shares(direct_plan *p, const mrt_qdirect *d) {
   int64_t total = cost < LEAST_COST ? 1 : max_i64(2, mrt_par_chunks(p->units * p->panels, cost));
   const int64_t least = p->flat && p->kern->by_sixteen ? 4 : 1; /* units: whole tiles */
   p->parts_m = max_i64(min_i64(2, total), min_i64(p->units / least, total));
+  if (p->beyond) p->parts_m = max_i64(2, min_i64(p->parts_m, p->units * p->unit_rows / MANY));
   p->parts_m = mrt_even_chunks(min_i64(p->units, p->parts_m));
   p->parts_n = 1;
   /* Sharing out rows, each core reads all weights; sharing out columns, it fetches half of the
@@ -103,13 +108,15 @@ static void plan_make(direct_plan *p, const mrt_qdirect *d, const mrt_par *par) 
   const int64_t last_tap = p->run == d->c ? (d->kw - 1) * d->dil_w : 0;
   p->reach = ((d->kh - 1) * d->dil_h * p->wide + last_tap) * d->c +
              (p->kern->by_sixteen ? round64(p->run) : (p->run + 3) / 4 * 4);
+  p->beyond = p->kern->by_sixteen && p->flat && p->panels * p->blocks > B_PART / (UNIT * PANEL);
   plan_shares(p, d);
-  p->part_panels = max_i64(1, B_PART / (p->blocks * UNIT * PANEL + 1));
+  const bool wide = p->beyond && !p->copy;
+  p->part_panels = max_i64(1, (wide ? B_BESIDE : B_PART) / (p->blocks * UNIT * PANEL + 1));
   const int64_t half = p->kern->by_sixteen ? 16 : p->kern->max_rows;
   p->half_bytes = (half - 1) * p->a_row + p->reach;
   if (p->flat) {
     const int64_t most = p->unit_rows * ceil_div(p->units, p->parts_m);
-    p->band = max_i64(1, min_i64(most, BAND / (d->c + 1)));
+    p->band = max_i64(1, min_i64(most, (wide ? IN_PLACE : BAND) / (d->c + 1)));
     p->band = ceil_div(p->band, p->kern->max_rows) * p->kern->max_rows;
     p->copy_bytes = p->copy ? p->band * d->c : 0;
   } else {
