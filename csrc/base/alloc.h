@@ -81,5 +81,6 @@ char *mrt_arena_strndup(mrt_arena *arena, const char *s, size_t n); /* adds the 
 char *mrt_arena_printf(mrt_arena *arena, const char *fmt, ...) MRT_PRINTF(2, 3);
 void *mrt_arena_memdup(mrt_arena *arena, const void *p, size_t n);
 void mrt_arena_reset(mrt_arena *arena); /* frees contents, keeps the first block */
+bool mrt_arena_holds(const mrt_arena *arena, const void *p); /* does p lie in it? */
 
 #endif

@@ -75,6 +75,13 @@ void mrt_arena_reset(mrt_arena *arena) {
   arena->head = keep;
 }
 
+bool mrt_arena_holds(const mrt_arena *arena, const void *p) {
+  const uintptr_t at = (uintptr_t)p;
+  for (const block *b = arena->head; b; b = b->next)
+    if (at - ((uintptr_t)b + HEADER) < b->size) return true;
+  return false;
+}
+
 char *mrt_arena_strndup(mrt_arena *arena, const char *s, size_t n) {
   char *p = n < SIZE_MAX ? mrt_arena_alloc(arena, n + 1) : NULL;
   if (p && n) memcpy(p, s, n);

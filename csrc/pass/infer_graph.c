@@ -4,17 +4,57 @@
  * expressed in it. */
 #include <string.h>
 
+#include "ir/compact.h"
 #include "pass/pass.h"
 
-#define MAX_IO 4096
+#define MAX_IO    4096
+#define MAX_DEPTH 64
 
+/* What inference makes on the way to a node's types is thrown away after each node: rounds of
+ * passes infer everything again, and most of it comes out as it was. */
 typedef struct driver {
   mrt_model *model;
   mrt_guards *guards;
   int depth;
+  mrt_arena *scratch[MAX_DEPTH + 1]; /* by depth; NULL: not wanted so far */
 } driver;
 
 static mrt_status *infer_one_graph(driver *d, mrt_graph *g);
+
+static bool same_type(const mrt_type *a, const mrt_type *b) {
+  if (a == b) return true;
+  if (!a || !b || a->kind != b->kind || a->dtype != b->dtype || a->key_dtype != b->key_dtype ||
+      a->rank != b->rank || a->dim_names || b->dim_names || a->dim_denotations ||
+      b->dim_denotations)
+    return false;
+  for (int i = 0; i < a->rank; ++i)
+    if (a->dims[i] != b->dims[i]) return false;
+  return same_type(a->elem, b->elem);
+}
+
+/* The type as it will stay: *type, what it is now, if that is the same. */
+static mrt_status *keep_type(driver *d, const mrt_type *t, const mrt_type **type) {
+  if (same_type(*type, t)) return NULL;
+  if (mrt_arena_holds(d->scratch[d->depth], t)) {
+    t = mrt_type_copy(d->model->arena, t);
+    if (!t) return mrt_status_oom();
+  }
+  *type = t;
+  return NULL;
+}
+
+static mrt_status *keep_elems(driver *d, mrt_var *v, int n, const mrt_expr *const *elems) {
+  if (!elems) n = -1;
+  if (n > 0 && v->n_elems == n && memcmp(v->elems, elems, (size_t)n * sizeof *elems) == 0)
+    return NULL;
+  if (n > 0 && mrt_arena_holds(d->scratch[d->depth], elems)) {
+    elems = mrt_arena_memdup(d->model->arena, elems, (size_t)n * sizeof *elems);
+    if (!elems) return mrt_status_oom();
+  }
+  v->elems = n < 0 ? NULL : elems;
+  v->n_elems = v->elems ? n : -1;
+  return NULL;
+}
 
 static mrt_status *add_guard(mrt_infer *c, const mrt_expr *a, const mrt_expr *b, int kind) {
   driver *d = c->driver;
@@ -30,8 +70,9 @@ static mrt_status *infer_subgraph(mrt_infer *c, mrt_graph *g, int n_in,
                                   const mrt_type *const *in_types, const mrt_type **out_types) {
   driver *d = c->driver;
   for (int i = 0; i < n_in && i < g->n_inputs; ++i)
-    if (in_types && in_types[i]) g->inputs[i]->type = in_types[i];
-  if (++d->depth > 64) return MRT_ERR(MRT_INVALID_GRAPH, "subgraphs nested deeper than 64");
+    if (in_types && in_types[i]) MRT_TRY(keep_type(d, in_types[i], &g->inputs[i]->type));
+  if (d->depth == MAX_DEPTH) return MRT_ERR(MRT_INVALID_GRAPH, "subgraphs nested deeper than 64");
+  ++d->depth;
   mrt_status *st = infer_one_graph(d, g);
   --d->depth;
   if (st) return st;
@@ -88,7 +129,8 @@ static mrt_status *check_declared(const mrt_var *var, const mrt_type *inferred) 
 
 /* Inferred and declared type together: inferred dims win, declared ones fill what is unknown only
  * when the value's shape is static in the declaration and inference knew nothing at all. */
-static mrt_status *settle(driver *d, const mrt_node *node, mrt_var *var, const mrt_type *inferred) {
+static mrt_status *settle(driver *d, mrt_model *m, const mrt_node *node, mrt_var *var,
+                          const mrt_type *inferred) {
   const mrt_type *declared = var->type;
   if (!inferred) {
     /* Nothing known: keep kind and element type, forget dims (a declaration may be wrong). */
@@ -106,17 +148,34 @@ static mrt_status *settle(driver *d, const mrt_node *node, mrt_var *var, const m
                    mrt_dtype_name(inferred->dtype));
   if (inferred->kind == MRT_KIND_TENSOR && !inferred->dtype && declared &&
       declared->kind == MRT_KIND_TENSOR)
-    inferred = mrt_type_tensor(d->model, declared->dtype, inferred->rank, inferred->dims);
-  var->type = complete(d->model, inferred, var);
+    inferred = mrt_type_tensor(m, declared->dtype, inferred->rank, inferred->dims);
+  const mrt_type *whole = complete(m, inferred, var);
+  if (!whole) return mrt_status_oom();
   var->inferred = true;
+  return keep_type(d, whole, &var->type);
+}
+
+static mrt_status *open_scratch(driver *d, mrt_model *out) {
+  mrt_arena **a = &d->scratch[d->depth];
+  if (*a)
+    mrt_arena_reset(*a);
+  else
+    MRT_TRY(mrt_arena_create(d->model->alloc, a));
+  *out = *d->model;
+  out->arena = *a;
   return NULL;
 }
 
+static void close_scratch(driver *d) {
+  for (int i = 0; i <= MAX_DEPTH; ++i) mrt_arena_destroy(d->scratch[i]);
+}
+
 static mrt_status *infer_node(driver *d, mrt_node *node) {
-  mrt_model *m = d->model;
   if (node->n_in > MAX_IO || node->n_out > MAX_IO)
     return MRT_ERR(MRT_NOT_IMPLEMENTED, "more than %d inputs or outputs", MAX_IO);
   size_t ni = (size_t)node->n_in + 1, no = (size_t)node->n_out + 1;
+  mrt_model scratch, *m = &scratch; /* the model, but for its memory */
+  MRT_TRY(open_scratch(d, m));
   mrt_infer c = {.node = node,
                  .sym = m->sym,
                  .model = m,
@@ -158,10 +217,10 @@ static mrt_status *infer_node(driver *d, mrt_node *node) {
   for (int i = 0; i < node->n_out; ++i) {
     mrt_var *v = node->out[i];
     if (!v) continue;
-    MRT_TRY(settle(d, node, v, c.out_types[i]));
-    v->elems = c.out_n_elems[i] >= 0 ? c.out_elems[i] : NULL;
-    v->n_elems = v->elems ? c.out_n_elems[i] : -1;
+    MRT_TRY(settle(d, m, node, v, c.out_types[i]));
+    MRT_TRY(keep_elems(d, v, c.out_n_elems[i], c.out_elems[i]));
   }
+  MRT_TRY(mrt_model_check(m));
   if (node->def) MRT_TRY(mrt_node_check_types(node));
   return NULL;
 }
@@ -178,10 +237,14 @@ static mrt_status *infer_one_graph(driver *d, mrt_graph *g) {
 
 mrt_status *mrt_infer_graph(mrt_model *model, mrt_graph *g, mrt_guards *guards) {
   driver d = {.model = model, .guards = guards};
-  return infer_one_graph(&d, g);
+  mrt_status *st = infer_one_graph(&d, g);
+  close_scratch(&d);
+  return st;
 }
 
 mrt_status *mrt_infer_node(mrt_model *model, mrt_node *node) {
   driver d = {.model = model};
-  return infer_node(&d, node);
+  mrt_status *st = infer_node(&d, node);
+  close_scratch(&d);
+  return st;
 }
