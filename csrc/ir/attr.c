@@ -91,6 +91,17 @@ static mrt_status *deep_copy(mrt_model *m, mrt_arena *arena, mrt_attr *a) {
   return NULL;
 }
 
+mrt_status *mrt_node_reserve_attrs(mrt_node *node, size_t n) {
+  const size_t most = INT32_MAX / 2, need = n < most ? (size_t)node->n_attrs + n : most;
+  if (need <= (size_t)node->cap_attrs) return NULL;
+  mrt_attr *all = mrt_arena_alloc(node->graph->model->arena, need * sizeof *all);
+  if (!all) return mrt_status_oom();
+  if (node->n_attrs) memcpy(all, node->attrs, (size_t)node->n_attrs * sizeof *all);
+  node->attrs = all;
+  node->cap_attrs = (int)need;
+  return NULL;
+}
+
 mrt_status *mrt_node_set_attr(mrt_node *node, const mrt_attr *attr) {
   mrt_model *m = node->graph->model;
   mrt_attr copy = *attr;
@@ -100,14 +111,8 @@ mrt_status *mrt_node_set_attr(mrt_node *node, const mrt_attr *attr) {
       node->attrs[i] = copy;
       return NULL;
     }
-  if (node->n_attrs == node->cap_attrs) {
-    int cap = node->cap_attrs ? node->cap_attrs * 2 : 4;
-    mrt_attr *all = mrt_arena_alloc(m->arena, (size_t)cap * sizeof *all);
-    if (!all) return mrt_status_oom();
-    if (node->n_attrs) memcpy(all, node->attrs, (size_t)node->n_attrs * sizeof *all);
-    node->attrs = all;
-    node->cap_attrs = cap;
-  }
+  if (node->n_attrs == node->cap_attrs)
+    MRT_TRY(mrt_node_reserve_attrs(node, node->cap_attrs ? (size_t)node->cap_attrs : 1));
   node->attrs[node->n_attrs++] = copy;
   return NULL;
 }

@@ -203,6 +203,9 @@ mrt_value *const *mrt_model_owned(const mrt_model *model, size_t *n); /* all of 
 /* When nothing but kernels and subgraphs will read the model: forgets the constants that have no
  * reader, and counts the readers of the others (mrt_tensor.readers). keep[n]: read elsewhere. */
 mrt_status *mrt_model_sweep(mrt_model *model, mrt_tensor *const *keep, int n_keep) MRT_MUST_CHECK;
+/* After the sweep: folded matrices of kernels go until the kernels are made, if they are few bytes
+ * in all, so that making them again takes next to no time. */
+void mrt_model_postpone(mrt_model *model, size_t most);
 enum { MRT_MANY_READERS = UINT8_MAX }; /* that many, or some that are no kernels */
 /* When kernels are made: what they still read of mapped files is settled (mrt_tensor_keep). */
 mrt_status *mrt_model_settle(mrt_model *model) MRT_MUST_CHECK;
@@ -256,6 +259,11 @@ mrt_status *mrt_var_replace(mrt_var *old, mrt_var *with) MRT_MUST_CHECK;
  * producer. */
 void mrt_node_remove(mrt_node *node);
 void mrt_node_move_before(mrt_node *node, mrt_node *before); /* before NULL: to the end */
+/* All nodes and vars of `body`, a subgraph of `before` without inputs, move to the graph of
+ * `before`, in front of it; names that are taken there change. The body stays, empty. */
+mrt_status *mrt_graph_splice(mrt_node *before, mrt_graph *body) MRT_MUST_CHECK;
+/* Room for n attributes more: lists grow by doubling, and what they outgrow stays. */
+mrt_status *mrt_node_reserve_attrs(mrt_node *node, size_t n) MRT_MUST_CHECK;
 /* Renames operator and domain (upgrade, fusion); drops `def`. */
 mrt_status *mrt_node_set_op(mrt_node *node, const char *domain, const char *op_type) MRT_MUST_CHECK;
 

@@ -180,6 +180,8 @@ static void drop_graph_uses(mrt_graph *g, int depth) {
     int k = mrt_node_subgraphs(n, subs, 64);
     for (int i = 0; i < k && i < 64; ++i) drop_graph_uses(subs[i], depth + 1);
   }
+  for (int i = 0; i < g->n_outputs; ++i) --g->outputs[i]->n_graph_outputs; /* also outer vars */
+  g->n_outputs = 0;
 }
 
 void mrt_node_remove(mrt_node *node) {
@@ -196,6 +198,40 @@ void mrt_node_move_before(mrt_node *node, mrt_node *before) {
   if (before == node) return;
   unlink_node(node);
   link_before(node->graph, node, before);
+}
+
+/* A name that is free in `g`; v keeps its own if it is. */
+static mrt_status *rename_in(mrt_graph *g, mrt_var *v) {
+  mrt_model *m = g->model;
+  const char *name = v->name;
+  while (mrt_graph_find_outer(g, name)) {
+    name = mrt_arena_printf(m->arena, "_v%llu", (unsigned long long)m->next_name++);
+    if (!name) return mrt_status_oom();
+  }
+  v->name = name;
+  return mrt_map_set(&g->by_name, name, v);
+}
+
+mrt_status *mrt_graph_splice(mrt_node *before, mrt_graph *body) {
+  mrt_graph *g = before->graph;
+  MRT_TRY(mrt_mem_grow(g->model->alloc, (void **)&g->vars, &g->cap_vars, g->n_vars + body->n_vars,
+                       sizeof *g->vars));
+  for (size_t i = 0; i < body->n_vars; ++i) MRT_TRY(rename_in(g, body->vars[i]));
+  for (size_t i = 0; i < body->n_vars; ++i) { /* from here on nothing fails */
+    body->vars[i]->graph = g;
+    g->vars[g->n_vars++] = body->vars[i];
+  }
+  body->n_vars = 0;
+  for (mrt_node *n = body->first, *next; n; n = next) {
+    next = n->next;
+    mrt_graph *subs[64];
+    const int k = mrt_node_subgraphs(n, subs, 64);
+    for (int i = 0; i < k && i < 64; ++i) subs[i]->parent = g;
+    unlink_node(n);
+    n->graph = g;
+    link_before(g, n, before);
+  }
+  return NULL;
 }
 
 mrt_status *mrt_node_set_op(mrt_node *node, const char *domain, const char *op_type) {

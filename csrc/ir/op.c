@@ -157,6 +157,21 @@ static mrt_status *set_default(mrt_node *node, const mrt_attr_spec *s) {
   return mrt_node_set_attr(node, &a);
 }
 
+static bool has_attr(const mrt_node *node, const mrt_attr_spec *s) {
+  for (int i = 0; i < node->n_attrs; ++i)
+    if (strlen(node->attrs[i].name) == s->name_len &&
+        memcmp(node->attrs[i].name, s->name, s->name_len) == 0)
+      return true;
+  return false;
+}
+
+static mrt_status *reserve_defaults(mrt_node *node, const mrt_op_def *def) {
+  mrt_attr_spec s;
+  size_t n = 0;
+  for (int k = 0; mrt_sig_attr(def->attrs, k, &s); ++k) n += s.has_default && !has_attr(node, &s);
+  return n ? mrt_node_reserve_attrs(node, n) : NULL;
+}
+
 static mrt_status *check_attrs(mrt_node *node, const mrt_op_def *def) {
   mrt_attr_spec s;
   for (int i = 0; i < node->n_attrs; ++i) {
@@ -169,6 +184,7 @@ static mrt_status *check_attrs(mrt_node *node, const mrt_op_def *def) {
                      "This is an invalid model. Error Unrecognized attribute: %s for operator %s",
                      a->name, node->op_type);
   }
+  MRT_TRY(reserve_defaults(node, def));
   for (int k = 0; mrt_sig_attr(def->attrs, k, &s); ++k) {
     const mrt_attr *have = NULL;
     for (int i = 0; i < node->n_attrs && !have; ++i)

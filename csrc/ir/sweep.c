@@ -50,6 +50,26 @@ mrt_status *mrt_model_sweep(mrt_model *m, mrt_tensor *const *keep, int n_keep) {
   return NULL;
 }
 
+/* Made again by the kernels' side, one at a time. */
+static bool can_wait(const mrt_tensor *t) {
+  return t && ours(t) && t->recipe && !mrt_tensor_is_forgotten(t) && t->readers &&
+         t->readers < MANY && !t->strided &&
+         mrt_tensor_may_be_later((mrt_dtype)t->dtype, t->rank, t->dims);
+}
+
+void mrt_model_postpone(mrt_model *m, size_t most) {
+  size_t n, bytes = 0;
+  mrt_value *const *owned = mrt_model_owned(m, &n);
+  for (size_t i = 0; i < n && bytes <= most; ++i) {
+    const mrt_tensor *t = mrt_value_tensor(owned[i]);
+    if (can_wait(t)) bytes += t->bytes; /* sums of what is in memory */
+  }
+  for (size_t i = 0; i < n && bytes <= most; ++i) {
+    mrt_tensor *t = mrt_value_tensor(owned[i]);
+    if (can_wait(t)) mrt_tensor_unload(t);
+  }
+}
+
 mrt_status *mrt_model_settle(mrt_model *m) {
   size_t n;
   mrt_value *const *owned = mrt_model_owned(m, &n);

@@ -48,6 +48,7 @@ static mrt_status *make_node(mrt_onnx *l, const Onnx__NodeProto *p, mrt_graph *g
   MRT_TRY(
       mrt_onnx_metadata(l, p->n_metadata_props, p->metadata_props, &n->metadata, &n->n_metadata));
   if (p->overload) MRT_TRY(mrt_onnx_keep(l, p->overload, &n->overload));
+  MRT_TRY(mrt_node_reserve_attrs(n, p->n_attribute));
   for (size_t i = 0; i < p->n_attribute; ++i) MRT_TRY(mrt_onnx_attr(l, p->attribute[i], n));
   return NULL;
 }

@@ -209,6 +209,19 @@ static bool is_plain_constant(const mrt_node *n) {
   return a && n->out[0] && a->kind == MRT_ATTR_TENSOR && a->tensor && !a->tensor->strided;
 }
 
+/* Removes a folded node; constants that nothing else reads are given up at once. */
+static void remove_folded(mrt_node *n) {
+  mrt_var *few[MOST_INPUTS];
+  const int n_in = n->n_in < MOST_INPUTS ? n->n_in : MOST_INPUTS; /* the sweep finds others */
+  for (int i = 0; i < n_in; ++i) few[i] = n->in[i].var;
+  mrt_node_remove(n);
+  for (int i = 0; i < n_in; ++i) {
+    const mrt_var *v = few[i];
+    if (v && v->constant && !v->n_uses && !v->n_graph_outputs && !v->is_input)
+      mrt_tensor_forget(v->constant);
+  }
+}
+
 static mrt_status *fold_node(mrt_pass_ctx *ctx, mrt_node *n, int *fired) {
   if (!foldable(n) || (!ctx->late && kept_compact(n))) return NULL;
   mrt_status *st = NULL;
@@ -253,7 +266,7 @@ static mrt_status *fold_node(mrt_pass_ctx *ctx, mrt_node *n, int *fired) {
   if (recipe) use_recipe(recipe, mrt_value_tensor(outs[0]));
   int n_out = n->n_out;
   mrt_var **out_vars = n->out;
-  mrt_node_remove(n);
+  remove_folded(n);
   ++*fired;
   for (int i = 0; i < n_out && !st; ++i) {
     if (!out_vars[i]) continue;
@@ -266,11 +279,23 @@ done:
   return st;
 }
 
-static mrt_status *run(mrt_pass_ctx *ctx, mrt_graph *g, int *fired) {
+static mrt_status *fold_nodes(mrt_pass_ctx *ctx, mrt_graph *g, int *fired) {
   for (mrt_node *n = g->first, *next; n; n = next) {
     next = n->next;
     char buf[256];
     MRT_TRY_CTX(fold_node(ctx, n, fired), "folding %s", mrt_node_describe(n, buf, sizeof buf));
+  }
+  return NULL;
+}
+
+/* What branches of constant conditions leave is folded with the rest. */
+static mrt_status *run(mrt_pass_ctx *ctx, mrt_graph *g, int *fired) {
+  const mrt_pass *branch = mrt_pass_find("branch");
+  for (int taken = 1; taken; *fired += taken) {
+    taken = 0;
+    MRT_TRY(fold_nodes(ctx, g, fired));
+    if (!mrt_list_has(ctx->disabled, branch->name)) MRT_TRY(branch->run(ctx, g, &taken));
+    mrt_tally_add(ctx->tally, branch->name, taken);
   }
   return NULL;
 }
