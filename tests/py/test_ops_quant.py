@@ -347,20 +347,22 @@ def test_qlinear_conv_with_channels_last() -> None:
 
 
 @pytest.mark.parametrize("dilation", [960383883, 1000003])
-def test_qlinear_conv_with_taps_far_apart(dilation: int) -> None:
+@pytest.mark.parametrize("group", [1, 5])
+def test_qlinear_conv_with_taps_far_apart(dilation: int, group: int) -> None:
     """Nothing but the middle of the window lies in the image; the window itself has more bytes than
     a memory, and with the first dilation their number overflows to a small one."""
     rng = np.random.default_rng(10)
     x = bytes_of(rng, (1, 5, 2, 1), np.uint8)
     constants = {
-        "xs": np.float32(0.013), "xz": np.uint8(9), "w": bytes_of(rng, (5, 5, 3, 3), np.int8),
-        "ws": np.float32(0.01), "wz": np.int8(0), "ys": np.float32(0.07), "yz": np.uint8(99),
+        "xs": np.float32(0.013), "xz": np.uint8(9), "ws": np.float32(0.01), "wz": np.int8(0),
+        "w": bytes_of(rng, (5, 5 // group, 3, 3), np.int8), "ys": np.float32(0.07),
+        "yz": np.uint8(99),
     }  # fmt: skip
     names = ["x", "xs", "xz", "w", "ws", "wz", "ys", "yz"]
     far = helper.make_node(
-        "QLinearConv", names, ["y"], dilations=[dilation] * 2, pads=[dilation] * 4
+        "QLinearConv", names, ["y"], dilations=[dilation] * 2, pads=[dilation] * 4, group=group
     )
-    near = helper.make_node("QLinearConv", names, ["y"])
+    near = helper.make_node("QLinearConv", names, ["y"], group=group)
     kind = {"y": TensorProto.UINT8}
     (got,) = run_nodes([far], {"x": x}, kind, 21, None, constants)
     constants["w"] = constants["w"][:, :, 1:2, 1:2]

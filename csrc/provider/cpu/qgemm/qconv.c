@@ -11,7 +11,7 @@
 #include "provider/cpu/qgemm/qdirect.h"
 
 enum { PIECE = 4 << 20, MIN_ROWS = 256, DEPTH_TAPS = 128 };
-static const int64_t WINDOW = (int64_t)1 << 32; /* bytes that the window of a row may span */
+static const int64_t WINDOW = 1 << 28; /* bytes that the window of a row may span */
 
 static inline int64_t round64(int64_t n) { return (n + 63) / 64 * 64; }
 static int64_t taps_of(const mrt_qconv *p) { return p->kh * p->kw; }
@@ -172,10 +172,12 @@ static int64_t piece_rows(const mrt_qconv *p) {
 /* The window of an output row is copied where it reaches into the padding: far apart taps make that
  * more than memory has. */
 static bool window_fits(const mrt_qconv *p, const mrt_qconv_args *a) {
+  const int64_t channels = p->depthwise ? p->cout : p->cin;
   int64_t w, taps, bytes;
   return mrt_i64_mul(a->ow, p->stride_w, &w) && mrt_i64_mul(p->kw - 1, p->dil_w, &taps) &&
          mrt_i64_add(w, taps, &w) && mrt_i64_mul(p->kh - 1, p->dil_h, &taps) &&
-         mrt_i64_mul(w, taps + 1, &bytes) && mrt_i64_mul(bytes, p->cin, &bytes) && bytes <= WINDOW;
+         mrt_i64_mul(w, taps + 1, &bytes) && mrt_i64_mul(bytes, channels, &bytes) &&
+         bytes <= WINDOW;
 }
 
 bool mrt_qconv_scratch_size(const mrt_par *par, const mrt_qconv *p, const mrt_qconv_args *a,
@@ -185,13 +187,13 @@ bool mrt_qconv_scratch_size(const mrt_par *par, const mrt_qconv *p, const mrt_qc
       !mrt_i64_mul(rows, p->cout, &most))
     return false;
   size_t bytes = (size_t)round64((int64_t)mrt_qconv_prepared_size(p));
+  if ((p->depthwise || p->direct) && !window_fits(p, a)) return false;
   if (p->depthwise) { /* col, scale, a row of zeros */
     const size_t loops = (size_t)(round64(p->cout * 4) * 2 + round64(p->cout));
     const size_t dots = mrt_qdepth_fits(p) ? mrt_qdepth_scratch(par, p, a->ow) : 0;
     bytes += loops > dots ? loops : dots;
   } else if (p->direct) {
     const mrt_qdirect d = direct_of(p, a);
-    if (!window_fits(p, a)) return false;
     bytes += mrt_qdirect_scratch(par, &d);
   } else {
     if (rows > piece_rows(p)) rows = piece_rows(p);
