@@ -192,7 +192,7 @@ static void line(const char *kind, int parts, int threads, const int64_t *s, dou
   j.g.b16 = tiles;
   j.g.b16_parts = 1;
   size_t bytes = mrt_gemm_scratch_size(&j.par, m, n, k, false);
-  const size_t split = parts ? mrt_gemm_split_scratch(&j.par, m, n, k, false) : 0;
+  const size_t split = parts ? mrt_gemm_split_scratch(&j.par, m, n, k, false, false) : 0;
   j.scratch = block(bytes > split ? bytes : split);
   mrt_threads_run_begin(&j.par);
   const result r = measure(&j, seconds);

@@ -220,12 +220,13 @@ static void product_make(product *p, int64_t m, int64_t n, int64_t k, bool a_tra
   p->packed = aligned_alloc(64, mrt_gemm_packed_size(n, k));
   mrt_gemm_pack_b(&all, p->b, n, false, k, n, p->packed);
   p->c = malloc((size_t)(m * p->ldc) * 4), p->d = malloc((size_t)(m * p->ldc) * 4);
-  p->scratch = aligned_alloc(64, (mrt_gemm_split_scratch(&all, m, n, k, a_trans) + 63) / 64 * 64);
+  p->scratch =
+      aligned_alloc(64, (mrt_gemm_split_scratch(&all, m, n, k, a_trans, false) + 63) / 64 * 64);
 }
 static void product_free(product *p) {
   free(p->a), free(p->b), free(p->packed), free(p->c), free(p->d), free(p->scratch);
 }
-/* Once with all threads into c, once with one into d: the same bits. */
+/* Once with all threads into c, once with one into d, once with less scratch: the same bits. */
 static void product_run(product *p, const mrt_split_kernels *kern, int parts,
                         const mrt_gemm_epilogue *epi) {
   const mrt_par all = {0}, one = {.threads = 1};
@@ -235,6 +236,12 @@ static void product_run(product *p, const mrt_split_kernels *kern, int parts,
   mrt_gemm_split_run(kern, parts, &all, &g, &batch, p->scratch);
   g.c = p->d;
   mrt_gemm_split_run(kern, parts, &one, &g, &batch, p->scratch);
+  CHECK(memcmp(p->c, p->d, (size_t)(p->m * p->ldc) * 4) == 0);
+  guarded lean = guarded_new(mrt_gemm_split_scratch(&all, p->m, p->n, p->k, p->a_trans, true), 0);
+  for (int64_t i = 0; i < p->m * p->ldc; ++i) p->d[i] = 9;
+  g.lean = true;
+  mrt_gemm_split_run(kern, parts, &all, &g, &batch, lean.data);
+  CHECK(guarded_done(&lean));
   CHECK(memcmp(p->c, p->d, (size_t)(p->m * p->ldc) * 4) == 0);
   for (int64_t i = 0; i < p->m; ++i)
     for (int64_t j = p->n; j < p->ldc; ++j) CHECK(p->c[i * p->ldc + j] == 9);
@@ -359,7 +366,8 @@ static void check_batch(const mrt_split_kernels *kern, int64_t batch) {
   for (int64_t i = 0; i < batch * N * K; ++i) b[i] = rng_float();
   for (int64_t i = 0; i < batch; ++i)
     mrt_gemm_pack_b(&one, b + i * N * K, N, false, K, N, packed + (size_t)i * each);
-  void *scratch = aligned_alloc(64, (mrt_gemm_split_scratch(&all, M, N, K, false) + 63) / 64 * 64);
+  void *scratch =
+      aligned_alloc(64, (mrt_gemm_split_scratch(&all, M, N, K, false, false) + 63) / 64 * 64);
   mrt_gemm g = {M, N, K, a, K, false, packed, c, N, NULL};
   const mrt_gemm_batch many = {batch, M * K, (int64_t)each, M * N, 0}, single = {.batch = 1};
   mrt_gemm_split_run(kern, kern->most_parts, &all, &g, &many, scratch);
@@ -402,7 +410,7 @@ static void check_sides(const mrt_split_kernels *kern, int64_t m, int64_t k, int
                       .b16_parts = parts,
                       .sides = sides};
   void *scratch =
-      aligned_alloc(64, (mrt_gemm_split_scratch(&all, m, g.n, k, false) + 63) / 64 * 64);
+      aligned_alloc(64, (mrt_gemm_split_scratch(&all, m, g.n, k, false, false) + 63) / 64 * 64);
   mrt_gemm_split_run(kern, parts, &all, &g, &batch, scratch);
   free(scratch);
   for (int i = 0; i < SIDES; ++i) {

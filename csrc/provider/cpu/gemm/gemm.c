@@ -110,17 +110,25 @@ static size_t worker_pitch(const gemm_plan *p) {
                           (size_t)floats * sizeof(float));
 }
 
-size_t mrt_gemm_scratch_size(const mrt_par *par, int64_t m, int64_t n, int64_t k, bool a_trans) {
+static size_t scratch_size(const mrt_par *par, int64_t m, int64_t n, int64_t k, bool a_trans,
+                           bool lean) {
   gemm_plan p;
   if (m <= 0 || n <= 0 || k <= 0) return 0;
   /* The row stride is not known yet: the aliasing case packs most. */
   plan_make(&p, m, n, k, 1, a_trans, 1024);
   size_t most = p.pack_a ? (size_t)mrt_par_workers(par) * worker_pitch(&p) + MRT_WORKER_PAGE : 0;
   if (mrt_gemm_split_parts(MRT_PRECISION_MEDIUM, m, n, k)) {
-    const size_t split = mrt_gemm_split_scratch(par, m, n, k, a_trans);
+    const size_t split = mrt_gemm_split_scratch(par, m, n, k, a_trans, lean);
     if (split > most) most = split;
   }
   return most;
+}
+
+size_t mrt_gemm_scratch_size(const mrt_par *par, int64_t m, int64_t n, int64_t k, bool a_trans) {
+  return scratch_size(par, m, n, k, a_trans, false);
+}
+size_t mrt_gemm_lean_scratch_size(const mrt_par *par, int64_t m, int64_t n, int64_t k) {
+  return scratch_size(par, m, n, k, false, true);
 }
 
 /* ---- the product ---- */

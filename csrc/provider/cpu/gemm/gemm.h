@@ -69,6 +69,9 @@ typedef struct mrt_gemm {
    * does not hold. n is mrt_gemm_sides_columns; b, b16, c, ldc and the epilogue's bias are those of
    * the sides, all of which have b16 or none has; no residual, no batch. */
   const mrt_gemm_side *sides;
+  /* Less scratch where the product is split into bf16 parts, for some microseconds more: A is split
+   * once for all threads, B a little at a time. mrt_gemm_lean_scratch_size says how much then. */
+  bool lean;
 } mrt_gemm;
 
 /* Columns of n_sides right sides one behind the other, each from a panel's first column on. */
@@ -86,6 +89,8 @@ void mrt_gemm_pack_b(const mrt_par *par, const float *b, int64_t ldb, bool trans
 /* Scratch of mrt_gemm_run / mrt_gemm_run_batch (64-byte aligned; contents do not matter; may be 0
  * bytes and NULL). Depends on the shape and the number of workers; enough for every precision. */
 size_t mrt_gemm_scratch_size(const mrt_par *par, int64_t m, int64_t n, int64_t k, bool a_trans);
+/* The same for one product with g->lean, A not transposed. */
+size_t mrt_gemm_lean_scratch_size(const mrt_par *par, int64_t m, int64_t n, int64_t k);
 
 /* Computes one product. C must not overlap A or B; C may be the residual. No alignment needed
  * but that of float for A, C, bias and residual. m <= 8 runs at memory bandwidth. */

@@ -1,7 +1,8 @@
 /* Driver of the split products. A chunk is a super-block of strips of A x a range of panels of B;
  * loops inside, outermost first:
  *   k-block (its parts of the super-block fit L2; split by each worker for itself, once)
- *   panel of B (its parts of the k-block: split while the panel before is multiplied)
+ *   panel of B
+ *   piece of it (some groups of k: split while the piece before is multiplied)
  *   slice of k (one part only: so short that most of B stays in L1)
  *   strip: strip x panel on the tiles, sums in a block of 4 KB
  * and with the last k, check and epilogue per strip, done between the products of the next one.
@@ -16,14 +17,15 @@ enum {
 static split_worker *worker_of(const split_job *j, int worker) {
   return (split_worker *)(j->scratch + (size_t)worker * split_worker_pitch(j->l.worker));
 }
-static uint16_t *worker_a(split_worker *w) {
-  return (uint16_t *)((char *)w + split_align(sizeof *w));
+static char *worker_memory(split_worker *w) { return (char *)w + split_align(sizeof *w); }
+static uint16_t *worker_a(const split_job *j, split_worker *w) {
+  return j->shared_a ? j->shared_a : (uint16_t *)(void *)worker_memory(w);
 }
 static uint16_t *worker_b(const split_job *j, split_worker *w, int which) {
-  return (uint16_t *)((char *)worker_a(w) + j->l.a + (size_t)which * (j->l.b / 2));
+  return (uint16_t *)(void *)(worker_memory(w) + j->l.a + (size_t)which * (j->l.b / 2));
 }
 static float *worker_acc(const split_job *j, split_worker *w) {
-  return (float *)((char *)worker_a(w) + j->l.a + j->l.b);
+  return (float *)(void *)(worker_memory(w) + j->l.a + j->l.b);
 }
 static float *worker_gather(const split_job *j, split_worker *w) {
   return (float *)((char *)worker_acc(j, w) + j->l.acc);
@@ -123,16 +125,21 @@ static void finish_strip(const split_job *j, split_worker *w, int64_t item, int6
   w->late_acc = NULL;
 }
 
-static int64_t block_k(const split_job *j, int64_t kb) {
-  return split_min(block_groups(j, kb) * MRT_SPLIT_GROUP,
-                   j->g.k - kb * j->l.block * MRT_SPLIT_GROUP);
+/* Groups and values of k in a piece of B. */
+static int64_t piece_groups(const split_job *j, split_piece b) {
+  return split_min(j->l.piece, block_groups(j, b.kb) - b.first);
+}
+static int64_t piece_k(const split_job *j, split_piece b) {
+  const int64_t first = (b.kb * j->l.block + b.first) * MRT_SPLIT_GROUP;
+  return split_min(piece_groups(j, b) * MRT_SPLIT_GROUP, j->g.k - first);
 }
 
 static void want_a(const split_job *j, split_worker *w, int64_t item, int64_t super, int64_t kb) {
-  if (w->a_item == item && w->a_super == super && w->a_block == kb) return;
+  if (j->shared_a || (w->a_item == item && w->a_super == super && w->a_block == kb)) return;
   const int64_t s0 = super * j->l.super, s1 = split_min(j->l.strips, s0 + j->l.super);
   const int64_t size = block_groups(j, kb) * j->parts * MRT_SPLIT_GROUP_PART;
-  for (int64_t s = s0; s < s1; ++s) split_strip(j, w, item, s, kb, worker_a(w) + (s - s0) * size);
+  for (int64_t s = s0; s < s1; ++s)
+    split_strip(j, w, item, s, kb, worker_a(j, w) + (s - s0) * size);
   w->a_item = item;
   w->a_super = super;
   w->a_block = kb;
@@ -143,82 +150,110 @@ static int panel_cols(const split_job *j, int64_t p) {
   return (int)split_min(MRT_GEMM_PANEL, s->n - p * MRT_GEMM_PANEL);
 }
 
-static void want_b(const split_job *j, split_worker *w, int64_t item, int64_t p, int64_t kb) {
-  if (j->b16) return;
-  if (w->b_item == item && w->b_panel == p && w->b_block == kb) return;
-  j->kern->split_b(split_panel(j, item, p, kb), block_k(j, kb), panel_cols(j, p), j->parts,
-                   worker_b(j, w, w->current));
+static bool same_piece(split_piece a, split_piece b) {
+  return a.p == b.p && a.kb == b.kb && a.first == b.first;
+}
+static void holds(split_worker *w, int64_t item, split_piece b) {
   w->b_item = item;
-  w->b_panel = p;
-  w->b_block = kb;
+  w->b = b;
 }
 
-/* The panel and k-block after (p, kb) in the range up to p1; one past the range is a good guess of
- * what this worker does next. */
-static bool step(const split_job *j, int64_t *p, int64_t *kb, int64_t p0, int64_t p1) {
-  if (++*p < (j->l.blocks > 1 ? p1 : j->l.panels)) return true;
-  *p = p0;
-  return ++*kb < j->l.blocks;
+static void want_b(const split_job *j, split_worker *w, int64_t item, split_piece b) {
+  if (j->b16 || (w->b_item == item && same_piece(w->b, b))) return;
+  j->kern->split_b(split_floats(j, item, b), piece_k(j, b), panel_cols(j, b.p), j->parts,
+                   worker_b(j, w, w->current));
+  holds(w, item, b);
 }
 
-/* Sets up what goes on behind the products of `strips` strips: splitting of (p, kb), while lines of
- * what is split a little later are fetched; or, where B needs no splitting, only fetching it. */
-static mrt_split_ahead ahead_of(const split_job *j, split_worker *w, int64_t item, int64_t p,
-                                int64_t kb, int64_t p0, int64_t p1, int64_t strips) {
+/* The piece after b in the range up to p1; one past the range is a good guess of what this worker
+ * does next. */
+static bool step(const split_job *j, split_piece *b, int64_t p0, int64_t p1) {
+  b->first += j->l.piece;
+  if (b->first < block_groups(j, b->kb)) return true;
+  b->first = 0;
+  if (++b->p < (j->l.blocks > 1 ? p1 : j->l.panels)) return true;
+  b->p = p0;
+  return ++b->kb < j->l.blocks;
+}
+
+/* Sets up what goes on behind the products of `strips` strips: splitting of b, while lines of what
+ * is split a little later are fetched; or, where B needs no splitting, only fetching it. */
+static mrt_split_ahead ahead_of(const split_job *j, split_worker *w, int64_t item, split_piece b,
+                                int64_t p0, int64_t p1, int64_t strips) {
   static const int steps[] = {1, 1, 3, 6};
-  mrt_split_ahead n = {.end = block_k(j, kb) / MRT_SPLIT_GROUP * 16,
+  mrt_split_ahead n = {.end = piece_k(j, b) / MRT_SPLIT_GROUP * 16,
                        .burst = (int)split_ceil(16, strips * steps[j->parts])};
   if (j->b16) {
     n.lines = 2 * j->parts;
     n.turn = n.end;
     /* One part and many rows: the products take longer than the fetching (ViT: 5 % slower). */
     if (j->parts > 1 || strips <= 5) n.whole = n.end * n.lines & ~(int64_t)255;
-    n.fetch = (const char *)split_panel16(j, p, kb);
+    n.fetch = (const char *)split_parts(j, b);
     return n;
   }
   n.lines = 4;
-  n.panel = split_panel(j, item, p, kb);
+  n.panel = split_floats(j, item, b);
   n.dst = worker_b(j, w, !w->current);
   n.whole = n.end * n.lines & ~(int64_t)255;
   n.turn = split_max(0, n.end - NEAR * 16);
   n.fetch = (const char *)n.panel;
   n.first = NEAR * 16 * n.lines;
-  if (step(j, &p, &kb, p0, p1)) n.then = (const char *)split_panel(j, item, p, kb);
+  if (step(j, &b, p0, p1)) n.then = (const char *)split_floats(j, item, b);
   n.then_first = -n.turn * n.lines;
   return n;
 }
 
 /* What products did not leave time for, and the last group when it is not whole. */
-static void ahead_rest(const split_job *j, const mrt_split_ahead *n, int64_t p, int64_t kb) {
-  const int64_t g = n->at / 16, k = block_k(j, kb) - g * MRT_SPLIT_GROUP;
+static void ahead_rest(const split_job *j, const mrt_split_ahead *n, split_piece b) {
+  const int64_t g = n->at / 16, k = piece_k(j, b) - g * MRT_SPLIT_GROUP;
   if (k > 0)
-    j->kern->split_b(n->panel + g * MRT_SPLIT_GROUP * MRT_GEMM_PANEL, k, panel_cols(j, p), j->parts,
-                     n->dst + g * j->parts * MRT_SPLIT_GROUP_PART);
+    j->kern->split_b(n->panel + g * MRT_SPLIT_GROUP * MRT_GEMM_PANEL, k, panel_cols(j, b.p),
+                     j->parts, n->dst + g * j->parts * MRT_SPLIT_GROUP_PART);
 }
 
-/* All strips of the super-block x panel p, k-block kb. */
-static void run_panel(const split_job *j, split_worker *w, int64_t item, int64_t s0, int64_t s1,
-                      int64_t p, int64_t kb, float *acc, mrt_split_ahead *next) {
+/* All strips of the super-block x piece. */
+static void run_piece(const split_job *j, split_worker *w, int64_t item, int64_t s0, int64_t s1,
+                      split_piece b, float *acc, mrt_split_ahead *next) {
   const int64_t group_size = (int64_t)j->parts * MRT_SPLIT_GROUP_PART;
-  const int64_t groups = block_groups(j, kb), area = MRT_STRIP * MRT_STRIP;
-  const uint16_t *a = worker_a(w);
-  const uint16_t *b = j->b16 ? split_panel16(j, p, kb) : worker_b(j, w, w->current);
-  const int cols = panel_cols(j, p);
-  const bool last_block = kb + 1 == j->l.blocks;
+  const int64_t groups = block_groups(j, b.kb), area = MRT_STRIP * MRT_STRIP;
+  const int64_t end = b.first + piece_groups(j, b);
+  const uint16_t *at_a = worker_a(j, w);
+  const uint16_t *at_b = j->b16 ? split_parts(j, b) : worker_b(j, w, w->current);
+  const int cols = panel_cols(j, b.p);
+  const bool last_block = b.kb + 1 == j->l.blocks;
   static const int steps[] = {1, 1, 3, 6};
-  for (int64_t g0 = 0; g0 < groups; g0 += j->l.slice) {
-    const int64_t gn = split_min(j->l.slice, groups - g0);
+  for (int64_t g0 = b.first; g0 < end; g0 += j->l.slice) {
+    const int64_t gn = split_min(j->l.slice, end - g0);
     const bool last = last_block && g0 + gn == groups;
     for (int64_t s = s0; s < s1; ++s) {
       float *sums = acc + (s - s0) * area;
       next->late = w->late_acc ? &w->late : NULL;
       w->late.burst = (int)split_max(BURST, split_ceil(MRT_STRIP, gn * steps[j->parts]));
-      j->kern->multiply_ahead(a + ((s - s0) * groups + g0) * group_size, b + g0 * group_size, gn,
-                              j->parts, (int)strip_rows(j, s), cols, kb > 0 || g0 > 0, sums, next);
+      j->kern->multiply_ahead(at_a + ((s - s0) * groups + g0) * group_size,
+                              at_b + (g0 - b.first) * group_size, gn, j->parts,
+                              (int)strip_rows(j, s), cols, b.kb > 0 || g0 > 0, sums, next);
       settle(j, w);
-      if (last) finish_strip(j, w, item, s, p, sums);
+      if (last) finish_strip(j, w, item, s, b.p, sums);
     }
   }
+}
+
+/* A piece, and meanwhile the one after it. */
+static void run_step(const split_job *j, split_worker *w, int64_t item, int64_t s0, int64_t s1,
+                     split_piece b, int64_t p0, int64_t p1, float *acc) {
+  split_piece n = b;
+  want_b(j, w, item, b);
+  if (!step(j, &n, p0, p1)) {
+    mrt_split_ahead none = {.burst = 0};
+    run_piece(j, w, item, s0, s1, b, acc, &none);
+    return;
+  }
+  mrt_split_ahead next = ahead_of(j, w, item, n, p0, p1, s1 - s0);
+  run_piece(j, w, item, s0, s1, b, acc, &next);
+  if (j->b16 || (n.p == p1 && next.at < next.end)) return; /* that one is only a guess */
+  ahead_rest(j, &next, n);
+  w->current = !w->current;
+  holds(w, item, n);
 }
 
 /* Super-block x panels [p0, p1) of one product. */
@@ -235,22 +270,8 @@ static void run_range(const split_job *j, split_worker *w, int64_t item, int64_t
       /* A strip alone takes turns with the one that waits. */
       const int64_t slot = j->l.blocks > 1 ? p - p0 : s1 - s0 == 1 ? p & 1 : 0;
       float *acc = worker_acc(j, w) + slot * area;
-      int64_t np = p, nkb = kb;
-      want_b(j, w, item, p, kb);
-      if (!step(j, &np, &nkb, p0, p1)) {
-        mrt_split_ahead none = {.burst = 0};
-        run_panel(j, w, item, s0, s1, p, kb, acc, &none);
-        continue;
-      }
-      mrt_split_ahead next = ahead_of(j, w, item, np, nkb, p0, p1, s1 - s0);
-      run_panel(j, w, item, s0, s1, p, kb, acc, &next);
-      if (j->b16) continue;
-      if (p + 1 == p1 && kb + 1 == j->l.blocks && next.at < next.end) continue; /* only a guess */
-      ahead_rest(j, &next, np, nkb);
-      w->current = !w->current;
-      w->b_item = item;
-      w->b_panel = np;
-      w->b_block = nkb;
+      for (split_piece b = {p, kb, 0}; b.first < block_groups(j, kb); b.first += j->l.piece)
+        run_step(j, w, item, s0, s1, b, p0, p1, acc);
     }
   }
   settle(j, w);
@@ -277,6 +298,15 @@ static void items_chunk(void *arg, int64_t chunk, int worker) {
                   mrt_par_begin(j->l.panels, j->l.ranges, r + 1));
 }
 
+/* Some strips of the A that all share. */
+static void share_chunk(void *arg, int64_t chunk, int worker) {
+  const split_job *j = arg;
+  const int64_t end = mrt_par_begin(j->l.strips, j->chunks, chunk + 1);
+  for (int64_t s = mrt_par_begin(j->l.strips, j->chunks, chunk); s < end; ++s)
+    split_strip(j, worker_of(j, worker), 0, s, 0,
+                j->shared_a + s * j->l.groups * j->parts * MRT_SPLIT_GROUP_PART);
+}
+
 void mrt_gemm_split_run(const mrt_split_kernels *kern, int parts, const mrt_par *par,
                         const mrt_gemm *g, const mrt_gemm_batch *batch, void *scratch) {
   if (g->m <= 0 || g->n <= 0 || batch->batch <= 0) return;
@@ -293,9 +323,16 @@ void mrt_gemm_split_run(const mrt_split_kernels *kern, int parts, const mrt_par 
   j.only = mrt_gemm_side_of(g);
   if (!g->sides) j.g.sides = &j.only;
   j.b16 = j.g.sides->b16 && parts == g->b16_parts && (batch->batch == 1 || batch->b == 0);
-  mrt_split_layout(&j.l, par, parts, g->m, g->n, g->k, g->a_trans);
+  mrt_split_layout(&j.l, par, parts, g->m, g->n, g->k, g->a_trans, g->lean && batch->batch == 1);
+  if (j.b16) j.l.piece = j.l.block;
+  if (j.l.shared) {
+    j.shared_a = (uint16_t *)(void *)j.scratch;
+    j.scratch += j.l.shared;
+    j.chunks = split_min(mrt_par_workers(par), j.l.strips);
+  }
   for (int i = 0; i < mrt_par_workers(par); ++i)
     *worker_of(&j, i) = (split_worker){.a_item = -1, .b_item = -1};
+  if (j.shared_a) mrt_par_run(par, j.chunks, share_chunk, &j);
   const double cost = mrt_split_cost(parts, g->m, g->n, g->k);
   if (batch->batch >= 16 || (batch->batch > 1 && cost < 400e3)) {
     j.chunks = mrt_par_chunks(batch->batch, cost * (double)batch->batch);

@@ -121,8 +121,10 @@ const mrt_split_kernels *mrt_split_kernels_get(void);
  * precision's promise. A function of the shape and the machine, not of the number of threads. */
 int mrt_gemm_split_parts(mrt_precision precision, int64_t m, int64_t n, int64_t k);
 
-/* Bytes of scratch for one product or a batch, for the most parts that the machine would choose. */
-size_t mrt_gemm_split_scratch(const mrt_par *par, int64_t m, int64_t n, int64_t k, bool a_trans);
+/* Bytes of scratch for one product or a batch, for the most parts that the machine would choose.
+ * lean: as mrt_gemm's. */
+size_t mrt_gemm_split_scratch(const mrt_par *par, int64_t m, int64_t n, int64_t k, bool a_trans,
+                              bool lean);
 
 /* B as 1 or 2 bf16 parts (g->b16), ready for products: 2 bytes each, [ceil(n/32)] panels as
  * split_b makes them. Packed from what mrt_gemm_pack_b makes, one panel at a time. */

@@ -17,7 +17,7 @@ static void recompute16(const split_job *j, int64_t item, int64_t strip, int64_t
                         float *acc) {
   const mrt_gemm *g = &j->g;
   const int64_t group = (int64_t)j->parts * MRT_SPLIT_GROUP_PART;
-  const uint16_t *b = split_panel16(j, panel, 0);
+  const uint16_t *b = split_parts(j, (split_piece){.p = panel});
   for (int64_t r = 0; r < strip_rows(j, strip); ++r) {
     const int64_t row = strip * MRT_STRIP + r;
     const float *a = g->a + item * j->batch.a + row * (g->a_trans ? 1 : g->lda);
@@ -46,7 +46,7 @@ void mrt_split_again(const split_job *j, float *tmp, int64_t item, int64_t strip
     return;
   }
   const mrt_kblock whole = {0, (int32_t)g->k};
-  const float *b = split_panel(j, item, panel, 0);
+  const float *b = split_floats(j, item, (split_piece){.p = panel});
   mrt_tile t = {
       .a_row = g->lda, .blocks = &whole, .n_blocks = 1, .c_row = MRT_STRIP, .c_col16 = 16};
   for (int64_t r = 0; r < strip_rows(j, strip); ++r) {

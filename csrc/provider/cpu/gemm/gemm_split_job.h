@@ -16,21 +16,30 @@ typedef struct split_layout {
   int64_t groups, strips, panels;
   int64_t super, supers;    /* strips in a super-block */
   int64_t block, blocks;    /* groups in a k-block */
-  int64_t slice;            /* groups in a slice */
+  int64_t slice;            /* groups in a slice, which are multiplied at a time */
+  int64_t piece;            /* groups of a panel of B that are split at a time: whole slices */
   int64_t range, ranges;    /* panels in a chunk, at most; chunks of a super-block */
-  size_t a, b, acc, gather; /* bytes: split A; two panels of split B; sums; transposed rows */
-  size_t worker;
+  size_t a, b, acc, gather; /* bytes: split A; two pieces of split B; sums; transposed rows */
+  size_t worker;            /* of one worker: all of these, but for a shared A */
+  size_t shared;            /* A that all workers share, split once; 0: each has its own */
 } split_layout;
 
+/* lean: see mrt_gemm. */
 void mrt_split_layout(split_layout *l, const mrt_par *par, int parts, int64_t m, int64_t n,
-                      int64_t k, bool a_trans);
+                      int64_t k, bool a_trans, bool lean);
 /* Nanoseconds on one core. */
 double mrt_split_cost(int parts, int64_t m, int64_t n, int64_t k);
+
+/* A piece of B: groups from `first` on of k-block kb of panel p. */
+typedef struct split_piece {
+  int64_t p, kb, first;
+} split_piece;
 
 /* What a worker's memory holds, so that its next chunk need not split it again; -1: nothing. */
 typedef struct split_worker {
   int64_t a_item, a_super, a_block;
-  int64_t b_item, b_panel, b_block; /* in buffer `current` */
+  int64_t b_item; /* in buffer `current`, with b */
+  split_piece b;
   int current;
   mrt_split_late late; /* the block before; what it is follows */
   int64_t late_item, late_strip, late_panel;
@@ -49,6 +58,7 @@ typedef struct split_job {
   mrt_ew_fn act;
   int parts;
   split_layout l;
+  uint16_t *shared_a; /* NULL: workers split A for themselves */
   char *scratch;
   int64_t chunks;
 } split_job;
@@ -64,15 +74,16 @@ static inline size_t split_worker_pitch(size_t bytes) {
   return mrt_worker_pitch(split_align(sizeof(split_worker)) + bytes);
 }
 
-/* Panel p of the whole, from k-block kb on: as floats, and in bf16 parts. */
-static inline const float *split_panel(const split_job *j, int64_t item, int64_t p, int64_t kb) {
-  const mrt_gemm_side *s = mrt_gemm_side_at(&j->g, &p);
-  return s->b + item * j->batch.b +
-         (p * j->g.k + kb * j->l.block * MRT_SPLIT_GROUP) * MRT_GEMM_PANEL;
+/* A piece of B (p: of all sides), as floats, and in bf16 parts. */
+static inline const float *split_floats(const split_job *j, int64_t item, split_piece b) {
+  const mrt_gemm_side *s = mrt_gemm_side_at(&j->g, &b.p);
+  const int64_t k = (b.kb * j->l.block + b.first) * MRT_SPLIT_GROUP;
+  return s->b + item * j->batch.b + (b.p * j->g.k + k) * MRT_GEMM_PANEL;
 }
-static inline const uint16_t *split_panel16(const split_job *j, int64_t p, int64_t kb) {
-  const mrt_gemm_side *s = mrt_gemm_side_at(&j->g, &p);
-  return s->b16 + (p * j->l.groups + kb * j->l.block) * j->parts * MRT_SPLIT_GROUP_PART;
+static inline const uint16_t *split_parts(const split_job *j, split_piece b) {
+  const mrt_gemm_side *s = mrt_gemm_side_at(&j->g, &b.p);
+  const int64_t group = b.p * j->l.groups + b.kb * j->l.block + b.first;
+  return s->b16 + group * j->parts * MRT_SPLIT_GROUP_PART;
 }
 
 static inline int64_t strip_rows(const split_job *j, int64_t strip) {

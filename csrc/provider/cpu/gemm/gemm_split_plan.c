@@ -13,6 +13,7 @@ enum {
   MAX_SLICE = 24,   /* groups of one part of B, which stay near L1 */
   SHORT_SLICE = 16, /* and in L1, beside a piece of A and the sums of many strips */
   DOT_SLICE = 8,    /* the same where rows are not read past L1 */
+  LEAN_PIECE = 4,   /* groups of B that are split at a time */
   LONG_K = 32,      /* groups beyond which a k-block of one part is a slice: A and sums fit L2 */
   LONG = 8,         /* times the usual work in a chunk */
   TWO = 4           /* the same where there are two, of one part */
@@ -85,7 +86,7 @@ void mrt_gemm_pack_panel16(const mrt_split_kernels *kern, int parts, const float
 
 /* ---- how it is cut ---- */
 void mrt_split_layout(split_layout *l, const mrt_par *par, int parts, int64_t m, int64_t n,
-                      int64_t k, bool a_trans) {
+                      int64_t k, bool a_trans, bool lean) {
   const int64_t group_bytes = parts * 2 * MRT_SPLIT_GROUP_PART;
   const int64_t fit = A_BYTES / group_bytes; /* strips x groups */
   l->groups = split_max(1, split_ceil(k, MRT_SPLIT_GROUP));
@@ -104,6 +105,8 @@ void mrt_split_layout(split_layout *l, const mrt_par *par, int parts, int64_t m,
   l->block = split_ceil(l->groups, l->blocks);
   const int64_t slice = l->super < MAX_STRIPS ? MAX_SLICE : dot ? DOT_SLICE : SHORT_SLICE;
   l->slice = parts == 1 ? split_ceil(l->block, split_ceil(l->block, slice)) : l->block;
+  l->piece = l->block;
+  if (lean && parts > 1) l->piece = split_ceil(l->block, split_ceil(l->block, LEAN_PIECE));
   /* Chunks: a few of a thread; one where each splits A anew. How it is cut changes no bits: sums
    * are made in the order of k, whatever is kept where. */
   const double cost = mrt_split_cost(parts, m, n, k);
@@ -115,18 +118,25 @@ void mrt_split_layout(split_layout *l, const mrt_par *par, int parts, int64_t m,
   l->ranges = split_min(split_max(l->ranges, 1), split_max(l->panels, 1));
   l->range = split_ceil(l->panels, l->ranges);
   l->a = (size_t)(l->super * l->block * group_bytes);
-  l->b = (size_t)(2 * l->block * group_bytes);
+  l->shared = 0;
+  if (lean && l->supers == 1 && l->blocks == 1 && mrt_par_workers(par) > 1) {
+    l->shared = mrt_worker_pitch(l->a);
+    l->a = 0;
+  }
+  l->b = (size_t)(2 * l->piece * group_bytes);
   l->acc = (size_t)((l->super * (l->blocks > 1 ? l->range : 1) + 1) * strip_sums);
   l->gather = a_trans ? split_align((size_t)(l->groups * 32 * MRT_STRIP) * sizeof(float)) : 0;
   l->worker = l->a + l->b + l->acc + l->gather;
 }
 
-size_t mrt_gemm_split_scratch(const mrt_par *par, int64_t m, int64_t n, int64_t k, bool a_trans) {
-  size_t most = 0;
+size_t mrt_gemm_split_scratch(const mrt_par *par, int64_t m, int64_t n, int64_t k, bool a_trans,
+                              bool lean) {
+  size_t most = 0, shared = 0;
   for (int parts = 1; parts <= 3; ++parts) {
     split_layout l;
-    mrt_split_layout(&l, par, parts, m, n, k, a_trans);
+    mrt_split_layout(&l, par, parts, m, n, k, a_trans, lean);
     if (l.worker > most) most = l.worker;
+    if (l.shared > shared) shared = l.shared;
   }
-  return (size_t)mrt_par_workers(par) * split_worker_pitch(most) + MRT_WORKER_PAGE;
+  return (size_t)mrt_par_workers(par) * split_worker_pitch(most) + shared + MRT_WORKER_PAGE;
 }

@@ -175,7 +175,7 @@ size_t mrt_rnn_scratch_size(const mrt_par *par, const mrt_rnn_run *q) {
   const int64_t n = q->w->padded * q->w->gates * q->w->dirs;
   if (!count_floats(q, &x, &state) ||
       !mrt_size_add((x + 3 * state) * sizeof(float) + MRT_ALIGN,
-                    mrt_gemm_scratch_size(par, q->seq * q->batch, n, q->w->in, false), &bytes))
+                    mrt_gemm_lean_scratch_size(par, q->seq * q->batch, n, q->w->in), &bytes))
     return SIZE_MAX;
   return bytes;
 }
@@ -342,7 +342,8 @@ void mrt_rnn_run_layer(const mrt_par *par, const mrt_rnn_run *q, void *scratch) 
                       .b = p->w,
                       .c = w.x,
                       .ldc = n,
-                      .epi = &e};
+                      .epi = &e,
+                      .lean = true};
   if (rows) mrt_gemm_run(par, &g, rest);
   const int64_t blocks = p->padded / BLOCK;
   w.slices = blocks < MAX_SLICES ? (int)blocks : MAX_SLICES;
