@@ -45,3 +45,18 @@ function(mrt_apply_isa_flags)
     endif()
   endforeach()
 endfunction()
+
+# Sorts sources by instruction set, the software models of tiles last. The linker keeps this order,
+# so that the pages of code which a CPU runs lie together: Linux maps 64 KiB around a fault, and what
+# other instruction sets have there would be counted too.
+function(mrt_order_by_isa variable)
+  set(rest ${${variable}})
+  set(ordered "")
+  foreach(kind scalar ${MRT_ISA_NAMES} model)
+    set(these ${rest})
+    list(FILTER these INCLUDE REGEX "_${kind}\\.c$")
+    list(FILTER rest EXCLUDE REGEX "_${kind}\\.c$")
+    list(APPEND ordered ${these})
+  endforeach()
+  set(${variable} ${rest} ${ordered} PARENT_SCOPE)
+endfunction()

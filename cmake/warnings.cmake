@@ -24,6 +24,8 @@ add_library(mrt_flags INTERFACE)
 # errno after a math function, nobody traps on floating point exceptions. Never -ffast-math.
 target_compile_options(mrt_flags INTERFACE -ffp-contract=off -fno-math-errno -fno-trapping-math)
 target_compile_definitions(mrt_flags INTERFACE _GNU_SOURCE)
+# Each function is a section, so that the linker can order them (order.cmake).
+target_compile_options(mrt_flags INTERFACE -ffunction-sections)
 # __FILE__ names a file as people know it (ops/conv.c), whatever folder the build was made in.
 target_compile_options(mrt_flags INTERFACE "-fmacro-prefix-map=${PROJECT_SOURCE_DIR}/csrc/=")
 if(MRT_SANITIZE)

@@ -20,21 +20,25 @@ typedef struct mrt_status mrt_status;
 #if defined(__GNUC__)
 #define MRT_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 #define MRT_MUST_CHECK        __attribute__((warn_unused_result))
+/* Of functions that only failures call: compilers move the paths that lead to them out of the way,
+ * into a part of the program that is not in memory until something fails. */
+#define MRT_COLD __attribute__((cold))
 #else
 #define MRT_PRINTF(fmt, args)
 #define MRT_MUST_CHECK
+#define MRT_COLD
 #endif
 
 /* Makes a status; never fails (falls back to the static out-of-memory object). */
-MRT_MUST_CHECK mrt_status *mrt_status_create(mrt_code code, const char *file, int line,
+MRT_COLD MRT_MUST_CHECK mrt_status *mrt_status_create(mrt_code code, const char *file, int line,
                                              const char *fmt, ...) MRT_PRINTF(4, 5);
 /* The static out-of-memory object: needs no allocation, may be freed any number of times. */
-MRT_MUST_CHECK mrt_status *mrt_status_oom(void);
+MRT_COLD MRT_MUST_CHECK mrt_status *mrt_status_oom(void);
 /* Prepends "context: " to the message. NULL stays NULL. Takes and returns ownership. */
-MRT_MUST_CHECK mrt_status *mrt_status_wrap(mrt_status *status, const char *fmt, ...)
+MRT_COLD MRT_MUST_CHECK mrt_status *mrt_status_wrap(mrt_status *status, const char *fmt, ...)
     MRT_PRINTF(2, 3);
 /* Same object, other code (for example a kernel's FAIL seen by the loader). NULL stays NULL. */
-MRT_MUST_CHECK mrt_status *mrt_status_recode(mrt_status *status, mrt_code code);
+MRT_COLD MRT_MUST_CHECK mrt_status *mrt_status_recode(mrt_status *status, mrt_code code);
 
 mrt_code mrt_status_code(const mrt_status *status);       /* NULL: MRT_OK */
 const char *mrt_status_message(const mrt_status *status); /* NULL: "" */

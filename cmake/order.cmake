@@ -1,0 +1,33 @@
+# Lays the functions that sessions run side by side, in the order of function_order.txt (how that is
+# made and why: benchmarks/function_order.py). Needs a linker that knows INSERT (GNU ld, lld); with
+# others, and in builds with sanitizers, functions stay in the order of the sources.
+include(CheckCSourceCompiles)
+
+function(mrt_order_functions target list)
+  if(MRT_SANITIZE OR MRT_FUZZ OR NOT CMAKE_SYSTEM_NAME STREQUAL "Linux")
+    return()
+  endif()
+  set(script "${PROJECT_BINARY_DIR}/gen/function_order.ld")
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${list}")
+  file(STRINGS "${list}" lines REGEX "^[^#]")
+  set(text "SECTIONS {\n  .text.ordered : {\n")
+  foreach(line ${lines})
+    string(REPLACE " " ";" line "${line}")
+    list(GET line 0 file)
+    list(GET line 1 name)
+    set(sections "(.text.${name} .text.${name}.*)")
+    if(file STREQUAL "*")
+      string(APPEND text "    *${sections}\n")
+    else() # a member of the library, or an object of the module
+      string(APPEND text "    *:${file}.o${sections} */${file}.o${sections}\n")
+    endif()
+  endforeach()
+  string(APPEND text "  }\n} INSERT BEFORE .text;\n")
+  file(CONFIGURE OUTPUT "${script}" CONTENT "${text}" @ONLY)
+  set(CMAKE_REQUIRED_LINK_OPTIONS "-Wl,-T,${script}")
+  check_c_source_compiles("int main(void) { return 0; }" MRT_LINKER_ORDERS)
+  if(MRT_LINKER_ORDERS)
+    target_link_options(${target} PRIVATE "-Wl,-T,${script}")
+    set_property(TARGET ${target} APPEND PROPERTY LINK_DEPENDS "${script}")
+  endif()
+endfunction()
