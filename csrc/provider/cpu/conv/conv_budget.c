@@ -4,8 +4,9 @@
  * form, first those that lose the least time for a byte: deep ones, of many channels and small
  * images. What is left to a convolution is its attribute "winograd".
  *
- * Only where tiles multiply floats out of three parts: they take over at little loss (a twentieth
- * of a U-Net), which plain multiply-adds do not (a third). */
+ * Where tiles multiply floats out of three parts they take over at little loss (a twentieth of a
+ * U-Net). Plain multiply-adds lose more (a seventh): there the part is larger, and F(4x4, 3x3) in
+ * `high` and `medium`, which would be up to a third slower, is not bounded. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,9 +15,11 @@
 #include "provider/cpu/gemm/precision.h"
 
 enum { PRECISIONS = MRT_PRECISION_MEDIUM + 1 };
-#define SHARE 10        /* a tenth of weights and values, */
-#define LESS  (3 << 20) /* less what a session has besides: scratch, graph, code; */
-#define LEAST (1 << 19) /* at least this many bytes */
+#define SHARE        0.1       /* of weights and values; */
+#define PLAIN_SHARE  0.15      /* without tiles of weights, */
+#define PLAIN_IMAGES 0.2       /* and of values: large images lose most; */
+#define LESS         (3 << 20) /* less what a session has besides: scratch, graph, code; */
+#define LEAST        (1 << 19) /* at least this many bytes */
 
 /* From form `from` to form `to` (both 4, 2 or 0), or further. */
 typedef struct step {
@@ -38,6 +41,7 @@ typedef struct budget {
   int n, n_steps;
   double bytes; /* of weights, and of the largest values around one convolution */
   double images;
+  bool tiles; /* of three parts */
 } budget;
 
 static bool is_conv(const mrt_node *n, int index) {
@@ -87,7 +91,9 @@ static int by_loss(const void *a, const void *b) {
 }
 
 static void choose(budget *b, int precision) {
-  double over = LESS - (b->bytes + b->images) / SHARE;
+  const double all =
+      b->tiles ? SHARE * (b->bytes + b->images) : PLAIN_SHARE * b->bytes + PLAIN_IMAGES * b->images;
+  double over = LESS - all;
   if (over > -LEAST) over = -LEAST;
   b->n_steps = 0;
   for (int i = 0; i < b->n; ++i) {
@@ -102,6 +108,7 @@ static void choose(budget *b, int precision) {
     add_steps(b, i, precision);
   }
   qsort(b->steps, (size_t)b->n_steps, sizeof *b->steps, by_loss);
+  if (!b->tiles && precision != MRT_PRECISION_HIGHEST) return;
   int taken = 0;
   for (; taken < b->n_steps && over > 0; ++taken) {
     b->convs[b->steps[taken].conv].most[precision] = b->steps[taken].to;
@@ -179,7 +186,8 @@ static mrt_status *run(const mrt_provider *p, mrt_graph *g, int index, int *fire
   size_t n = 0, bytes;
   for (const mrt_node *node = g->first; node; node = node->next) n += is_conv(node, index);
   const mrt_conv_split_kernels *kern = mrt_conv_split_kernels_get();
-  if (!n || !kern || kern->gemm->most_parts < 3) return NULL;
+  if (!n) return NULL;
+  b.tiles = kern && kern->gemm->most_parts >= 3;
   /* One more than there are: a node is read into the place where it would stand. */
   if (!mrt_size_mul(n + 1, sizeof *b.convs, &bytes)) return mrt_status_oom();
   mrt_status *st = mrt_mem_new(alloc, bytes, (void **)&b.convs);
