@@ -5,7 +5,7 @@ qbinary_node,
 quantize_node), their loops (qconv, bytes, quantize, qgemm_avx512vnni, qgemm_avx2, qgemm_scalar,
 qbytes_avx512vnni, qbytes_avx2, qbytes_scalar, qgemm_amx, qpool_node, qdirect, qdepth,
 qdepth_avx512vnni, qplanes, qplanes_avx512vnni, qband, qband_fuse, qband_node, fused_qband,
-qwide, qwide_avx512vnni, quantize_last_node, quantize_last_avx512vnni).
+qwide, qwide_avx512vnni, qfold, qfold_avx512vnni, quantize_last_node, quantize_last_avx512vnni).
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def test_images_enter_and_leave(activations: type, channels: int, tmp_path: Path
     np.testing.assert_array_equal(*both)
 
 
-SIZES = ((3, 20, 17), (24, 70, 9), (48, 33, 30), (72, 72, 7), (128, 40, 9), (130, 64, 5))
+SIZES = ((1, 16, 37), (3, 20, 17), (4, 33, 26), (24, 70, 9), (48, 33, 30), (72, 72, 7), (128, 40, 9), (130, 64, 5))
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -175,7 +175,7 @@ SIZES = ((3, 20, 17), (24, 70, 9), (48, 33, 30), (72, 72, 7), (128, 40, 9), (130
 def test_convolutions_of_many_shapes(
     activations: type, group: str, kernel: int, stride: int
 ) -> None:
-    """Odd channels, sizes and tails of qdirect, qdepth and qplanes, with Relu6, against float64."""
+    """Odd channels, sizes and tails of qdirect, qfold, qdepth and qplanes, with Relu6, against float64."""
     for cin, cout, size in SIZES:
         b = qdq_models.Builder(activations, seed=cin)
         x = b.quantised("x", -3, 3)

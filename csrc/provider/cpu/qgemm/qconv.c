@@ -9,6 +9,7 @@
 #include "base/cpu.h"
 #include "provider/cpu/qgemm/qdepth.h"
 #include "provider/cpu/qgemm/qdirect.h"
+#include "provider/cpu/qgemm/qfold.h"
 
 enum { PIECE = 4 << 20, MIN_ROWS = 256, DEPTH_TAPS = 128 };
 static const int64_t WINDOW = 1 << 28; /* bytes that the window of a row may span */
@@ -19,9 +20,10 @@ static int64_t taps_of(const mrt_qconv *p) { return p->kh * p->kw; }
 void mrt_qconv_plan(mrt_qconv *p, const int32_t *w_zero) {
   p->depthwise = p->cin == 1 && p->cout == p->groups && p->groups > 1 && taps_of(p) <= DEPTH_TAPS;
   p->direct = !p->depthwise && p->w_signed && !w_zero;
+  p->folds = p->direct && p->groups == 1 && p->dil_w == 1 && mrt_qfold_pays(p->kh, p->kw, p->cin);
 }
 static int64_t run_of(const mrt_qconv *p) {
-  return p->direct ? mrt_qdirect_run(p->cin, p->kw, p->dil_w) : p->cin * taps_of(p);
+  return p->direct && !p->folds ? mrt_qdirect_run(p->cin, p->kw, p->dil_w) : p->cin * taps_of(p);
 }
 
 /* ---- packing ---- */
@@ -61,6 +63,14 @@ static void pack_depthwise(const mrt_qconv *p, const uint8_t *w, const int32_t *
   }
 }
 
+/* [cin][kh][kw] to [kw][kh][cin]. */
+static void fold_weights(const mrt_qconv *p, const uint8_t *w, uint8_t *to) {
+  for (int64_t m = 0; m < p->cout; ++m, w += p->cin * taps_of(p))
+    for (int64_t x = 0; x < p->kw; ++x)
+      for (int64_t y = 0; y < p->kh; ++y)
+        for (int64_t c = 0; c < p->cin; ++c) *to++ = w[(c * p->kh + y) * p->kw + x];
+}
+
 void mrt_qconv_pack(const mrt_par *par, const mrt_qconv *p, const uint8_t *w, const int32_t *w_zero,
                     uint8_t *tmp, void *dst) {
   const int64_t per = p->cout / p->groups, k = p->cin * taps_of(p);
@@ -70,7 +80,10 @@ void mrt_qconv_pack(const mrt_par *par, const mrt_qconv *p, const uint8_t *w, co
     *dots = mrt_qdepth_fits(p) && mrt_qdepth_pack(p, w, w_zero, dots + 64);
     return;
   }
-  mrt_bytes_transpose(par, w, p->cout, p->cin, taps_of(p), tmp); /* [cin][taps] to [taps][cin] */
+  if (p->folds)
+    fold_weights(p, w, tmp);
+  else /* [cin][taps] to [taps][cin] */
+    mrt_bytes_transpose(par, w, p->cout, p->cin, taps_of(p), tmp);
   for (int64_t g = 0; g < p->groups; ++g)
     mrt_qpack(par, tmp + g * per * k, p->w_signed, k, true, k, per, run_of(p),
               (uint8_t *)dst + (size_t)g * group_size(p));
@@ -156,6 +169,7 @@ static mrt_qdirect direct_of(const mrt_qconv *p, const mrt_qconv_args *a) {
                        .dil_w = p->dil_w,
                        .pad_top = p->pad_top,
                        .pad_left = p->pad_left,
+                       .folds = p->folds,
                        .x_end = a->x_end,
                        .x_signed = a->x_signed,
                        .x_zero = a->x_zero,

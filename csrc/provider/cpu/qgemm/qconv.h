@@ -13,7 +13,7 @@ typedef struct mrt_qconv {
   int64_t groups, cin, cout; /* cin: of one group; cout: of all */
   int64_t kh, kw, stride_h, stride_w, dil_h, dil_w, pad_top, pad_left;
   bool w_signed;
-  bool depthwise, direct; /* set by mrt_qconv_plan */
+  bool depthwise, direct, folds; /* set by mrt_qconv_plan; folds: qfold.h */
 } mrt_qconv;
 
 /* A 1x1 convolution of signed weights, or what a window makes another of. */

@@ -71,7 +71,7 @@ mrt_status *mrt_qconv_weights(const mrt_qconv *p, const mrt_tensor *w, const mrt
                               const int32_t *w_zero, mrt_packed **out) {
   const pack_arg arg = {p, w_zero};
   const mrt_packer packer = {
-      .format = "qconv.2",
+      .format = "qconv.3",
       .params = {p->groups, p->cin, p->cout, p->kh << 32 | p->kw, p->stride_h << 32 | p->stride_w,
                  p->dil_h << 32 | p->dil_w,
                  p->w_signed | p->direct << 1 | p->depthwise << 2 | (w_zero != NULL) << 3,
@@ -208,7 +208,7 @@ static mrt_status *get_weights(mrt_kctx *c, const qconv_kernel *q, const mrt_ico
       .groups = p->group, .cin = p->cin, .cout = p->cout, .w_signed = p->w->dtype == MRT_INT8};
   set_geometry(&p->win, geo);
   if (q->packed && (q->p.direct || q->p.depthwise)) { /* there are none, or they are folded in */
-    geo->direct = q->p.direct, geo->depthwise = q->p.depthwise;
+    geo->direct = q->p.direct, geo->depthwise = q->p.depthwise, geo->folds = q->p.folds;
     a->packed = q->packed;
     return NULL;
   }

@@ -4,13 +4,15 @@
 #include <string.h>
 
 #include "provider/cpu/qgemm/qbytes.h"
+#include "provider/cpu/qgemm/qfold.h"
 #include "provider/cpu/qgemm/qgemm_kernel.h"
 
-/* BAND: bytes of a copied band; IN_PLACE: of a matrix read in place. B_PART: of the weights that
- * one sweep over the rows uses. Weights beyond it leave L2 between sweeps: B_BESIDE of them stay
- * beside a band then, and MANY rows at least have to share a reading. */
+/* BAND: bytes of a copied band, FOLDED: of a folded one; IN_PLACE: of a matrix read in place.
+ * B_PART: of the weights that one sweep over the rows uses. Weights beyond it leave L2 between
+ * sweeps: B_BESIDE of them stay beside a band then, and MANY rows at least have to share a reading.
+ */
 enum { PANEL = 32, UNIT = 64, BAND = 256 << 10, B_PART = 1 << 20, MAX_SEGMENTS = 64 };
-enum { IN_PLACE = 1 << 20, B_BESIDE = 512 << 10, MANY = 256 };
+enum { FOLDED = 16 << 10, IN_PLACE = 1 << 20, B_BESIDE = 512 << 10, MANY = 256 };
 enum { FEW_ROWS = 4 };
 enum { LEAST_COST = 2000, REMOTE = 2 }; /* ns; time of a byte from the other core, of a weight 1 */
 
@@ -33,17 +35,19 @@ typedef struct direct_plan {
   int64_t run, blocks, reach; /* reach: bytes read from the start of a row of A */
   int64_t unit_rows;          /* of a matrix: rows that stay together */
   int64_t a_row, units, panels, part_panels, band, parts_m, parts_n;
-  int64_t blocks_bytes, copy_bytes, half_bytes, worker_bytes, total;
+  int64_t blocks_bytes, copy_bytes, half_bytes, pad_bytes, worker_bytes, total;
 } direct_plan;
 
+/* Image rows of a band; folded ones belong to one output row each. */
 static int64_t rows_in(const mrt_qdirect *d, int64_t lines) {
+  if (d->folds) return lines;
   return (lines - 1) * d->stride_h + (d->kh - 1) * d->dil_h + 1;
 }
 
 /* Joining rows saves tiles where rows are short, and computes what lies between them. */
 static bool join_rows(const mrt_qdirect *d, const direct_plan *p, int64_t lines) {
   const int64_t rows = p->kern->max_rows, grain = p->kern->by_sixteen ? 16 : 1;
-  if (d->stride_h != 1 || d->stride_w != 1) return false;
+  if (d->stride_h != 1 || d->stride_w != 1 || d->folds) return false;
   const int64_t joined = (lines - 1) * p->wide + d->ow,
                 one = ceil_div(joined, grain) * grain + ceil_div(joined, rows) * 2,
                 each = lines * (ceil_div(d->ow, grain) * grain + ceil_div(d->ow, rows) * 2);
@@ -91,22 +95,23 @@ static const mrt_qgemm_kernels *kernels_for(const mrt_qdirect *d) {
 
 static void plan_make(direct_plan *p, const mrt_qdirect *d, const mrt_par *par) {
   *p = (direct_plan){.kern = kernels_for(d), .run = mrt_qdirect_run(d->c, d->kw, d->dil_w)};
-  const int64_t k = d->kh * d->kw * d->c,
+  const int64_t k = d->kh * d->kw * d->c, pixel = d->folds ? d->kh * d->c : d->c,
                 need_w = (d->ow - 1) * d->stride_w + (d->kw - 1) * d->dil_w + 1;
   const bool point = d->kh == 1 && d->kw == 1 && d->stride_h == 1 && d->stride_w == 1;
   const bool inside =
       d->pad_top == 0 && d->pad_left == 0 && rows_in(d, d->oh) <= d->h && need_w <= d->w;
-  p->copy = !inside || d->pitch != d->c || (d->x_signed && !p->kern->reads_s8);
-  p->flat = point && inside && d->oh == d->h && d->ow == d->w;
+  if (d->folds) p->run = k;
+  p->copy = d->folds || !inside || d->pitch != d->c || (d->x_signed && !p->kern->reads_s8);
+  p->flat = point && inside && !d->folds && d->oh == d->h && d->ow == d->w;
   p->wide = p->copy ? need_w : d->w;
-  p->a_row = d->stride_w * d->c;
+  p->a_row = d->stride_w * pixel;
   p->blocks = k / p->run * ceil_div(p->run, UNIT);
   p->panels = ceil_div(d->cout, PANEL);
   p->unit_rows = p->kern->by_sixteen ? 16 : p->kern->max_rows;
   p->units = p->flat ? ceil_div(d->n * d->oh * d->ow, p->unit_rows) : d->n * d->oh;
-  const int64_t row = p->wide * d->c;
+  const int64_t row = p->wide * pixel;
   const int64_t last_tap = p->run == d->c ? (d->kw - 1) * d->dil_w : 0;
-  p->reach = ((d->kh - 1) * d->dil_h * p->wide + last_tap) * d->c +
+  p->reach = (d->folds ? 0 : ((d->kh - 1) * d->dil_h * p->wide + last_tap) * d->c) +
              (p->kern->by_sixteen ? round64(p->run) : (p->run + 3) / 4 * 4);
   p->beyond = p->kern->by_sixteen && p->flat && p->panels * p->blocks > B_PART / (UNIT * PANEL);
   plan_shares(p, d);
@@ -121,13 +126,16 @@ static void plan_make(direct_plan *p, const mrt_qdirect *d, const mrt_par *par) 
     p->copy_bytes = p->copy ? p->band * d->c : 0;
   } else {
     p->band = ceil_div(p->units, p->parts_m);
-    while (p->copy && p->band > 1 && rows_in(d, p->band) * row > BAND) p->band = (p->band + 1) / 2;
+    const int64_t most = d->folds ? FOLDED : BAND;
+    while (p->copy && p->band > 1 && rows_in(d, p->band) * row > most) p->band = (p->band + 1) / 2;
     p->joined = join_rows(d, p, p->band);
     p->copy_bytes = p->copy ? rows_in(d, p->band) * row : 0;
   }
-  if (p->copy) p->copy_bytes = round64(p->copy_bytes + 2 * half * p->a_row + p->reach);
+  if (p->copy) p->copy_bytes = round64(p->copy_bytes + 2 * half * p->a_row + p->reach + UNIT);
+  p->pad_bytes = d->folds ? round64(d->w * d->c) : 0; /* a row outside of the image */
   p->blocks_bytes = round64(p->blocks * (int64_t)sizeof(mrt_qblock));
-  p->worker_bytes = (int64_t)mrt_worker_pitch((size_t)(p->copy_bytes + 2 * round64(p->half_bytes)));
+  p->worker_bytes = (int64_t)mrt_worker_pitch(
+      (size_t)(p->copy_bytes + 2 * round64(p->half_bytes) + p->pad_bytes));
   p->total = p->blocks_bytes + p->worker_bytes * mrt_par_workers(par) + MRT_WORKER_PAGE;
 }
 
@@ -143,6 +151,7 @@ typedef struct direct_job {
   mrt_qblock *blocks;
   uint8_t *workers;
   mrt_qtile tile; /* what is the same for all */
+  mrt_qfold fold;
   void (*copy)(uint8_t *dst, const uint8_t *src, int64_t pixels, int64_t c, int64_t step,
                uint8_t flip);
 } direct_job;
@@ -173,12 +182,28 @@ static void copy_row(const direct_job *j, const uint8_t *row, int64_t first, int
   memset(dst + hi * c, pad, (size_t)((n - hi) * c));
 }
 
+/* The rows of output line y's windows, folded. pad: a row outside of the image. */
+static void fold_line(const direct_job *j, const uint8_t *image, int64_t y, const uint8_t *pad,
+                      uint8_t *dst) {
+  const mrt_qdirect *d = j->d;
+  const uint8_t *row[MRT_QFOLD_ROWS];
+  const int64_t n = j->p.wide, pixel = d->kh * d->c, lo = min_i64(max_i64(d->pad_left, 0), n),
+                hi = max_i64(lo, min_i64(n, d->w + d->pad_left)), from = lo - d->pad_left;
+  for (int64_t k = 0; k < d->kh; ++k) {
+    const int64_t iy = y * d->stride_h - d->pad_top + k * d->dil_h;
+    row[k] = iy >= 0 && iy < d->h ? image + (iy * d->w + from) * d->pitch : pad;
+  }
+  memset(dst, pad[0] ^ j->fold.flip, (size_t)(lo * pixel));
+  mrt_qfold_run(&j->fold, row, hi - lo, dst + lo * pixel);
+  memset(dst + hi * pixel, pad[0] ^ j->fold.flip, (size_t)((n - hi) * pixel));
+}
+
 /* Output lines [y0, y0 + lines) of image n; a matrix: rows [y0, y0 + lines). */
 static void band_make(const direct_job *j, int64_t n, int64_t y0, int64_t lines, uint8_t *space,
                       band *b) {
   const mrt_qdirect *d = j->d;
   const direct_plan *p = &j->p;
-  const int64_t row = p->wide * d->c;
+  const int64_t row = p->wide * (d->folds ? d->kh * d->c : d->c);
   *b = (band){.halves = space + p->copy_bytes, .end = space + p->copy_bytes, .a = space};
   if (p->flat) {
     b->lines = 1, b->rows = b->period = b->valid = lines, b->out = y0;
@@ -194,13 +219,19 @@ static void band_make(const direct_job *j, int64_t n, int64_t y0, int64_t lines,
   b->rows = p->joined ? (lines - 1) * p->wide + d->ow : d->ow;
   b->period = p->joined ? p->wide : d->ow;
   b->valid = d->ow;
-  b->line_bytes = d->stride_h * row;
+  b->line_bytes = d->folds ? row : d->stride_h * row;
   b->out = (n * d->oh + y0) * d->ow;
   const int64_t iy = y0 * d->stride_h - d->pad_top;
   const uint8_t *image = d->x + n * d->h * d->w * d->pitch;
   if (!p->copy) {
     b->a = image + iy * row;
     b->end = d->x_end;
+    return;
+  }
+  if (d->folds) {
+    uint8_t *pad = space + p->copy_bytes + 2 * round64(p->half_bytes);
+    memset(pad, (uint8_t)d->x_zero, (size_t)(d->w * d->c));
+    for (int64_t i = 0; i < lines; ++i) fold_line(j, image, y0 + i, pad, space + i * row);
     return;
   }
   for (int64_t i = 0; i < rows_in(d, lines); ++i)
@@ -324,7 +355,8 @@ void mrt_qdirect_go(const mrt_par *par, const mrt_qdirect *d, void *scratch) {
   mrt_qtile_epilogue(d->epi, &j.tile);
   mrt_qblock *b = j.blocks;
   const int64_t per_row = j.p.run == d->c ? d->kw : 1;
-  for (int64_t y = 0; y < d->kh; ++y)
+  if (d->folds) mrt_qfold_init(&j.fold, d->kh, d->c, flip_of(&j));
+  for (int64_t y = 0; y < (d->folds ? 1 : d->kh); ++y)
     for (int64_t x = 0; x < per_row; ++x)
       for (int64_t q = 0; q < j.p.run; q += UNIT)
         *b++ = (mrt_qblock){(y * d->dil_h * j.p.wide + x * d->dil_w) * d->c + q,
