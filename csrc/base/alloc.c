@@ -43,15 +43,28 @@ static void *heap_block(size_t size, size_t align) {
   return posix_memalign(&p, align, size ? size : 1) == 0 ? p : NULL;
 }
 
+/* One that does not look like a mapping. A small block that does is never used, and never given
+ * back: the heap would hand out the same address again and again. There is at most one in 2 MiB.
+ * Others are held until there is a better one. */
+static void *other_block(size_t size, size_t align) {
+  enum { SMALL = 1024, MOST = 8 };
+  void *held[MOST], *p = heap_block(size, align);
+  int n = 0;
+  while (p && is_map(p) && n < MOST) {
+    if (size > SMALL) held[n++] = p;
+    p = heap_block(size, align);
+  }
+  while (n) free(held[--n]);
+  if (!p || !is_map(p)) return p;
+  free(p);
+  return map_block(size);
+}
+
 static void *default_alloc(void *ctx, size_t size, size_t align) {
   (void)ctx;
   const bool large = maps && (size >= HUGE || align >= HUGE);
   if (large && align > HUGE) return NULL;
-  void *p = large ? map_block(size) : heap_block(size, align);
-  if (p && !large && is_map(p)) {
-    free(p);
-    p = map_block(size);
-  }
+  void *p = large ? map_block(size) : other_block(size, align);
   if (!p) return NULL;
   atomic_fetch_add_explicit(&live, (long long)(is_map(p) ? *front_of(p) : malloc_usable_size(p)),
                             memory_order_relaxed);

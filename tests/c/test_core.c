@@ -115,6 +115,35 @@ static void test_expr(void) {
   mrt_symtab_destroy(t);
 }
 
+static int n_maps(void) {
+  FILE *f = fopen("/proc/self/maps", "r");
+  int n = 0;
+  for (int c; f && (c = fgetc(f)) != EOF;) n += c == '\n';
+  if (f) fclose(f);
+  return n;
+}
+
+/* Blocks that the heap has at multiples of 2 MiB, where mappings begin, do not become mappings one
+ * after the other. */
+static void heap_blocks(size_t size, int n) {
+  static void *all[2][300000];
+  const mrt_alloc *a = mrt_alloc_default();
+  const int before = n_maps();
+  void *odd = NULL; /* of 48 bytes: the second half lies 16 bytes off the first */
+  for (int k = 0; k < 2; ++k) {
+    for (int i = 0; i < n; ++i) CHECK((all[k][i] = a->alloc(a->ctx, size, 16)) != NULL);
+    if (!k) odd = a->alloc(a->ctx, 40, 16);
+  }
+  CHECK(n_maps() - before < 40);
+  for (int k = 0; k < 2; ++k)
+    for (int i = 0; i < n; ++i) a->free(a->ctx, all[k][i]);
+  a->free(a->ctx, odd);
+}
+static void test_heap_blocks(void) {
+  heap_blocks(16, 300000); /* 32 with malloc's own: over several such addresses */
+  heap_blocks(2032, 3000); /* 2048 */
+}
+
 static void add_one(void *arg, int64_t chunk, int worker) {
   (void)worker;
   ++((int *)arg)[chunk];
@@ -135,6 +164,7 @@ static void test_threads(void) {
 int main(void) {
   test_status();
   test_arena();
+  test_heap_blocks();
   test_map();
   test_half();
   test_oom();
