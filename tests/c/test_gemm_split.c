@@ -467,7 +467,8 @@ static void check_large(const mrt_split_kernels *kern) {
     int parts;
   } cases[] = {{257, 300, 1100, false, 3}, {2100, 70, 64, false, 2},   {130, 1000, 333, true, 3},
                {2081, 40, 90, true, 1},    {129, 200, 3090, false, 3}, /* several k-blocks */
-               {70, 2500, 2100, true, 3},  {300, 97, 2900, false, 2}};
+               {70, 2500, 2100, true, 3},  {300, 97, 2900, false, 2},  {129, 200, 1100, true, 1},
+               {70, 300, 2110, false, 1},  {100, 70, 777, false, 1}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i)
     check_product(kern, cases[i].m, cases[i].n, cases[i].k, cases[i].a_trans,
                   cases[i].parts < kern->most_parts ? cases[i].parts : kern->most_parts);

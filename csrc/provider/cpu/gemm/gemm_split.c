@@ -11,7 +11,7 @@
 
 enum {
   NEAR = 8, /* groups of B fetched before they are split */
-  BURST = 4 /* rows that are finished at once, at least */
+  BURST = 8 /* rows that are finished at once, at least */
 };
 
 static split_worker *worker_of(const split_job *j, int worker) {
@@ -226,7 +226,7 @@ static void run_piece(const split_job *j, split_worker *w, int64_t item, int64_t
     const int64_t gn = split_min(j->l.slice, end - g0);
     const bool last = last_block && g0 + gn == groups;
     for (int64_t s = s0; s < s1; ++s) {
-      float *sums = acc + (s - s0) * area;
+      float *sums = acc + (j->l.whole ? w->turn ^= 1 : s - s0) * area;
       next->late = w->late_acc ? &w->late : NULL;
       w->late.burst = (int)split_max(BURST, split_ceil(MRT_STRIP, gn * steps[j->parts]));
       j->kern->multiply_ahead(at_a + ((s - s0) * groups + g0) * group_size,
@@ -267,9 +267,10 @@ static void run_range(const split_job *j, split_worker *w, int64_t item, int64_t
   for (int64_t kb = 0; kb < j->l.blocks; ++kb) {
     want_a(j, w, item, super, kb);
     for (int64_t p = p0; p < p1 && !mrt_par_stop(); ++p) {
-      /* A strip alone takes turns with the one that waits. */
+      /* A strip alone takes turns with the one that waits, and so do all whose sums are complete at
+       * once. */
       const int64_t slot = j->l.blocks > 1 ? p - p0 : s1 - s0 == 1 ? p & 1 : 0;
-      float *acc = worker_acc(j, w) + slot * area;
+      float *acc = worker_acc(j, w) + (j->l.whole ? 0 : slot * area);
       for (split_piece b = {p, kb, 0}; b.first < block_groups(j, kb); b.first += j->l.piece)
         run_step(j, w, item, s0, s1, b, p0, p1, acc);
     }

@@ -18,6 +18,7 @@ typedef struct split_layout {
   int64_t block, blocks;    /* groups in a k-block */
   int64_t slice;            /* groups in a slice, which are multiplied at a time */
   int64_t piece;            /* groups of a panel of B that are split at a time: whole slices */
+  bool whole;               /* sums of a strip are complete at once */
   int64_t range, ranges;    /* panels in a chunk, at most; chunks of a super-block */
   size_t a, b, acc, gather; /* bytes: split A; two pieces of split B; sums; transposed rows */
   size_t worker;            /* of one worker: all of these, but for a shared A */
@@ -44,6 +45,7 @@ typedef struct split_worker {
   mrt_split_late late; /* the block before; what it is follows */
   int64_t late_item, late_strip, late_panel;
   float *late_acc; /* NULL: none waits */
+  int turn;        /* 0 or 1: where the sums before lie, if they are complete at once */
 } split_worker;
 
 typedef struct split_job {

@@ -11,7 +11,7 @@ enum {
   MAX_STRIPS = 8,            /* in a super-block */
   MIN_STRIPS = 8,   /* shorten the k-block rather than go below: B is read for each super-block */
   MAX_SLICE = 24,   /* groups of one part of B, which stay near L1 */
-  SHORT_SLICE = 16, /* and in L1, beside a piece of A and the sums of many strips */
+  SHORT_SLICE = 16, /* and in L1, where several strips use them */
   DOT_SLICE = 8,    /* the same where rows are not read past L1 */
   LEAN_PIECE = 4,   /* groups of B that are split at a time */
   LONG_K = 32,      /* groups beyond which a k-block of one part is a slice: A and sums fit L2 */
@@ -103,7 +103,9 @@ void mrt_split_layout(split_layout *l, const mrt_par *par, int parts, int64_t m,
   if (one && l->super > 1 && l->groups > LONG_K && (l->blocks > 1 || sums <= kept))
     l->blocks = split_ceil(l->groups, SHORT_SLICE);
   l->block = split_ceil(l->groups, l->blocks);
-  const int64_t slice = l->super < MAX_STRIPS ? MAX_SLICE : dot ? DOT_SLICE : SHORT_SLICE;
+  const int64_t slice = l->super < (dot ? MAX_STRIPS : 3) ? MAX_SLICE
+                        : dot                             ? DOT_SLICE
+                                                          : SHORT_SLICE;
   l->slice = parts == 1 ? split_ceil(l->block, split_ceil(l->block, slice)) : l->block;
   l->piece = l->block;
   if (lean && parts > 1) l->piece = split_ceil(l->block, split_ceil(l->block, LEAN_PIECE));
@@ -124,7 +126,9 @@ void mrt_split_layout(split_layout *l, const mrt_par *par, int parts, int64_t m,
     l->a = 0;
   }
   l->b = (size_t)(2 * l->piece * group_bytes);
-  l->acc = (size_t)((l->super * (l->blocks > 1 ? l->range : 1) + 1) * strip_sums);
+  l->whole = l->slice >= l->groups && l->piece >= l->groups;
+  const int64_t kept_strips = l->whole ? 1 : l->blocks > 1 ? l->super * l->range : l->super;
+  l->acc = (size_t)((kept_strips + 1) * strip_sums);
   l->gather = a_trans ? split_align((size_t)(l->groups * 32 * MRT_STRIP) * sizeof(float)) : 0;
   l->worker = l->a + l->b + l->acc + l->gather;
 }
