@@ -36,12 +36,24 @@ static bool round_up(size_t a, size_t b, size_t *out) {
   return mrt_size_mul(a, b, out) && mrt_size_add(*out, 15, out) && ((*out &= ~(size_t)15), true);
 }
 
+/* Columns of the first gate of a direction, and of the others. */
+static int64_t columns_of(const mrt_rnn_weights *p, int others) {
+  return others ? p->padded * (p->gates - 1) : p->padded;
+}
+/* Floats of their packed weights. */
+static size_t w_floats(const mrt_rnn_weights *p, int others) {
+  const int64_t n = columns_of(p, others);
+  return n ? mrt_gemm_packed_size(n, p->in) / sizeof(float) : 0;
+}
+static bool count_w(const mrt_rnn_weights *p, size_t *n) {
+  return mrt_size_mul(w_floats(p, 0) + w_floats(p, 1), (size_t)p->dirs, n) && round_up(*n, 1, n);
+}
+
 static bool count_parts(const mrt_rnn_weights *p, parts *n, size_t *bytes) {
   size_t wide, sum;
-  const size_t w = mrt_gemm_packed_size(p->padded * p->gates * p->dirs, p->in) / sizeof(float);
   n->rb = 0;
   return mrt_size_mul((size_t)p->padded, (size_t)p->gates * (size_t)p->dirs, &wide) &&
-         round_up(w, 1, &n->w) && round_up(wide, (size_t)p->hidden, &n->r) &&
+         count_w(p, &n->w) && round_up(wide, (size_t)p->hidden, &n->r) &&
          round_up(wide, 1, &n->bias) &&
          (p->kind != MRT_RNN_GRU || round_up((size_t)p->padded, (size_t)p->dirs, &n->rb)) &&
          mrt_size_add(n->w, n->r, &sum) && mrt_size_add(sum, n->bias, &sum) &&
@@ -54,9 +66,10 @@ static float load(const char *p, int64_t i) {
   return v;
 }
 
-/* Column of gate g of unit u among all of a direction's: gates of a block stand together. */
+/* Column of gate g of unit u among the first gate's or the others' of a direction: those of a block
+ * stand together. */
 static int64_t column(int gates, int64_t g, int64_t u) {
-  return (u / BLOCK * gates + g) * BLOCK + u % BLOCK;
+  return g ? (u / BLOCK * (gates - 1) + g - 1) * BLOCK + u % BLOCK : u;
 }
 
 static void pack_r(const mrt_rnn_weights *p, const char *r, float *dst) {
@@ -76,28 +89,31 @@ static void pack_bias(const mrt_rnn_weights *p, const char *b, int64_t d, float 
     for (int64_t u = 0; u < H; ++u) {
       const bool inside = p->rb && g == 2;
       const float r = load(b, rest + g * H + u);
-      bias[d * wide + column(p->gates, g, u)] = load(b, wb + g * H + u) + (inside ? 0 : r);
+      bias[d * wide + (g ? p->padded : 0) + column(p->gates, g, u)] =
+          load(b, wb + g * H + u) + (inside ? 0 : r);
       if (inside) rb[d * p->padded + u] = r;
     }
 }
 
-/* W with its rows in column order, then packed as the right side of a product. */
+/* W of one direction with its rows in column order, then packed as the right sides of a product. */
 static mrt_status *pack_w(const mrt_rnn_weights *p, const char *w, float *dst) {
-  const int64_t wide = p->padded * p->gates, n = wide * p->dirs, H = p->hidden;
+  const int64_t H = p->hidden;
   const size_t row = (size_t)p->in * sizeof(float);
-  char *sorted = NULL;
-  size_t bytes;
-  if (!mrt_size_mul((size_t)n, row, &bytes)) return mrt_status_oom();
-  MRT_TRY(mrt_mem_new_aligned(mrt_alloc_default(), bytes, MRT_ALIGN, (void **)&sorted));
-  memset(sorted, 0, bytes);
-  for (int64_t d = 0; d < p->dirs; ++d)
-    for (int64_t g = 0; g < p->gates; ++g)
-      for (int64_t u = 0; u < H; ++u)
-        memcpy(sorted + (size_t)(d * wide + column(p->gates, g, u)) * row,
-               w + (size_t)((d * p->gates + g) * H + u) * row, row);
   const mrt_par par = {0};
-  mrt_gemm_pack_b(&par, (const float *)(void *)sorted, p->in, true, p->in, n, dst);
-  mrt_mem_free(mrt_alloc_default(), sorted);
+  for (int others = 0; others < 2 && columns_of(p, others); ++others) {
+    const int64_t n = columns_of(p, others);
+    char *sorted = NULL;
+    size_t bytes;
+    if (!mrt_size_mul((size_t)n, row, &bytes)) return mrt_status_oom();
+    MRT_TRY(mrt_mem_new_aligned(mrt_alloc_default(), bytes, MRT_ALIGN, (void **)&sorted));
+    memset(sorted, 0, bytes);
+    for (int64_t g = others; g < (others ? p->gates : 1); ++g)
+      for (int64_t u = 0; u < H; ++u)
+        memcpy(sorted + (size_t)column(p->gates, g, u) * row, w + (size_t)(g * H + u) * row, row);
+    mrt_gemm_pack_b(&par, (const float *)(void *)sorted, p->in, true, p->in, n,
+                    dst + (others ? w_floats(p, 0) : 0));
+    mrt_mem_free(mrt_alloc_default(), sorted);
+  }
   return NULL;
 }
 
@@ -131,8 +147,10 @@ mrt_status *mrt_rnn_pack(const mrt_rnn_weights *described, const void *w, const 
   mrt_rnn_place(&p, block);
   memset(block, 0, p.bytes);
   float *const begin = block;
-  MRT_TRY(pack_w(&p, w, begin));
   for (int64_t d = 0; d < p.dirs; ++d) {
+    const int64_t of_w = p.gates * p.hidden * p.in * (int64_t)sizeof(float);
+    MRT_TRY(pack_w(&p, (const char *)w + d * of_w,
+                   begin + (size_t)d * (w_floats(&p, 0) + w_floats(&p, 1))));
     const int64_t each = p.gates * p.hidden * p.hidden * (int64_t)sizeof(float);
     pack_r(&p, (const char *)r + d * each, begin + (p.r - p.w) + d * p.padded * p.gates * p.hidden);
     if (b) pack_bias(&p, b, d, begin + (p.bias - p.w), p.rb ? begin + (p.rb - p.w) : NULL);
@@ -153,7 +171,8 @@ typedef struct claim {
 typedef struct walk {
   const mrt_rnn_run *q;
   const mrt_rnn_kernels *kern;
-  float *x;             /* [seq, batch, dirs, padded * gates] */
+  float *x0;            /* what the input gives the first gate: [seq, batch, dirs, padded], or y */
+  float *x;             /* and the others: [seq, batch, dirs, padded * (gates - 1)] */
   float *h[2];          /* [dirs, batch, padded] each */
   float *cell;          /* the same */
   int slices, first, n; /* of one direction; the first and the number of those walked now */
@@ -163,18 +182,55 @@ typedef struct walk {
   claim begun[2 * MAX_SLICES];
 } walk;
 
-static bool count_floats(const mrt_rnn_run *q, size_t *x, size_t *state) {
-  const size_t dirs = (size_t)q->w->dirs, wide = (size_t)q->w->padded * (size_t)q->w->gates;
-  return mrt_size_mul((size_t)q->seq, (size_t)q->batch, x) && mrt_size_mul(*x, dirs * wide, x) &&
-         mrt_size_mul((size_t)q->batch, dirs * (size_t)q->w->padded, state) && *x < SIZE_MAX / 64 &&
-         *state < SIZE_MAX / 64;
+/* Rows of y are just as long as those of the first gate: that may wait there, since a step reads
+ * its part of a row before it writes it. */
+static bool waits_in_y(const mrt_rnn_run *q) {
+  return q->y && q->w->dirs == 1 && q->w->hidden == q->w->padded;
+}
+
+/* first: of the first gate, unless it is in y. */
+static bool count_floats(const mrt_rnn_run *q, size_t *first, size_t *x, size_t *state) {
+  const size_t dirs = (size_t)q->w->dirs, padded = (size_t)q->w->padded;
+  size_t rows, all;
+  if (!mrt_size_mul((size_t)q->seq, (size_t)q->batch, &rows) ||
+      !mrt_size_mul(rows, dirs * padded * (size_t)q->w->gates, &all) ||
+      !mrt_size_mul((size_t)q->batch, dirs * padded, state) || all >= SIZE_MAX / 64 ||
+      *state >= SIZE_MAX / 64)
+    return false;
+  *first = waits_in_y(q) ? 0 : rows * dirs * padded;
+  *x = rows * dirs * padded * (size_t)(q->w->gates - 1);
+  return true;
+}
+
+/* The right sides of the product of the inputs, up to 4; n: their columns. */
+static int sides_of(const walk *w, mrt_gemm_side *sides, int64_t *n) {
+  const mrt_rnn_weights *p = w->q->w;
+  const float *at = p->w, *bias = p->bias;
+  int count = 0;
+  for (int d = 0; d < p->dirs; ++d)
+    for (int others = 0; others < 2 && columns_of(p, others); ++others) {
+      const int64_t columns = columns_of(p, others);
+      float *c = others ? w->x : w->x0;
+      sides[count++] = (mrt_gemm_side){.n = columns,
+                                       .b = at,
+                                       .c = c ? c + d * columns : NULL,
+                                       .ldc = p->dirs * columns,
+                                       .bias = bias};
+      at += w_floats(p, others);
+      bias += columns;
+    }
+  *n = mrt_gemm_sides_columns(sides, count);
+  return count;
 }
 
 size_t mrt_rnn_scratch_size(const mrt_par *par, const mrt_rnn_run *q) {
-  size_t x, state, bytes;
-  const int64_t n = q->w->padded * q->w->gates * q->w->dirs;
-  if (!count_floats(q, &x, &state) ||
-      !mrt_size_add((x + 3 * state) * sizeof(float) + MRT_ALIGN,
+  size_t first, x, state, bytes;
+  int64_t n;
+  mrt_gemm_side sides[2 * 2];
+  const walk w = {.q = q};
+  sides_of(&w, sides, &n);
+  if (!count_floats(q, &first, &x, &state) ||
+      !mrt_size_add((first + x + 3 * state) * sizeof(float) + MRT_ALIGN,
                     mrt_gemm_lean_scratch_size(par, q->seq * q->batch, n, q->w->in), &bytes))
     return SIZE_MAX;
   return bytes;
@@ -188,13 +244,15 @@ static void slice(const walk *w, int64_t t, int k) {
   const int64_t at = q->reverse || d == 1 ? q->seq - 1 - t : t, wide = p->padded * p->gates;
   const int64_t k0 = mrt_par_begin(blocks, w->slices, part);
   const int64_t k1 = mrt_par_begin(blocks, w->slices, part + 1);
-  const int64_t state = d * q->batch * p->padded;
+  const int64_t state = d * q->batch * p->padded, row = at * q->batch * p->dirs + d;
   const mrt_rnn_step s = {.hidden = p->hidden,
                           .padded = p->padded,
                           .batch = q->batch,
                           .r = p->r + d * wide * p->hidden,
-                          .x = w->x + (at * q->batch * p->dirs + d) * wide,
-                          .x_step = p->dirs * wide,
+                          .first = w->x0 + row * p->padded,
+                          .x = w->x + row * columns_of(p, 1),
+                          .first_step = p->dirs * p->padded,
+                          .x_step = p->dirs * columns_of(p, 1),
                           .rb = p->rb ? p->rb + d * p->padded : NULL,
                           .h = w->h[t & 1] + state,
                           .next = w->h[(t + 1) & 1] + state,
@@ -322,10 +380,11 @@ static void copy_rows(float *to, int64_t to_step, const float *from, int64_t fro
 
 void mrt_rnn_run_layer(const mrt_par *par, const mrt_rnn_run *q, void *scratch) {
   const mrt_rnn_weights *p = q->w;
-  const int64_t rows = p->dirs * q->batch, wide = p->padded * p->gates, n = wide * p->dirs;
-  size_t nx, ns;
-  if (!count_floats(q, &nx, &ns)) return;
-  walk w = {.q = q, .kern = kernels_get(), .x = scratch};
+  const int64_t rows = p->dirs * q->batch;
+  size_t first, nx, ns;
+  if (!count_floats(q, &first, &nx, &ns)) return;
+  walk w = {.q = q, .kern = kernels_get(), .x0 = first ? scratch : q->y};
+  w.x = (float *)scratch + first;
   w.h[0] = w.x + nx;
   w.h[1] = w.h[0] + ns;
   w.cell = w.h[1] + ns;
@@ -333,17 +392,10 @@ void mrt_rnn_run_layer(const mrt_par *par, const mrt_rnn_run *q, void *scratch) 
   memset(w.h[0], 0, 3 * ns * sizeof(float));
   copy_rows(w.h[0], p->padded, q->h0, p->hidden, p->hidden, rows);
   copy_rows(w.cell, p->padded, q->c0, p->hidden, p->hidden, rows);
-  const mrt_gemm_epilogue e = {.alpha = 1, .bias = p->bias};
-  const mrt_gemm g = {.m = q->seq * q->batch,
-                      .n = n,
-                      .k = p->in,
-                      .a = q->x,
-                      .lda = p->in,
-                      .b = p->w,
-                      .c = w.x,
-                      .ldc = n,
-                      .epi = &e,
-                      .lean = true};
+  mrt_gemm_side sides[2 * 2];
+  mrt_gemm g = {
+      .m = q->seq * q->batch, .k = p->in, .a = q->x, .lda = p->in, .sides = sides, .lean = true};
+  sides_of(&w, sides, &g.n);
   if (rows) mrt_gemm_run(par, &g, rest);
   const int64_t blocks = p->padded / BLOCK;
   w.slices = blocks < MAX_SLICES ? (int)blocks : MAX_SLICES;

@@ -14,11 +14,11 @@ typedef struct mrt_rnn_weights {
   int gates, dirs;
   int64_t in, hidden, padded;
   size_t bytes;   /* of the block */
-  const float *w; /* mrt_gemm_pack_b of all directions' W, gates of a block together */
-  const float
-      *bias;      /* [dirs, padded * gates], the same order: Wb + Rb (GRU: Wb alone in the third) */
-  const float *r; /* [dirs][blocks][hidden][gates][16] */
-  const float *rb; /* GRU: [dirs][padded]; else NULL */
+  const float *w; /* [dirs]: mrt_gemm_pack_b of W's first gate, then of the others, whose columns of
+                     a block stand together */
+  const float *bias; /* [dirs], the same order: Wb + Rb (GRU: Wb alone in the third) */
+  const float *r;    /* [dirs][blocks][hidden][gates][16] */
+  const float *rb;   /* GRU: [dirs][padded]; else NULL */
 } mrt_rnn_weights;
 
 /* Sizes; MRT_OUT_OF_MEMORY when they cannot be counted. */
@@ -40,7 +40,8 @@ typedef struct mrt_rnn_run {
   float *yh, *yc;       /* [dirs, batch, hidden] or NULL */
 } mrt_rnn_run;
 
-/* Bytes of scratch, 64-byte aligned; SIZE_MAX when they cannot be counted. */
+/* Bytes of scratch, 64-byte aligned; SIZE_MAX when they cannot be counted. A function of where q
+ * has y, too: what the input gives the first gate may wait there for its step. */
 size_t mrt_rnn_scratch_size(const mrt_par *par, const mrt_rnn_run *q);
 void mrt_rnn_run_layer(const mrt_par *par, const mrt_rnn_run *q, void *scratch);
 

@@ -1,6 +1,7 @@
 /* One time step of a recurrent layer for some blocks of 16 hidden units; recurrent.def lists the
  * instruction sets. All gates of a block stand together, so a block needs nothing of the others:
- * R is packed [block][k][gates][16], what x gives is [block][gates][16]. */
+ * R is packed [block][k][gates][16], what x gives is [block][16] for the first gate and
+ * [block][gates - 1][16] for the others. */
 #ifndef MRT_PROVIDER_CPU_RECURRENT_KERNEL_H
 #define MRT_PROVIDER_CPU_RECURRENT_KERNEL_H
 
@@ -13,8 +14,10 @@ typedef enum mrt_rnn_kind { MRT_RNN_TANH, MRT_RNN_RELU, MRT_RNN_GRU, MRT_RNN_LST
 typedef struct mrt_rnn_step {
   int64_t hidden, padded, batch; /* padded: hidden rounded up to blocks */
   const float *r;                /* packed, of this direction */
-  const float *x;                /* [batch] rows of W x + biases, x_step apart */
-  int64_t x_step;
+  /* [batch] rows of W x + biases of the first gate (may be y: read before that is written), and of
+   * the others; so many floats apart. */
+  const float *first, *x;
+  int64_t first_step, x_step;
   const float *rb; /* GRU: [padded], bias of R h in the third gate (inside the reset) */
   const float *h;  /* [batch, padded] before the step */
   float *next;     /* [batch, padded] after it */

@@ -114,7 +114,7 @@ static mrt_status *get_weights(recurrent_kernel *q, const mrt_node *node) {
   const mrt_tensor *w = weight(node, 1), *r = weight(node, 2);
   (void)kind_of(node, &kind);
   MRT_TRY(mrt_rnn_describe(kind, (int)w->dims[0], w->dims[2], r->dims[2], &q->w));
-  const mrt_packer packer = {.format = "rnn.f32.1",
+  const mrt_packer packer = {.format = "rnn.f32.2",
                              .params = {kind, q->w.dirs, q->w.in, q->w.hidden},
                              .bytes = q->w.bytes,
                              .more = {w, weight(node, 3)},

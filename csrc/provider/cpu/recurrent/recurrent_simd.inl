@@ -38,70 +38,74 @@ INLINE void products(vf *acc, const float *r, const float *h, int64_t h_step, in
   }
 }
 
-/* The new state of one row: acc holds R h of all gates, x what the input gives. */
-INLINE vf new_tanh(const vf *acc, const float *x, const float *h, const float *rb, float *cell,
-                   int v) {
-  (void)h, (void)rb, (void)cell;
-  return v_tanh(acc[v] + v_load(x + v * VW));
+/* The new state of one row: acc holds R h of all gates, x0 and x what the input gives the first one
+ * and the others. */
+INLINE vf new_tanh(const vf *acc, const float *x0, const float *x, const float *h, const float *rb,
+                   float *cell, int v) {
+  (void)x, (void)h, (void)rb, (void)cell;
+  return v_tanh(acc[v] + v_load(x0 + v * VW));
 }
-INLINE vf new_relu(const vf *acc, const float *x, const float *h, const float *rb, float *cell,
-                   int v) {
-  (void)h, (void)rb, (void)cell;
-  return v_max(v_set(0.0f), acc[v] + v_load(x + v * VW));
+INLINE vf new_relu(const vf *acc, const float *x0, const float *x, const float *h, const float *rb,
+                   float *cell, int v) {
+  (void)x, (void)h, (void)rb, (void)cell;
+  return v_max(v_set(0.0f), acc[v] + v_load(x0 + v * VW));
 }
-INLINE vf new_gru(const vf *acc, const float *x, const float *h, const float *rb, float *cell,
-                  int v) {
+INLINE vf new_gru(const vf *acc, const float *x0, const float *x, const float *h, const float *rb,
+                  float *cell, int v) {
   (void)cell;
-  const vf z = v_sigmoid(acc[v] + v_load(x + v * VW));
-  const vf r = v_sigmoid(acc[NV + v] + v_load(x + BLOCK + v * VW));
-  const vf g =
-      v_tanh(v_fma(r, acc[2 * NV + v] + v_load(rb + v * VW), v_load(x + 2 * BLOCK + v * VW)));
+  const vf z = v_sigmoid(acc[v] + v_load(x0 + v * VW));
+  const vf r = v_sigmoid(acc[NV + v] + v_load(x + v * VW));
+  const vf g = v_tanh(v_fma(r, acc[2 * NV + v] + v_load(rb + v * VW), v_load(x + BLOCK + v * VW)));
   return v_fma(z, v_load(h + v * VW) - g, g);
 }
-INLINE vf new_lstm(const vf *acc, const float *x, const float *h, const float *rb, float *cell,
-                   int v) {
+INLINE vf new_lstm(const vf *acc, const float *x0, const float *x, const float *h, const float *rb,
+                   float *cell, int v) {
   (void)h, (void)rb;
-  const vf i = v_sigmoid(acc[v] + v_load(x + v * VW));
-  const vf o = v_sigmoid(acc[NV + v] + v_load(x + BLOCK + v * VW));
-  const vf f = v_sigmoid(acc[2 * NV + v] + v_load(x + 2 * BLOCK + v * VW));
-  const vf g = v_tanh(acc[3 * NV + v] + v_load(x + 3 * BLOCK + v * VW));
+  const vf i = v_sigmoid(acc[v] + v_load(x0 + v * VW));
+  const vf o = v_sigmoid(acc[NV + v] + v_load(x + v * VW));
+  const vf f = v_sigmoid(acc[2 * NV + v] + v_load(x + BLOCK + v * VW));
+  const vf g = v_tanh(acc[3 * NV + v] + v_load(x + 2 * BLOCK + v * VW));
   const vf c = v_fma(f, v_load(cell + v * VW), i * g);
   v_store(cell + v * VW, c);
   return o * v_tanh(c);
 }
 
-#define FINISH(name, gates)                                                                 \
-  for (int row = 0; row < rows; ++row) {                                                    \
-    const int64_t at = (b + row) * s->padded + u;                                           \
-    const float *x = s->x + (b + row) * s->x_step + u * (gates);                            \
-    _Pragma("GCC unroll 16") for (int v = 0; v < NV; ++v)                                   \
-        v_store(s->next + at + v * VW,                                                      \
-                new_##name(acc + row * (gates)*NV, x, s->h + at, s->rb + (s->rb ? u : 0),   \
-                           s->cell + (s->cell ? at : 0), v));                               \
-    const int64_t left = s->hidden - u < BLOCK ? s->hidden - u : BLOCK;                     \
-    if (s->y)                                                                               \
-      memcpy(s->y + (b + row) * s->hidden + u, s->next + at, (size_t)left * sizeof(float)); \
+#define FINISH(name, gates)                                                                   \
+  for (int row = 0; row < rows; ++row) {                                                      \
+    const int64_t at = (b + row) * s->padded + u;                                             \
+    const float *x0 = s->first + (b + row) * s->first_step + u;                               \
+    const float *x = s->x + (b + row) * s->x_step + u * ((gates)-1);                          \
+    _Pragma("GCC unroll 16") for (int v = 0; v < NV; ++v)                                     \
+        v_store(s->next + at + v * VW,                                                        \
+                new_##name(acc + row * (gates)*NV, x0, x, s->h + at, s->rb + (s->rb ? u : 0), \
+                           s->cell + (s->cell ? at : 0), v));                                 \
+    const int64_t left = s->hidden - u < BLOCK ? s->hidden - u : BLOCK;                       \
+    if (s->y)                                                                                 \
+      memcpy(s->y + (b + row) * s->hidden + u, s->next + at, (size_t)left * sizeof(float));   \
   }
 
-#define STEP(name, gates)                                                                         \
-  INLINE void rows_##name(const mrt_rnn_step *s, int64_t u, int64_t b, const float *r,            \
-                          const int rows) {                                                       \
-    vf acc[ROWS * (gates)*NV];                                                                    \
-    for (int i = 0; i < rows * (gates); ++i) /* used at the end */                                \
-      __builtin_prefetch(s->x + (b + i / (gates)) * s->x_step + u * (gates) + i % (gates)*BLOCK); \
-    products(acc, r, s->h + b * s->padded, s->padded, s->hidden, rows, (gates)*NV,                \
-             rows == 1 && (gates)*NV <= 4 ? 2 : 1);                                               \
-    FINISH(name, gates)                                                                           \
-  }                                                                                               \
-  static void step_##name(const mrt_rnn_step *s, int64_t block0, int64_t block1) {                \
-    for (int64_t k = block0; k < block1; ++k) {                                                   \
-      const float *r = s->r + k * s->hidden * (gates)*BLOCK;                                      \
-      int64_t b = 0;                                                                              \
-      for (; ROWS > 1 && b + ROWS <= s->batch; b += ROWS) rows_##name(s, k *BLOCK, b, r, ROWS);   \
-      if (ROWS > 3 && s->batch - b == 3) rows_##name(s, k *BLOCK, b, r, 3), b += 3;               \
-      if (ROWS > 2 && s->batch - b == 2) rows_##name(s, k *BLOCK, b, r, 2), b += 2;               \
-      for (; b < s->batch; ++b) rows_##name(s, k *BLOCK, b, r, 1);                                \
-    }                                                                                             \
+#define STEP(name, gates)                                                                       \
+  INLINE void rows_##name(const mrt_rnn_step *s, int64_t u, int64_t b, const float *r,          \
+                          const int rows) {                                                     \
+    vf acc[ROWS * (gates)*NV];                                                                  \
+    for (int row = 0; row < rows; ++row) { /* used at the end */                                \
+      __builtin_prefetch(s->first + (b + row) * s->first_step + u);                             \
+      for (int i = 0; i < (gates)-1; ++i)                                                       \
+        __builtin_prefetch(s->x + (b + row) * s->x_step + u * ((gates)-1) + i * BLOCK);         \
+    }                                                                                           \
+    products(acc, r, s->h + b * s->padded, s->padded, s->hidden, rows, (gates)*NV,              \
+             rows == 1 && (gates)*NV <= 4 ? 2 : 1);                                             \
+    FINISH(name, gates)                                                                         \
+  }                                                                                             \
+  static void step_##name(const mrt_rnn_step *s, int64_t block0, int64_t block1) {              \
+    for (int64_t k = block0; k < block1; ++k) {                                                 \
+      const float *r = s->r + k * s->hidden * (gates)*BLOCK;                                    \
+      int64_t b = 0;                                                                            \
+      for (; ROWS > 1 && b + ROWS <= s->batch; b += ROWS) rows_##name(s, k *BLOCK, b, r, ROWS); \
+      if (ROWS > 3 && s->batch - b == 3) rows_##name(s, k *BLOCK, b, r, 3), b += 3;             \
+      if (ROWS > 2 && s->batch - b == 2) rows_##name(s, k *BLOCK, b, r, 2), b += 2;             \
+      for (; b < s->batch; ++b) rows_##name(s, k *BLOCK, b, r, 1);                              \
+    }                                                                                           \
   }
 STEP(tanh, 1)
 STEP(relu, 1)
