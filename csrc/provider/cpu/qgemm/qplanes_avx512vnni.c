@@ -46,6 +46,10 @@ INLINE __m512i dot(__m512i acc, __m512i x, const int8_t *w) {
   __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(x), "m"(*(const __m512i *)w));
   return acc;
 }
+INLINE __m512i dot_kept(__m512i acc, __m512i x, __m512i w) {
+  __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(x), "v"(w));
+  return acc;
+}
 
 /* PLAIN: the zero point is the lowest number and nothing else bounds results. */
 enum { PLAIN_U8, PLAIN_S8, ANY_U8, ANY_S8 };
@@ -53,12 +57,13 @@ typedef struct finish {
   __m512i zero, lo, hi;
 } finish;
 
-INLINE __m512i scaled(__m512i x, const float *scale) {
-  return _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(x), _mm512_loadu_ps(scale)));
+INLINE __m512i scaled(__m512i x, __m512 scale) {
+  return _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(x), scale));
 }
-INLINE __m512i bytes_of(const finish *f, const __m512i acc[4], const float *scale, const int kind) {
-  __m512i p = _mm512_packs_epi32(scaled(acc[0], scale), scaled(acc[1], scale + 16));
-  __m512i q = _mm512_packs_epi32(scaled(acc[2], scale + 32), scaled(acc[3], scale + 48));
+INLINE __m512i bytes_of(const finish *f, const __m512i acc[4], const __m512 scale[4],
+                        const int kind) {
+  __m512i p = _mm512_packs_epi32(scaled(acc[0], scale[0]), scaled(acc[1], scale[1]));
+  __m512i q = _mm512_packs_epi32(scaled(acc[2], scale[2]), scaled(acc[3], scale[3]));
   if (kind == PLAIN_U8) return _mm512_packus_epi16(p, q);
   if (kind == PLAIN_S8)
     return _mm512_xor_si512(_mm512_packus_epi16(p, q), _mm512_set1_epi8((char)0x80));
@@ -69,20 +74,66 @@ INLINE __m512i bytes_of(const finish *f, const __m512i acc[4], const float *scal
   return _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(p, q), f->lo), f->hi);
 }
 
+INLINE finish finish_of(const mrt_qplanes_dots *d) {
+  return (finish){_mm512_set1_epi16((int16_t)d->zero), _mm512_set1_epi8((char)d->lo),
+                  _mm512_set1_epi8((char)d->hi)};
+}
+
+/* Three taps of one output row, 0 or 1: weights and factors of a block stay in registers over all
+ * the blocks that share them. */
+INLINE void row_of_3(const mrt_qplanes_dots *d, const int row, const int kind) {
+  const finish f = finish_of(d);
+  const int64_t plane = d->plane, plane3 = 3 * plane, turn = 64 * d->period,
+                y_turn = d->step * d->period;
+  for (int64_t i = 0; i < d->period && 64 * i < d->bytes; ++i) {
+    const int64_t block = d->first + i < d->period ? d->first + i : d->first + i - d->period;
+    __m512i w[3][4], col[4];
+    __m512 scale[4];
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; ++v) {
+      const int8_t *from = d->w + (block * 6 + row) * 256 + 64 * v;
+      w[0][v] = _mm512_loadu_si512(from);
+      w[1][v] = _mm512_loadu_si512(from + 512);
+      w[2][v] = _mm512_loadu_si512(from + 1024);
+      col[v] = _mm512_loadu_si512(d->col + block * 64 + 16 * v);
+      scale[v] = _mm512_loadu_ps(d->scale + block * 64 + 16 * v);
+    }
+    const uint8_t *t0 = d->tap[0] + 64 * i, *t1 = d->tap[1] + 64 * i, *t2 = d->tap[2] + 64 * i;
+    uint8_t *y = d->y[row] + d->step * i;
+    for (int64_t left = d->bytes - 64 * i; left > 0; left -= turn, y += y_turn) {
+      __m512i a[4];
+#pragma GCC unroll 4
+      for (int v = 0; v < 4; ++v) {
+        const int64_t at = v == 3 ? plane3 : v * plane;
+        a[v] = dot_kept(col[v], _mm512_loadu_si512(t0 + at), w[0][v]);
+        a[v] = dot_kept(a[v], _mm512_loadu_si512(t1 + at), w[1][v]);
+        a[v] = dot_kept(a[v], _mm512_loadu_si512(t2 + at), w[2][v]);
+      }
+      const __m512i p = bytes_of(&f, a, scale, kind);
+      if (left >= 64)
+        _mm512_storeu_si512(y, p);
+      else
+        _mm512_mask_storeu_epi8(y, ((__mmask64)1 << left) - 1, p);
+      t0 += turn, t1 += turn, t2 += turn;
+    }
+  }
+}
+
 INLINE void dots(const mrt_qplanes_dots *d, const int64_t taps, const int rows, const int kind) {
-  const finish f = {_mm512_set1_epi16((int16_t)d->zero), _mm512_set1_epi8((char)d->lo),
-                    _mm512_set1_epi8((char)d->hi)};
+  const finish f = finish_of(d);
   const uint8_t *const *tap = d->tap;
   const int64_t plane = d->plane, plane3 = 3 * plane;
   int64_t block = d->first, out = 0;
   for (int64_t at = 0; at < d->bytes; at += 64, out += d->step) {
     const int8_t *w = d->w + block * taps * 512;
     const int32_t *col = d->col + block * 64;
-    const float *scale = d->scale + block * 64;
+    __m512 scale[4];
     __m512i a[4], b[4];
 #pragma GCC unroll 4
-    for (int v = 0; v < 4; ++v) a[v] = b[v] = _mm512_loadu_si512(col + 16 * v);
-#pragma GCC unroll 3
+    for (int v = 0; v < 4; ++v) {
+      a[v] = b[v] = _mm512_loadu_si512(col + 16 * v);
+      scale[v] = _mm512_loadu_ps(d->scale + block * 64 + 16 * v);
+    }
     for (int64_t q = 0; q < taps; ++q, w += 512) {
       const uint8_t *from = tap[q] + at;
       const __m512i x0 = _mm512_loadu_si512(from), x1 = _mm512_loadu_si512(from + plane),
@@ -115,10 +166,14 @@ INLINE void dots(const mrt_qplanes_dots *d, const int64_t taps, const int rows, 
 
 #define DOTS(name, kind)                                                  \
   static __attribute__((noinline)) void name(const mrt_qplanes_dots *d) { \
-    if (d->taps == 3)                                                     \
-      d->y[1] ? dots(d, 3, 2, kind) : dots(d, 3, 1, kind);                \
-    else                                                                  \
-      d->y[1] ? dots(d, d->taps, 2, kind) : dots(d, d->taps, 1, kind);    \
+    if (d->taps == 3) {                                                   \
+      row_of_3(d, 0, kind);                                               \
+      if (d->y[1]) row_of_3(d, 1, kind);                                  \
+    } else if (d->y[1]) {                                                 \
+      dots(d, d->taps, 2, kind);                                          \
+    } else {                                                              \
+      dots(d, d->taps, 1, kind);                                          \
+    }                                                                     \
   }
 DOTS(dots_plain_u8, PLAIN_U8)
 DOTS(dots_plain_s8, PLAIN_S8)
