@@ -4,7 +4,8 @@ Cases run in worker processes, many per process; a worker that dies or hangs cos
 it was running (`crash`, `timeout`) and is replaced. Parent and worker talk over pipes of their
 own, so whatever the engine prints cannot disturb them. Outcomes are
 
-    pass | drawn | load-error:CODE | run-error:CODE | mismatch:type|shape|dtype|value | crash | timeout
+    pass | drawn | load-error:CODE | run-error:CODE | mismatch:type|shape|dtype|value | crash
+    | timeout
 
 `drawn`: types and shapes are right and the values are random ones, which only chance makes equal to
 the stored ones (tests/py/test_ops_random.py looks at their distributions).

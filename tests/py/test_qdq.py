@@ -165,7 +165,8 @@ def test_images_enter_and_leave(activations: type, channels: int, tmp_path: Path
     np.testing.assert_array_equal(*both)
 
 
-SIZES = ((1, 16, 37), (3, 20, 17), (4, 33, 26), (24, 70, 9), (48, 33, 30), (72, 72, 7), (128, 40, 9), (130, 64, 5))
+SIZES = ((1, 16, 37), (3, 20, 17), (4, 33, 26), (24, 70, 9), (48, 33, 30), (72, 72, 7), (128, 40, 9),
+         (130, 64, 5))  # fmt: skip
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -175,7 +176,7 @@ SIZES = ((1, 16, 37), (3, 20, 17), (4, 33, 26), (24, 70, 9), (48, 33, 30), (72, 
 def test_convolutions_of_many_shapes(
     activations: type, group: str, kernel: int, stride: int
 ) -> None:
-    """Odd channels, sizes and tails of qdirect, qfold, qdepth and qplanes, with Relu6, against float64."""
+    """Odd channels, sizes and tails of qdirect, qfold, qdepth, qplanes, with Relu6: float64."""
     for cin, cout, size in SIZES:
         b = qdq_models.Builder(activations, seed=cin)
         x = b.quantised("x", -3, 3)
