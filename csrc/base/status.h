@@ -31,7 +31,7 @@ typedef struct mrt_status mrt_status;
 
 /* Makes a status; never fails (falls back to the static out-of-memory object). */
 MRT_COLD MRT_MUST_CHECK mrt_status *mrt_status_create(mrt_code code, const char *file, int line,
-                                             const char *fmt, ...) MRT_PRINTF(4, 5);
+                                                      const char *fmt, ...) MRT_PRINTF(4, 5);
 /* The static out-of-memory object: needs no allocation, may be freed any number of times. */
 MRT_COLD MRT_MUST_CHECK mrt_status *mrt_status_oom(void);
 /* Prepends "context: " to the message. NULL stays NULL. Takes and returns ownership. */

@@ -7,6 +7,8 @@ enum {
   MAX_POOLED = 8,  /* free frames kept per plan */
   PATIENCE = 256,  /* runs after which a frame that served none of them goes */
   SLACK = 1 << 20, /* bytes of scratch that are never worth giving back */
+  LARGE = 128 << 10,
+  HOT = 64 << 10, /* scratch that rather stays in one place, and so in L2, from step to step */
 };
 
 static void destroy_streams(mrt_frame *f) {
@@ -246,26 +248,53 @@ void mrt_frames_count(mrt_plan *p, size_t *blocks, size_t *scratch) {
 }
 
 /* Scratch grows during a first run: outgrown blocks of some size must not stay in the heap. */
-static size_t scratch_align(size_t size) { return size >= 1 << 17 ? MRT_ALIGN_MAP : MRT_ALIGN; }
+static size_t scratch_align(size_t size) { return size >= LARGE ? MRT_ALIGN_MAP : MRT_ALIGN; }
 
 /* Under a sanitizer each piece is a block of its own and no longer than was asked for, so that a
  * kernel which leaves it is seen. */
 static const bool apart = MRT_ASAN;
 
-/* Blocks are handed out front to back; the next step finds one block as large as all of them. */
-mrt_status *mrt_frame_scratch(mrt_frame *f, size_t bytes, void **out) {
+static char *align_up(char *at, size_t align) {
+  return at + (align - (uintptr_t)at % align) % align;
+}
+
+/* Room where values of the plan lie before or after the step, but not meanwhile; NULL: too little.
+ * Only where lifetimes are those of the plan. */
+static void *gap_take(mrt_frame *f, const mrt_step *step, size_t size) {
+  const mrt_plan *p = f->plan;
+  const mrt_eval *e = f->evals[step->segment];
+  if (apart || f->concrete || !e) return NULL;
+  const mrt_gap *g = &e->gaps[step - p->steps - p->segments[step->segment].first_step];
+  const size_t hole = (size_t)g->size * MRT_ALIGN, tail = (size_t)g->tail * MRT_ALIGN;
+  const size_t rest = g->tail < UINT32_MAX && e->blocks[0] > tail ? e->blocks[0] - tail : 0;
+  char *block = f->blocks[step->segment * p->n_memories].data;
+  if (!block) return NULL;
+  char *begin = block + (rest > hole ? tail : (size_t)g->offset * MRT_ALIGN);
+  char *end = begin + (rest > hole ? rest : hole);
+  if (f->gap) begin = f->gap;
+  begin = align_up(begin, size >= LARGE ? MRT_WORKER_PAGE : MRT_ALIGN);
+  if (begin > end || (size_t)(end - begin) < size) return NULL;
+  f->gap = begin + size;
+  return begin;
+}
+
+/* Blocks are handed out front to back; the next step finds one block as large as all of them. What
+ * does not fit lies between the plan's values, else the block grows. */
+mrt_status *mrt_frame_scratch(mrt_frame *f, const mrt_step *step, size_t bytes, void **out) {
   const mrt_alloc *a = f->plan->alloc;
   size_t size = (bytes + MRT_ALIGN - 1) & ~(size_t)(MRT_ALIGN - 1);
   *out = NULL;
   if (size < bytes) return mrt_status_oom();
   if (!size) size = MRT_ALIGN;
-  f->scratch_need += size;
   size_t last = f->n_scratch - 1;
   if (!apart && f->n_scratch && f->scratch_size[last] - f->scratch_used >= size) {
     *out = (char *)f->scratch[last] + f->scratch_used;
+    f->scratch_need += size;
     f->scratch_used += size;
     return NULL;
   }
+  if (f->scratch_need + size > HOT && (*out = gap_take(f, step, size)) != NULL) return NULL;
+  f->scratch_need += size;
   if (f->n_scratch == 1 && !f->scratch_used) { /* too small, and nobody has a part of it */
     mrt_mem_free(a, f->scratch[0]);
     f->n_scratch = 0;
@@ -300,4 +329,5 @@ void mrt_frame_scratch_reset(mrt_frame *f) {
   }
   if (f->scratch_need > f->scratch_peak) f->scratch_peak = f->scratch_need;
   f->scratch_used = f->scratch_need = 0;
+  f->gap = NULL;
 }

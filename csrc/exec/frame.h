@@ -44,7 +44,8 @@ struct mrt_frame {
   void **scratch;   /* growing blocks; [0] is reused, all are freed back to one at step end */
   size_t *scratch_size;
   size_t n_scratch, cap_scratch, scratch_used, scratch_need, scratch_peak; /* peak: of this run */
-  unsigned since;                                                          /* end of its last run */
+  char *gap;      /* what the running step took of its gap in the block ends here; NULL: nothing */
+  unsigned since; /* end of its last run */
 };
 
 mrt_status *mrt_frame_acquire(mrt_plan *plan, mrt_frame **out) MRT_MUST_CHECK; /* pooled */
@@ -54,7 +55,9 @@ mrt_status *mrt_frame_streams(mrt_frame *f, void ***out) MRT_MUST_CHECK;
 mrt_status *mrt_frame_sync(mrt_frame *f) MRT_MUST_CHECK;
 void mrt_frame_recycle(mrt_frame *f);    /* drops what the run left, gives it back to the pool */
 void mrt_frames_destroy(mrt_plan *plan); /* all pooled frames, children too */
-mrt_status *mrt_frame_scratch(mrt_frame *f, size_t bytes, void **out) MRT_MUST_CHECK;
+/* Scratch of the running step. */
+mrt_status *mrt_frame_scratch(mrt_frame *f, const mrt_step *step, size_t bytes,
+                              void **out) MRT_MUST_CHECK;
 void mrt_frame_scratch_reset(mrt_frame *f);
 
 /* Runs the plan in the frame. in[plan->n_inputs] borrowed; out[plan->n_outputs] owned references

@@ -94,7 +94,7 @@ static void set_owned(mrt_frame *f, int slot, mrt_value *take) {
 static int slot_number(const mrt_frame *f, const mrt_slot *slot) { return (int)(slot - f->slots); }
 
 static mrt_status *ctx_scratch(mrt_kctx *c, size_t bytes, void **out) {
-  return mrt_frame_scratch(c->frame, bytes, out);
+  return mrt_frame_scratch(c->frame, ((mrt_step_ctx *)c)->step, bytes, out);
 }
 
 static mrt_status *ctx_alloc_output(mrt_kctx *c, int i, mrt_dtype dtype, int rank,
@@ -214,7 +214,7 @@ static mrt_status *run_step(mrt_frame *f, int i) {
   ctx->c.par = f->run->par;
   if (f->run->streams) ctx->c.stream = f->run->streams[s->node->provider];
   mrt_status *st = s->kernel->run(s->kernel, &ctx->c);
-  if (f->n_scratch) mrt_frame_scratch_reset(f);
+  if (f->scratch_need || f->gap) mrt_frame_scratch_reset(f);
   if (st) return st;
   return s->check || f->concrete ? check_outputs(f, s) : NULL;
 }

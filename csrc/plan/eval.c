@@ -124,14 +124,36 @@ static mrt_status *measure(mrt_plan *plan, const mrt_segment *s, const int64_t *
   return NULL;
 }
 
+static uint32_t units(size_t bytes) {
+  return bytes / MRT_ALIGN < UINT32_MAX ? (uint32_t)(bytes / MRT_ALIGN) : UINT32_MAX;
+}
+
+/* What is free from step `from` on, whose outputs are placed; before `to` values only die. */
+static void note_gaps(const packer *p, mrt_gap *gaps, int from, int to) {
+  const hole *last = p->n_holes ? &p->holes[p->n_holes - 1] : NULL;
+  const bool open = last && last->offset + last->size == p->top;
+  hole most = {0};
+  for (size_t i = 0; i < p->n_holes; ++i)
+    if (p->holes[i].size > most.size) most = p->holes[i];
+  const uint32_t at = units(most.offset), tail = units(open ? last->offset : p->top);
+  const uint32_t size = at < UINT32_MAX ? units(most.size) : 0;
+  for (int i = from; i < to; ++i) gaps[i] = (mrt_gap){at, size, tail};
+}
+
 /* Offsets within the block of one memory. */
 static mrt_status *pack(mrt_plan *plan, const mrt_segment *s, int memory, mrt_eval *e) {
   packer p = {.alloc = plan->alloc};
   mrt_status *st = NULL;
+  int step = 0; /* of the segment: gaps of those before it are known */
   for (int i = 0; i < s->n_slots; ++i) {
     const mrt_slot_info *info = &plan->slots[s->slots[i]];
     if (info->kind != MRT_SLOT_PLANNED || info->root != s->slots[i] || info->memory != memory)
       continue;
+    const int first = info->first - s->first_step;
+    if (!memory && step < first) {
+      note_gaps(&p, e->gaps, step, first);
+      step = first;
+    }
     MRT_TRY_GOTO(st, done, retire(&p, info->first));
     size_t size = (e->bytes[i] + MRT_ALIGN - 1) & ~(size_t)(MRT_ALIGN - 1);
     if (size < e->bytes[i]) {
@@ -141,6 +163,7 @@ static mrt_status *pack(mrt_plan *plan, const mrt_segment *s, int memory, mrt_ev
     MRT_TRY_GOTO(st, done, place(&p, size ? size : MRT_ALIGN, info->last, &e->offsets[i]));
   }
   e->blocks[memory] = p.top;
+  if (!memory) note_gaps(&p, e->gaps, step, s->n_steps);
 done:
   mrt_mem_free(plan->alloc, p.holes);
   mrt_mem_free(plan->alloc, p.heap);
@@ -184,7 +207,8 @@ mrt_status *mrt_plan_eval(mrt_plan *plan, int segment, const int64_t *values, mr
   char *block = NULL;
   size_t memories = (size_t)plan->n_memories;
   MRT_TRY(mrt_mem_new_zero(plan->alloc,
-                           sizeof *e + 8 * (keys + n_dims) + (2 * n + memories) * sizeof(size_t),
+                           sizeof *e + 8 * (keys + n_dims) + (2 * n + memories) * sizeof(size_t) +
+                               (size_t)s->n_steps * sizeof(mrt_gap),
                            (void **)&block));
   e = (mrt_eval *)block;
   e->alloc = plan->alloc;
@@ -194,6 +218,7 @@ mrt_status *mrt_plan_eval(mrt_plan *plan, int segment, const int64_t *values, mr
   e->offsets = (size_t *)(e->dims + n_dims);
   e->bytes = e->offsets + n;
   e->blocks = e->bytes + n;
+  e->gaps = (mrt_gap *)(e->blocks + memories);
   for (int k = 0; k < plan->n_key_symbols; ++k) e->key[k] = values[plan->symbols[k]];
   atomic_store(&e->refs, 1);
   atomic_fetch_add(&plan->n_evals, 1);

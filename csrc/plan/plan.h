@@ -5,7 +5,8 @@
  * Sizes: a value is PLANNED when its shape can be evaluated before its segment starts. A step that
  * makes data-dependent shapes ends a segment: its outputs bind new symbols, and the next segment is
  * evaluated with them. Evaluation turns symbol values into dims, sizes and offsets in one block per
- * segment (best fit over lifetimes) and is kept in a bounded LRU.
+ * segment (best fit over lifetimes) and is kept in a bounded LRU. What a block has free while a
+ * step runs may be that step's scratch (exec/frame.c).
  *
  * When symbolic assumptions do not hold for a run (a guard fails, one symbol has two values), that
  * run uses concrete inference before each step instead: slower, and right. */
@@ -65,6 +66,12 @@ typedef struct mrt_segment {
   int n_guards;
 } mrt_segment;
 
+/* What the host block has free while a step runs, in units of MRT_ALIGN: its largest hole, and all
+ * from `tail` on. */
+typedef struct mrt_gap {
+  uint32_t offset, size, tail;
+} mrt_gap;
+
 /* Result of evaluating one segment for some symbol values. Counted; immutable. */
 typedef struct mrt_eval {
   atomic_int refs;
@@ -75,6 +82,7 @@ typedef struct mrt_eval {
   size_t *offsets; /* of the segment's slots; SIZE_MAX where not in the block */
   size_t *bytes;
   size_t *blocks; /* [n_memories]: size of the block in each memory */
+  mrt_gap *gaps;  /* of the segment's steps: room for their scratch */
   bool guards_hold;
 } mrt_eval;
 

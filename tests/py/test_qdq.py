@@ -165,8 +165,8 @@ def test_images_enter_and_leave(activations: type, channels: int, tmp_path: Path
     np.testing.assert_array_equal(*both)
 
 
-SIZES = ((1, 16, 37), (3, 20, 17), (4, 33, 26), (24, 70, 9), (48, 33, 30), (72, 72, 7), (128, 40, 9),
-         (130, 64, 5))  # fmt: skip
+SIZES = ((1, 16, 37), (3, 20, 17), (4, 33, 26), (24, 70, 9), (48, 33, 30), (72, 72, 7),
+         (128, 40, 9), (130, 64, 5))  # fmt: skip
 
 
 @pytest.mark.parametrize("stride", [1, 2])
