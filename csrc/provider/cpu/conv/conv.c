@@ -15,7 +15,6 @@
 #include "provider/cpu/conv/conv_split.h"
 #include "provider/cpu/gemm/gemm_kernel.h"
 #include "provider/cpu/half/narrow.h"
-#include "tensor/dtype.h"
 
 enum {
   BAND_FLOATS = 64 << 10, /* input of a band: 256 KB */
@@ -45,80 +44,6 @@ mrt_status *mrt_conv_check(const mrt_conv *p) {
         MRT_NOT_IMPLEMENTED, "Conv: %lld groups of %lld to %lld channels, not multiples of 16",
         (long long)p->groups, (long long)(p->cin / p->groups), (long long)(p->cout / p->groups));
   return NULL;
-}
-
-/* ---- weights ---- */
-void mrt_conv_narrow_to(mrt_conv_narrow narrow, const float *src, int64_t n, void *dst) {
-  if (narrow == MRT_CONV_WIDE)
-    memcpy(dst, src, (size_t)n * sizeof *src);
-  else
-    mrt_convert_from_f32(narrow == MRT_CONV_F16 ? MRT_FLOAT16 : MRT_BFLOAT16, dst, 0, n, src);
-}
-
-static size_t width_of(const mrt_conv *p) { return p->narrow ? 2 : sizeof(float); }
-
-/* Elements of one group's panels. */
-static int64_t group_floats(const mrt_conv *p) {
-  const int64_t k = p->cin / p->groups * p->kh * p->kw;
-  return ceil_div(p->cout / p->groups, PANEL) * PANEL * k;
-}
-
-size_t mrt_conv_packed_size(const mrt_conv *p) {
-  if (p->winograd) return mrt_conv_winograd_packed_size(p);
-  if (p->parts) return mrt_conv_split_packed_size(p);
-  if (mrt_conv_is_depthwise(p))
-    return (size_t)(mrt_c16_blocks(p->cout) * 16 * p->kh * p->kw) * sizeof(float);
-  return (size_t)(group_floats(p) * p->groups) * width_of(p);
-}
-
-typedef struct pack_job {
-  const mrt_conv *p;
-  const float *weights;
-  char *dst;
-  int64_t panels, chunks; /* panels of a group */
-} pack_job;
-
-/* Row k of a panel: (ky, kx, channel), or (channel, ky, kx) when the input is plain. */
-static void pack_panel(const pack_job *j, int64_t group, int64_t panel) {
-  const mrt_conv *p = j->p;
-  const int64_t cin = p->cin / p->groups, cout = p->cout / p->groups, taps = p->kh * p->kw;
-  const int64_t at = group * group_floats(p) + panel * PANEL * cin * taps;
-  char *dst = j->dst + (size_t)at * width_of(p);
-  float row[PANEL];
-  const int64_t o0 = panel * PANEL, cols = min_i64(PANEL, cout - o0);
-  for (int64_t c = 0; c < cin; ++c)
-    for (int64_t t = 0; t < taps; ++t) {
-      const int64_t k = p->input_nchw ? c * taps + t : t * cin + c;
-      for (int64_t o = 0; o < PANEL; ++o)
-        row[o] = o < cols ? j->weights[((group * cout + o0 + o) * cin + c) * taps + t] : 0.0f;
-      mrt_conv_narrow_to(p->narrow, row, PANEL, dst + (size_t)(k * PANEL) * width_of(p));
-    }
-}
-
-static void pack_chunk(void *arg, int64_t chunk, int worker) {
-  (void)worker;
-  const pack_job *j = arg;
-  const int64_t units = j->panels * j->p->groups, end = mrt_par_begin(units, j->chunks, chunk + 1);
-  for (int64_t u = mrt_par_begin(units, j->chunks, chunk); u < end; ++u)
-    pack_panel(j, u / j->panels, u % j->panels);
-}
-
-void mrt_conv_pack(const mrt_par *par, const mrt_conv *p, const float *weights, void *dst) {
-  if (p->winograd) {
-    mrt_conv_winograd_pack(par, p, weights, dst);
-    return;
-  }
-  if (p->parts) {
-    mrt_conv_split_pack(mrt_conv_split_kernels_get(), par, p, weights, dst);
-    return;
-  }
-  if (mrt_conv_is_depthwise(p)) {
-    mrt_conv_depthwise_pack(p, weights, dst);
-    return;
-  }
-  pack_job j = {p, weights, dst, ceil_div(p->cout / p->groups, PANEL), 1};
-  j.chunks = mrt_par_chunks(j.panels * p->groups, (double)(group_floats(p) * p->groups) * 2.0);
-  mrt_par_run(par, j.chunks, pack_chunk, &j);
 }
 
 /* ---- geometry ---- */
@@ -356,7 +281,7 @@ typedef struct ahead {
 } ahead;
 
 static const float *weights_at(const conv_job *j, const char *weights, int64_t element) {
-  return (const float *)(const void *)(weights + (size_t)element * width_of(j->p));
+  return (const float *)(const void *)(weights + (size_t)element * mrt_conv_width(j->p));
 }
 
 static ahead weights_ahead(const conv_job *j, const char *weights, int64_t n, int64_t n1,
@@ -430,7 +355,8 @@ static void run_tiles(const conv_job *j, const view *v, int64_t image, int64_t g
   const geom *g = &j->g;
   const int64_t nr = g->kern->nr;
   const int64_t out0 = image * j->out_image + group * (g->cout / 16) * j->out_block;
-  const char *weights = (const char *)weights_at(j, j->a->weights, group * group_floats(j->p));
+  const char *weights =
+      (const char *)weights_at(j, j->a->weights, group * mrt_conv_group_size(j->p));
   const int64_t padded = align16(g->cout), n1 = min_i64(p1 * PANEL, padded);
   mrt_tile t = {.a_row = j->p->stride_w * v->pixel,
                 .c_row = j->out_pixel,

@@ -6,6 +6,10 @@
 #include "provider/cpu/conv/conv.h"
 #include "provider/cpu/gemm/gemm_kernel.h"
 
+/* Packed weights of dense convolutions: bytes of an element, and elements of one group. */
+static inline size_t mrt_conv_width(const mrt_conv *p) { return p->narrow ? 2 : sizeof(float); }
+int64_t mrt_conv_group_size(const mrt_conv *p);
+
 enum { MRT_DW_MAX_ROWS = 8 }; /* window rows of depthwise_row at most */
 
 /* One output row of one channel block of a depthwise convolution whose taps are neighbours in x.

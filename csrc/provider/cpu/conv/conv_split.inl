@@ -154,3 +154,8 @@ static void multiply(const mrt_split_block *t, int parts, mrt_split_out *before)
 }
 
 static void finish(mrt_split_out *o) { finish_rows(o, 0, MRT_STRIP); }
+
+/* Of tables: what tiles take (Sapphire Rapids). The model has the same, to choose the same ways. */
+#define TILE_COSTS                                                                          \
+  .product_ns = {{0}, {0, 24}, {0, 44, 64}, {0, 64, 107, 129}}, .pixel_ns = {0, 5, 7, 9.5}, \
+  .block_ns = 150

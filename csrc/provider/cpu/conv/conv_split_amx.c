@@ -34,14 +34,11 @@ INLINE void split_pair(const void *raw, const bool f16, uint16_t *dst, int64_t p
 
 #include "provider/cpu/conv/conv_split.inl"
 
-const mrt_conv_split_kernels mrt_conv_split_amx = {
-    .name = "amx",
-    .gemm = &mrt_gemm_split_amx,
-    .few = 4,
-    .product_ns = {{0}, {0, 24}, {0, 44, 64}, {0, 64, 107, 129}},
-    .pixel_ns = {0, 5, 7, 9.5},
-    .block_ns = 150,
-    .split_line = split_line,
-    .split_pairs = split_pairs,
-    .multiply = multiply,
-    .finish = finish};
+const mrt_conv_split_kernels mrt_conv_split_amx = {.name = "amx",
+                                                   .gemm = &mrt_gemm_split_amx,
+                                                   .few = 4,
+                                                   TILE_COSTS,
+                                                   .split_line = split_line,
+                                                   .split_pairs = split_pairs,
+                                                   .multiply = multiply,
+                                                   .finish = finish};

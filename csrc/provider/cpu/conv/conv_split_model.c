@@ -79,14 +79,11 @@ static void split_line(const mrt_split_line *l, int parts) {
 }
 
 /* begin and end of gemm's model work on its own tiles: ours are set and cleared by each block. */
-const mrt_conv_split_kernels mrt_conv_split_model = {
-    .name = "model",
-    .gemm = &mrt_gemm_split_model,
-    .few = 1, /* so that tests see both ways */
-    .product_ns = {{0}, {0, 24}, {0, 44, 64}, {0, 64, 107, 129}},
-    .pixel_ns = {0, 5, 7, 9.5},
-    .block_ns = 150,
-    .split_line = split_line,
-    .split_pairs = split_pairs,
-    .multiply = multiply,
-    .finish = finish};
+const mrt_conv_split_kernels mrt_conv_split_model = {.name = "model",
+                                                     .gemm = &mrt_gemm_split_model,
+                                                     .few = 1, /* so that tests see both ways */
+                                                     TILE_COSTS,
+                                                     .split_line = split_line,
+                                                     .split_pairs = split_pairs,
+                                                     .multiply = multiply,
+                                                     .finish = finish};
