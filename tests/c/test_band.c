@@ -1,8 +1,8 @@
-/* Depthwise convolutions with their 1x1 neighbours (conv/band.c, band_split.c, band_tiles_amx.c,
+/* Depthwise convolutions with their 1x1 neighbours (band/band.c, band_split.c, band_tiles_amx.c,
  * band_tiles_model.c, c16_tile_avx512.c): against plain loops in double, with unknown (NaN) spare
  * lanes, guard bytes around every buffer, equal bits for 1 and more threads. */
 #include "kernels.h"
-#include "provider/cpu/conv/band.h"
+#include "provider/cpu/band/band.h"
 #include "provider/cpu/conv/conv_split.h"
 
 typedef struct image { /* plain, double */

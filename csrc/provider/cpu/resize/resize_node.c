@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/cpu.h"
-#include "provider/cpu/conv/c16.h"
+#include "provider/cpu/c16/c16.h"
 #include "provider/cpu/resize/resize.h"
 
 const mrt_resize_kernels *mrt_resize_kernels_get(void) {

@@ -3,7 +3,7 @@
  * of plain values would move single floats after a reorder. Tiles of pixels, block by block. */
 #include <string.h>
 
-#include "provider/cpu/conv/c16.h"
+#include "provider/cpu/c16/c16.h"
 
 enum { TILE_PIXELS = 64, BLOCK_BYTES = 64 };
 

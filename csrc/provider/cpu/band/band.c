@@ -2,11 +2,11 @@
  * channels at a time, for each step of a few output rows: expand the input rows that are new and
  * depthwise, group by group, then project, both groups at once: what is loaded and stored of the
  * sums is a matter of passes over them. */
-#include "provider/cpu/conv/band.h"
+#include "provider/cpu/band/band.h"
 
 #include <string.h>
 
-#include "provider/cpu/conv/band_job.h"
+#include "provider/cpu/band/band_job.h"
 
 typedef mrt_band_plan plan;
 typedef mrt_band_job job;

@@ -11,8 +11,8 @@
  * that comes second. Both follow from the shape. Every sum runs over the channels in order, as
  * without this operator, but for those parts.
  */
-#ifndef MRT_PROVIDER_CPU_CONV_BAND_H
-#define MRT_PROVIDER_CPU_CONV_BAND_H
+#ifndef MRT_PROVIDER_CPU_BAND_BAND_H
+#define MRT_PROVIDER_CPU_BAND_BAND_H
 
 #include "provider/cpu/conv/conv.h"
 

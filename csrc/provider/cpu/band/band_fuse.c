@@ -3,7 +3,7 @@
  * the layout pass: all values are in channel blocks. */
 #include <string.h>
 
-#include "provider/cpu/conv/band.h"
+#include "provider/cpu/band/band.h"
 #include "provider/cpu/conv/conv_node.h"
 #include "provider/cpu/conv/conv_split.h"
 

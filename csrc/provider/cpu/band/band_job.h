@@ -1,10 +1,10 @@
 /* What band.c (float32 tiles) and band_split.c (tiles of bf16 parts) share of a run. */
-#ifndef MRT_PROVIDER_CPU_CONV_BAND_JOB_H
-#define MRT_PROVIDER_CPU_CONV_BAND_JOB_H
+#ifndef MRT_PROVIDER_CPU_BAND_BAND_JOB_H
+#define MRT_PROVIDER_CPU_BAND_BAND_JOB_H
 
 #include <stdatomic.h>
 
-#include "provider/cpu/conv/band.h"
+#include "provider/cpu/band/band.h"
 #include "provider/cpu/conv/conv_kernel.h"
 #include "provider/cpu/gemm/gemm_kernel.h"
 

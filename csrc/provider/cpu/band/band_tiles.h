@@ -3,8 +3,8 @@
  * products of three parts. All blocks of 32 pixels are one call, and what the vector units have to
  * do runs beside the products: the finish of the block before, the splitting of weights to come,
  * and fetching: the pixels of the next group into L1, further weights into L2. */
-#ifndef MRT_PROVIDER_CPU_CONV_BAND_TILES_H
-#define MRT_PROVIDER_CPU_CONV_BAND_TILES_H
+#ifndef MRT_PROVIDER_CPU_BAND_BAND_TILES_H
+#define MRT_PROVIDER_CPU_BAND_BAND_TILES_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,7 +1,7 @@
 /* band_tiles.h on AMX tiles; what runs beside them in AVX-512. band_tiles_model.c says what it
  * computes. */
 #include "provider/cpu/amx/tile.h"
-#include "provider/cpu/conv/band_tiles.h"
+#include "provider/cpu/band/band_tiles.h"
 
 #define INLINE          static inline __attribute__((always_inline))
 #define FETCH1(address) _mm_prefetch((const char *)(address), _MM_HINT_T0)
@@ -70,7 +70,7 @@ INLINE void split_pair(const float *raw, uint16_t *dst, int64_t pair) {
   _mm512_store_si512(dst + 2048, upper_halves((__m512i)x0, (__m512i)x1));
 }
 
-#include "provider/cpu/conv/band_tiles.inl"
+#include "provider/cpu/band/band_tiles.inl"
 
 void mrt_band_tiles_amx(mrt_band_tiles *t) {
   if (t->cols > 16)

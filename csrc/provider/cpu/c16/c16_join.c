@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "provider/cpu/conv/c16.h"
+#include "provider/cpu/c16/c16.h"
 
 enum { TILE = 512, TILE_PIXELS = TILE / 16, PIECE_PIXELS = 512, MAX_PARTS = 56 };
 

@@ -4,7 +4,7 @@
 
 #define MRT_AMX_MODEL
 #include "provider/cpu/amx/tile.h"
-#include "provider/cpu/conv/band_tiles.h"
+#include "provider/cpu/band/band_tiles.h"
 
 #define INLINE          static inline
 #define FETCH1(address) (void)(address)
@@ -63,6 +63,6 @@ static void split_pair(const float *raw, uint16_t *dst, int64_t pair) {
   }
 }
 
-#include "provider/cpu/conv/band_tiles.inl"
+#include "provider/cpu/band/band_tiles.inl"
 
 void mrt_band_tiles_model(mrt_band_tiles *t) { all_blocks(t, t->cols > 16); }

@@ -1,7 +1,7 @@
 /* Roles of nodes in the blocked layout, from types and constants alone. */
 #include <string.h>
 
-#include "provider/cpu/conv/c16.h"
+#include "provider/cpu/c16/c16.h"
 
 bool mrt_c16_type_ok(const mrt_type *t) {
   int64_t c;

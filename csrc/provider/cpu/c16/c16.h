@@ -1,7 +1,7 @@
 /* Which nodes can work on channel blocks: the one answer that the layout pass and the kernel rows
  * share. */
-#ifndef MRT_PROVIDER_CPU_CONV_C16_H
-#define MRT_PROVIDER_CPU_CONV_C16_H
+#ifndef MRT_PROVIDER_CPU_C16_C16_H
+#define MRT_PROVIDER_CPU_C16_C16_H
 
 #include "provider/cpu/conv/conv_node.h"
 

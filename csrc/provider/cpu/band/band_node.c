@@ -2,7 +2,7 @@
  */
 #include <string.h>
 
-#include "provider/cpu/conv/band.h"
+#include "provider/cpu/band/band.h"
 #include "provider/cpu/conv/conv_node.h"
 #include "provider/cpu/conv/conv_split.h"
 #include "provider/cpu/weights/packed.h"

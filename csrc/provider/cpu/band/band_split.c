@@ -13,8 +13,8 @@
  * wrong behind the projection by the whole unit in float32. */
 #include <string.h>
 
-#include "provider/cpu/conv/band_job.h"
-#include "provider/cpu/conv/band_tiles.h"
+#include "provider/cpu/band/band_job.h"
+#include "provider/cpu/band/band_tiles.h"
 #include "provider/cpu/conv/conv_split.h"
 
 enum {

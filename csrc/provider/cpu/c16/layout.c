@@ -6,7 +6,7 @@
  * plain and some blocked exists twice, with one macart.Reorder between. */
 #include <string.h>
 
-#include "provider/cpu/conv/c16.h"
+#include "provider/cpu/c16/c16.h"
 
 typedef struct value {
   mrt_var *var;
