@@ -225,7 +225,8 @@ static void one_row(const mrt_sdpa *p, int64_t b, int64_t h, int64_t s, float *s
   float *y = (float *)p->out.data + b * p->out.batch + h * p->out.head + s * p->out.row;
   const float *m =
       p->mask ? p->mask + b * p->mask_batch + h * p->mask_head + s * p->mask_row : NULL;
-  const int64_t n = p->causal && s + p->past + 1 < p->sk ? s + p->past + 1 : p->sk;
+  const bool part = p->causal && s + 1 < p->sq && s + p->past + 1 < p->sk;
+  const int64_t n = part ? s + p->past + 1 : p->sk;
   float top = -INFINITY;
   double sum = 0;
   for (int64_t t = 0; t < n; ++t) {

@@ -10,7 +10,8 @@ typedef struct mrt_heads {
   int64_t batch, head, row;
 } mrt_heads;
 
-/* out = softmax(scale * q k' + mask) v; causal: query i sees keys 0 .. i + past. */
+/* out = softmax(scale * q k' + mask) v; causal: query i sees keys 0 .. i + past, but the last sees
+ * all (onnxruntime's way where there are more keys than past + queries). */
 typedef struct mrt_sdpa {
   int64_t batch, heads, sq, sk, past, d, dv;
   mrt_heads q, k, v, out; /* out.data is written */

@@ -82,7 +82,7 @@ static float element(const mrt_attn_view *v, int64_t b, int64_t h, int64_t i, in
 static double row_error(const mrt_attn *a, int64_t b, int64_t h, int64_t i) {
   static double p[700];
   const int64_t hk = h / (a->heads / a->kv_heads);
-  int64_t n = a->causal ? i + a->causal_offset + 1 : a->sk;
+  int64_t n = i < a->causal_rows ? i + a->causal_offset + 1 : a->sk;
   double top = -INFINITY, sum = 0, worst = 0;
   if (n > a->sk) n = a->sk;
   for (int64_t j = 0; j < n; ++j) {
@@ -176,7 +176,7 @@ static void one(const shape *s, int kind, int mask, bool causal, mrt_precision p
                 .d = s->d,
                 .dv = s->dv,
                 .scale = 0.3f,
-                .causal = causal,
+                .causal_rows = causal ? s->sq : 0,
                 .precision = precision,
                 .causal_offset = s->sk - s->sq};
   lay(&a.q, kind == 2 ? 0 : kind, s->heads, s->sq, s->d);

@@ -431,6 +431,16 @@ def test_multi_head_attention_with_past(past: int, causal: int, bias: bool) -> N
     check(node, feeds)
 
 
+@pytest.mark.parametrize(("queries", "keys"), [(1, 5), (2, 5), (7, 40), (5, 3)])
+def test_causal_without_cache(queries: int, keys: int) -> None:
+    """More keys than queries and no past: the last query sees all keys, the others their first."""
+    feeds = {
+        n: floats(i, B, m, N * D)
+        for i, (n, m) in enumerate(zip("qkv", (queries, keys, keys), strict=True))
+    }
+    check(ms("MultiHeadAttention", [*"qkv"], ["y"], num_heads=N, unidirectional=1), feeds)
+
+
 @pytest.mark.parametrize(("keys", "values"), [(1, 900), (900, 1), (0, 1)])
 @pytest.mark.parametrize("present", [False, True])
 def test_past_of_two_lengths(keys: int, values: int, present: bool) -> None:

@@ -127,7 +127,7 @@ static const float *mask_row(const job *j, int64_t b, int64_t h, int64_t i, floa
 
 /* How many keys query i sees. */
 static int64_t visible(const mrt_attn *a, int64_t i) {
-  if (!a->causal) return a->sk;
+  if (i >= a->causal_rows) return a->sk;
   const int64_t n = i + a->causal_offset + 1;
   return n < 0 ? 0 : n > a->sk ? a->sk : n;
 }

@@ -35,7 +35,7 @@ typedef struct mrt_attn {
   const float *mask; /* NULL: none; added to the scaled scores; steps (0 broadcasts): */
   int64_t mask_batch, mask_head, mask_row, mask_col; /* mask_col: 0 or 1 */
   float scale;
-  bool causal; /* query i sees keys 0 .. i + causal_offset only; sees none: 0 */
+  int64_t causal_rows; /* the first queries: i sees keys 0 .. i + causal_offset; sees none: 0 */
   int64_t causal_offset;
   bool masked_is_zero;     /* a row whose mask is -infinity everywhere gives 0, not NaN */
   mrt_precision precision; /* of both products; softmax is float32 arithmetic in all of them */

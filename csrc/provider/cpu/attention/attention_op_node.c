@@ -108,7 +108,7 @@ static mrt_status *run(const mrt_kernel *kernel, mrt_kctx *c) {
                 .out_head = flat ? v.size : q.len * v.size,
                 .out_row = flat ? q.heads * v.size : v.size,
                 .scale = p->scale != 0 ? p->scale : 1.0f / sqrtf((float)q.size),
-                .causal = p->causal,
+                .causal_rows = p->causal ? q.len : 0,
                 .causal_offset = past_k ? past_k->dims[2] : 0,
                 .masked_is_zero = true,
                 .precision = mrt_precision_now(p->precision)};

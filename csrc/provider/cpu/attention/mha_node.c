@@ -39,7 +39,7 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
                       .mask_row = p.mask_row,
                       .mask_col = 1,
                       .scale = p.scale,
-                      .causal = p.causal,
+                      .causal_rows = p.causal ? p.sq - 1 : 0, /* as in mrt_sdpa */
                       .causal_offset = p.past,
                       .precision = mrt_precision_now(((const mha_kernel *)k)->precision)};
   const size_t bytes = mrt_attn_scratch_size(&c->par, &a);
