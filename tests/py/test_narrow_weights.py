@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from graphs import Graph, check, kernels
+from graphs import Graph, check, kernels, run_peer
+
+import engine
 
 pytestmark = pytest.mark.quick
 
@@ -37,6 +39,39 @@ def test_int8(op: str, per_column: bool, trans: int, rows: int) -> None:
         y = graph.add("Gemm", x, w, graph.const(random(4, N)), transB=trans)
     check(graph, y, bound=2e-5, threads=2)
     assert "gemm_q8" in [kernel for _, kernel in kernels(graph.model(y), graph.feeds)]
+
+
+def between_reshapes(rows: int) -> tuple[Graph, str]:
+    """Gelu of a Gemm with int8 weights between Reshapes, plus its input, as GPT-2 is written."""
+    graph = Graph()
+    x = graph.input("x", random(3, 2, rows, K), ["batch", "time", K])
+    wide = graph.const(np.array([-1, K], np.int64))
+    q = np.random.default_rng(1).integers(-127, 128, (K, K)).astype(np.int8)
+    scale = graph.const(np.abs(random(2, K)) / 100 + 0.001)
+    w = graph.add("DequantizeLinear", graph.const(q), scale, axis=1)
+    y = graph.add("Gemm", graph.add("Reshape", x, wide), w, graph.const(random(4, K)))
+    dims = graph.add("Shape", x)
+    y = graph.add("Reshape", y, dims)
+    return graph, graph.add("Sigmoid", graph.add("Add", x, y))
+
+
+@pytest.mark.parametrize("rows", [1, 4, 30])
+def test_int8_with_what_follows(rows: int) -> None:
+    """Bias, residual sum and activation are part of the product, Reshapes and shapes go."""
+    graph, y = between_reshapes(rows)
+    check(graph, y, bound=2e-5, threads=2)
+    assert kernels(graph.model(y), graph.feeds) == [("MatMulQ8", "gemm_q8")]
+
+
+def test_int8_decomposed() -> None:
+    """What the fused node says in ONNX is the same."""
+    graph, y = between_reshapes(3)
+    module = engine.load_engine("macart")
+    options = module.SessionOptions()
+    options.add_session_config_entry("session.macart.decompose", "1")
+    session = module.InferenceSession(graph.model(y), options)
+    want = run_peer(graph.model(y), graph.feeds)[0]
+    np.testing.assert_allclose(session.run(None, graph.feeds)[0], want, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("rows", [1, 3, 7, 20])

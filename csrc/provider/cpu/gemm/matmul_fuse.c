@@ -1,6 +1,7 @@
 /* MatMul or Gemm with what surrounds it as one macart.MatMul: transposed operands are read in
  * place, scale, bias, residual sum and activation are done on each tile of the product. A Gemm
- * between Reshapes that only flatten leading dims is a product of the value as it is. */
+ * between Reshapes that only flatten leading dims is a product of the value as it is.
+ * macart.MatMulQ8, which has neither transposed operands nor a scale, takes the rest likewise. */
 #include <string.h>
 
 #include "ir/pattern.h"
@@ -13,6 +14,7 @@ typedef struct fused {
   mrt_node *drop[MAX_DROP]; /* all that go */
   int n_drop, index;
   mrt_var *a, *b, *bias, *residual;
+  mrt_var *scale; /* of int8 weights; NULL: b is float */
   bool trans_a, trans_b;
   float alpha;
   mrt_act act;
@@ -171,9 +173,20 @@ static bool regular(const mrt_var *a, const mrt_var *b) {
   return y->rank == 2 || (x->rank == y->rank && same_dims(x, y, x->rank - 2));
 }
 
+static bool is_q8(const mrt_node *n) {
+  return strcmp(n->domain, "macart") == 0 && strcmp(n->op_type, "MatMulQ8") == 0;
+}
+
 static bool start(fused *f, mrt_node *n, int index) {
   *f = (fused){.product = n, .last = n, .drop = {n}, .n_drop = 1, .index = index, .alpha = 1};
   const bool gemm = is_op(n, "Gemm");
+  if (is_q8(n) && n->provider == index && n->out[0]) {
+    const mrt_type *y = tensor_type(n->out[0]);
+    f->a = n->in[0].var;
+    f->b = n->in[1].var;
+    f->scale = n->in[2].var;
+    return n->n_in == 3 && y && y->rank >= 2;
+  }
   if ((!gemm && !is_op(n, "MatMul")) || n->provider != index || !n->out[0]) return false;
   f->a = n->in[0].var;
   f->b = n->in[1].var;
@@ -187,12 +200,12 @@ static bool start(fused *f, mrt_node *n, int index) {
   return !f->bias || (mrt_node_float(n, "beta") == 1 && is_row(f->bias, n->out[0]->type));
 }
 
-/* A Gemm that reads x [.., k] as rows, and whose result goes back to x's leading dims. */
+/* A product that reads x [.., k] as rows, and whose result goes back to x's leading dims. */
 static void take_reshapes(fused *f) {
   mrt_node *front = f->a->producer, *back = only_user(f, tail(f));
-  if (!is_op(f->product, "Gemm") || f->trans_a || !is_op(front, "Reshape") ||
+  if ((!is_op(f->product, "Gemm") && !f->scale) || f->trans_a || !is_op(front, "Reshape") ||
       !is_op(back, "Reshape") || back->in[0].var != tail(f) || front->graph != f->product->graph ||
-      front->provider != f->index)
+      front->provider != f->index || f->residual)
     return;
   const mrt_type *x = tensor_type(front->in[0].var), *a = tensor_type(f->a),
                  *y = tensor_type(back->out[0]), *rows = tensor_type(tail(f));
@@ -217,21 +230,27 @@ static void sweep(mrt_graph *g, int index) {
   }
 }
 
+static mrt_status *set_product_attrs(const fused *f, mrt_node *n) {
+  MRT_TRY(mrt_node_set_int(n, "transA", f->trans_a));
+  MRT_TRY(mrt_node_set_int(n, "transB", f->trans_b));
+  return mrt_node_set_float(n, "alpha", f->alpha);
+}
+
 static mrt_status *replace(fused *f, const mrt_op_table *ops) {
   const mrt_node *product = f->product;
-  mrt_var *in[4] = {f->a, f->b, f->bias, f->residual}, *out;
+  mrt_var *in[5] = {f->a, f->b}, *out;
   mrt_node *n;
-  MRT_TRY(mrt_graph_insert(product->graph, f->last, ops, "macart", "MatMul",
-                           f->residual ? 4
-                           : f->bias   ? 3
-                                       : 2,
-                           in, tail(f)->type, &n, &out));
+  int n_in = 2;
+  if (f->scale) in[n_in++] = f->scale;
+  in[n_in] = f->bias;
+  in[n_in + 1] = f->residual;
+  n_in += f->residual ? 2 : f->bias ? 1 : 0;
+  MRT_TRY(mrt_graph_insert(product->graph, f->last, ops, "macart", f->scale ? "MatMulQ8" : "MatMul",
+                           n_in, in, tail(f)->type, &n, &out));
   n->name = product->name;
   n->orig_op = product->orig_op;
   n->orig_version = product->orig_version;
-  MRT_TRY(mrt_node_set_int(n, "transA", f->trans_a));
-  MRT_TRY(mrt_node_set_int(n, "transB", f->trans_b));
-  MRT_TRY(mrt_node_set_float(n, "alpha", f->alpha));
+  if (!f->scale) MRT_TRY(set_product_attrs(f, n));
   if (f->act.op != MRT_EW_COPY) {
     const mrt_attr params = {.name = "activation_params",
                              .kind = MRT_ATTR_FLOATS,
@@ -253,16 +272,21 @@ static mrt_status *replace(fused *f, const mrt_op_table *ops) {
   return NULL;
 }
 
+static void take_product_operands(fused *f) {
+  take_transpose(f, &f->a, &f->trans_a);
+  take_transpose(f, &f->b, &f->trans_b);
+  take_scale(f);
+}
+
 static mrt_status *run(const mrt_provider *p, mrt_graph *g, int index, int *fired) {
   bool flat = false;
   for (mrt_node *n = g->first, *next; n; n = next) {
     fused f;
     next = n->next;
     if (!start(&f, n, index)) continue;
+    if (f.scale) take_sum(&f, true);
     take_reshapes(&f);
-    take_transpose(&f, &f.a, &f.trans_a);
-    take_transpose(&f, &f.b, &f.trans_b);
-    take_scale(&f);
+    if (!f.scale) take_product_operands(&f);
     take_sum(&f, true);
     take_sum(&f, false);
     take_sum(&f, true);
@@ -284,7 +308,7 @@ static mrt_status *run(const mrt_provider *p, mrt_graph *g, int index, int *fire
 
 MRT_FUSION(matmul_epilogue) = {
     .name = "matmul_epilogue",
-    .doc = "MatMul or Gemm with Transpose, scale, bias, residual sum and activation",
+    .doc = "products with Transpose, scale, bias, residual sum and activation",
     .order = 20,
     .level = 2,
     .run = run};

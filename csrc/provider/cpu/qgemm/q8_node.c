@@ -2,9 +2,10 @@
  * half/narrow multiplies. The product is that of the weights that Cast and Mul make.
  *
  * The fusion here makes it of MatMul, or Gemm with its bias, with int8 weights behind Cast and Mul,
- * or behind DequantizeLinear with zero points of 0. */
+ * or behind DequantizeLinear with zero points of 0; gemm/matmul_fuse.c adds what follows it. */
 #include <string.h>
 
+#include "provider/cpu/conv/conv_node.h"
 #include "provider/cpu/half/narrow.h"
 #include "provider/cpu/qgemm/qdq.h"
 #include "provider/cpu/weights/packed.h"
@@ -16,6 +17,7 @@ typedef struct q8_kernel {
   mrt_packed *packed; /* [panels][rows][32] */
   float *scale;       /* [panels * 32] */
   int64_t rows, cols, panels;
+  mrt_act act;
 } q8_kernel;
 
 static void destroy(mrt_kernel *k) {
@@ -28,7 +30,9 @@ static void destroy(mrt_kernel *k) {
 static bool match(const mrt_provider *p, const mrt_node *node) {
   (void)p;
   const mrt_tensor *b = mrt_node_in_const(node, 1), *s = mrt_node_in_const(node, 2);
-  if (!b || !s || b->strided || s->strided || b->rank != 2 || !b->dims[0] || !b->dims[1])
+  mrt_act act;
+  if (!mrt_conv_node_act(node, &act) || !b || !s || b->strided || s->strided || b->rank != 2 ||
+      !b->dims[0] || !b->dims[1])
     return false;
   const int64_t n = mrt_tensor_count(s);
   return mrt_node_in_rank(node, 0) >= 1 && (n == 1 || n == b->dims[1]);
@@ -63,6 +67,27 @@ static mrt_status *get_weights(const mrt_alloc *alloc, q8_kernel *q, const mrt_t
   return NULL;
 }
 
+enum { BIAS = 3, RESIDUAL };
+
+static mrt_status *read_epilogue(const q8_kernel *q, mrt_kctx *c, const mrt_tensor *y,
+                                 mrt_gemm_epilogue *e) {
+  const mrt_tensor *bias = mrt_in(c, BIAS), *residual = mrt_in(c, RESIDUAL);
+  *e = MRT_GEMM_EPILOGUE_NONE;
+  e->act = q->act;
+  if (bias && mrt_tensor_count(bias) != q->cols)
+    return MRT_ERR(MRT_INVALID_ARGUMENT,
+                   "MatMulQ8: bias has %lld elements, the product %lld columns",
+                   (long long)mrt_tensor_count(bias), (long long)q->cols);
+  if (residual && mrt_tensor_count(residual) != mrt_tensor_count(y))
+    return MRT_ERR(MRT_INVALID_ARGUMENT, "MatMulQ8: the residual's shape is not the product's");
+  e->bias = bias ? bias->data : NULL;
+  if (!residual) return NULL;
+  e->residual = residual->data;
+  e->residual_ld = q->cols;
+  e->beta = 1;
+  return NULL;
+}
+
 static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
   const q8_kernel *q = (const q8_kernel *)k;
   const mrt_tensor *a = mrt_in(c, 0);
@@ -71,6 +96,8 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
   if (a->dims[a->rank - 1] != q->rows)
     return MRT_ERR(MRT_INVALID_ARGUMENT, "MatMul dimension mismatch");
   const int64_t m = mrt_tensor_count(a) / q->rows;
+  mrt_gemm_epilogue e;
+  MRT_TRY(read_epilogue(q, c, y, &e));
   const mrt_narrow w = {.kind = MRT_NARROW_S8, .b = mrt_packed_data(q->packed), .scale = q->scale};
   const mrt_gemm g = {.m = m,
                       .n = q->cols,
@@ -78,7 +105,8 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
                       .a = a->data,
                       .lda = q->rows,
                       .c = y->data,
-                      .ldc = q->cols};
+                      .ldc = q->cols,
+                      .epi = &e};
   const size_t bytes = mrt_narrow_scratch_size(&c->par, m, g.n, g.k, false);
   void *scratch = NULL;
   if (bytes == SIZE_MAX) return mrt_status_oom();
@@ -98,6 +126,7 @@ static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kerne
     return st;
   }
   q->k.any_align = 1 << 1;
+  mrt_conv_node_act(node, &q->act); /* match has seen that it is known */
   *out = &q->k;
   return NULL;
 }
