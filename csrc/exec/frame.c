@@ -30,6 +30,7 @@ static void destroy(mrt_frame *f) {
   mrt_mem_free(a, f->scratch);
   mrt_mem_free(a, f->scratch_size);
   mrt_mem_free(a, f->slots);
+  mrt_mem_free(a, f->tensors);
   mrt_mem_free(a, f->owned);
   mrt_mem_free(a, f->ptrs);
   mrt_mem_free(a, f->steps);
@@ -86,9 +87,13 @@ static mrt_status *new_array(const mrt_plan *p, int n, size_t size, void *out) {
 
 static void wire(mrt_frame *f) {
   mrt_plan *p = f->plan;
+  mrt_tensor *next = f->tensors;
   for (int i = 0; i < p->n_refs; ++i) f->ptrs[i] = p->refs[i] < 0 ? NULL : &f->slots[p->refs[i]];
   for (int i = 0; i < p->n_slots; ++i)
-    if (p->slots[i].kind == MRT_SLOT_CONST) f->slots[i].value = &p->slots[i].var->constant->base;
+    if (p->slots[i].kind == MRT_SLOT_CONST)
+      f->slots[i].value = &p->slots[i].var->constant->base;
+    else if (p->slots[i].dims >= 0)
+      f->slots[i].tensor = next++;
   for (int i = 0; i < p->n_steps; ++i) {
     mrt_step *s = &p->steps[i];
     f->steps[i].frame = f;
@@ -105,12 +110,19 @@ static void wire(mrt_frame *f) {
   }
 }
 
+static int count_tensors(const mrt_plan *p) {
+  int n = 0;
+  for (int i = 0; i < p->n_slots; ++i) n += p->slots[i].dims >= 0;
+  return n;
+}
+
 static mrt_status *create(mrt_plan *p, mrt_frame **out) {
   mrt_frame *f = NULL;
   mrt_status *st = NULL;
   MRT_TRY(mrt_mem_new_zero(p->alloc, sizeof *f, (void **)&f));
   f->plan = p;
   MRT_TRY_GOTO(st, fail, new_array(p, p->n_slots, sizeof *f->slots, &f->slots));
+  MRT_TRY_GOTO(st, fail, new_array(p, count_tensors(p), sizeof *f->tensors, &f->tensors));
   MRT_TRY_GOTO(st, fail, new_array(p, p->n_slots, 1, &f->owned));
   MRT_TRY_GOTO(st, fail, new_array(p, p->n_refs, sizeof *f->ptrs, &f->ptrs));
   MRT_TRY_GOTO(st, fail, new_array(p, p->n_steps, sizeof *f->steps, &f->steps));

@@ -30,8 +30,9 @@ struct mrt_frame {
   mrt_frame *next;   /* in the plan's list of free frames */
   const mrt_run *run;
   mrt_slot *slots;
-  uint8_t *owned;  /* [n_slots]: value is a reference of this frame */
-  mrt_slot **ptrs; /* parallel to plan->refs */
+  mrt_tensor *tensors; /* of the slots that have dims in the plan; constants need none */
+  uint8_t *owned;      /* [n_slots]: value is a reference of this frame */
+  mrt_slot **ptrs;     /* parallel to plan->refs */
   mrt_step_ctx *steps;
   mrt_eval **evals; /* [n_segments] bound now; NULL none */
   struct mrt_block {

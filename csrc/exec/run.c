@@ -70,12 +70,12 @@ static mrt_status *bind_segment(mrt_frame *f, int segment) {
     if (info->kind == MRT_SLOT_PLANNED) {
       size_t offset = e->offsets[p->slots[info->root].index];
       char *block = f->blocks[segment * p->n_memories + info->memory].data;
-      mrt_tensor_init_view(&slot->tensor, type->dtype, type->rank, dims, block + offset,
-                           e->bytes[i], info->var->device);
-      slot->tensor.layout = (uint8_t)info->var->layout;
-      slot->value = &slot->tensor.base;
+      mrt_tensor_init_view(slot->tensor, type->dtype, type->rank, dims, block + offset, e->bytes[i],
+                           info->var->device);
+      slot->tensor->layout = (uint8_t)info->var->layout;
+      slot->value = &slot->tensor->base;
     } else { /* OUTPUT, ALIAS: shape now, memory when the step comes */
-      mrt_tensor_init_view(&slot->tensor, type->dtype, type->rank, dims, NULL, e->bytes[i],
+      mrt_tensor_init_view(slot->tensor, type->dtype, type->rank, dims, NULL, e->bytes[i],
                            info->var->device);
     }
     dims += type->rank;
@@ -163,7 +163,7 @@ static mrt_status *prepare_outputs(mrt_frame *f, int i) {
   for (int k = 0; k < s->n_out; ++k) {
     int slot = p->refs[s->out + k];
     if (slot < 0 || p->slots[slot].kind != MRT_SLOT_OUTPUT) continue;
-    const mrt_tensor *shape = &f->slots[slot].tensor;
+    const mrt_tensor *shape = f->slots[slot].tensor;
     mrt_tensor *t = bound_tensor(f, slot, shape);
     if (!t)
       MRT_TRY(mrt_frame_tensor(f, slot, (mrt_dtype)shape->dtype, shape->rank, shape->dims, &t));
@@ -202,10 +202,10 @@ static mrt_status *run_step(mrt_frame *f, int i) {
   if (s->alias && !f->concrete) {
     mrt_slot *out = &f->slots[p->refs[s->out]];
     const mrt_tensor *in = mrt_in(&ctx->c, 0);
-    if (in && in->bytes == out->tensor.bytes && !in->strided) {
-      out->tensor.data = in->data;
-      out->tensor.device = in->device;
-      out->value = &out->tensor.base;
+    if (in && in->bytes == out->tensor->bytes && !in->strided) {
+      out->tensor->data = in->data;
+      out->tensor->device = in->device;
+      out->value = &out->tensor->base;
       return NULL;
     }
     f->concrete = true; /* not what was planned: this run goes on carefully */

@@ -342,6 +342,10 @@ static mrt_status *start_profile(mrt_session *s, const char *prefix) {
   "session.model_external_initializers_file_folder_path" /* of a model from bytes */
 #define COPY_KEY "session.macart.copy_model_files"
 
+static void drop_file_pages(const mrt_session *s) {
+  if (s->file) mrt_blob_drop_pages(s->file, 0, mrt_blob_size(s->file));
+}
+
 static mrt_status *load(mrt_session *s, const mrt_source *source) {
   const char *copy = config_value(s, COPY_KEY);
   bool read = copy && strcmp(copy, "1") == 0;
@@ -367,6 +371,7 @@ static mrt_status *load(mrt_session *s, const mrt_source *source) {
   if (st) return mrt_status_wrap(st, "Load model from %s failed", source->path);
   st = mrt_onnx_load(s->alloc, blob, source->path, external, &s->model);
   s->file = blob;
+  drop_file_pages(s); /* the scan was everywhere */
   return mrt_status_wrap(st, "Load model from %s failed", source->path);
 }
 
@@ -434,8 +439,7 @@ static mrt_status *create(mrt_session *s, const mrt_session_options *o, const mr
   MRT_TRY(complete_outputs(s));
   MRT_TRY(check_cancel(o));
   MRT_TRY_CTX(mrt_model_settle(s->model), "%s", where);
-  if (s->file) /* the scan and the packing touched pages that no run needs */
-    mrt_blob_drop_pages(s->file, 0, mrt_blob_size(s->file));
+  drop_file_pages(s); /* packing touched pages that no run needs */
   MRT_LOG(&s->logger, MRT_INFO, "%s: ready, %d kernel calls in %d segments", where,
           s->plan->n_steps, s->plan->n_segments);
   if (s->trace)

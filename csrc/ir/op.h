@@ -84,8 +84,8 @@ mrt_status *mrt_infer_compare(mrt_infer *c);     /* broadcast of all inputs, boo
 /* ---------------- kernels ---------------- */
 /* A slot holds what a var is bound to during a run. */
 typedef struct mrt_slot {
-  mrt_value *value;  /* NULL: nothing there (absent optional, or not yet produced) */
-  mrt_tensor tensor; /* storage for planned tensors: value == &tensor.base then */
+  mrt_value *value;   /* NULL: nothing there (absent optional, or not yet produced) */
+  mrt_tensor *tensor; /* of a frame: storage for a planned one, value == &tensor->base then */
 } mrt_slot;
 
 typedef struct mrt_kctx mrt_kctx;

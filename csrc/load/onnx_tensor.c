@@ -14,12 +14,15 @@ enum { /* numbers of the fields that hold elements */
        T_UINT64 = 11,
 };
 
-/* Small ones are copied: inference and folding read them, wherever they lie. */
-#define COPY_BELOW 4096
+/* Small ones are copied: inference and folding read them, wherever they lie. Those from LOOSE_FROM
+ * on may lie in a mapped file again when kernels have packed them. */
+enum { COPY_BELOW = 4096, LOOSE_FROM = 256 };
 
 mrt_status *mrt_onnx_over_bytes(mrt_onnx *l, mrt_blob *blob, const uint8_t *p, size_t n,
                                 mrt_dtype dtype, int rank, const int64_t *dims, mrt_tensor **out) {
   mrt_tensor *t = NULL;
+  if (n >= LOOSE_FROM && n < COPY_BELOW && mrt_blob_is_mapped(blob))
+    return mrt_tensor_from_blob(l->alloc, dtype, rank, dims, blob, p, n, out);
   MRT_TRY(mrt_tensor_over_blob(l->alloc, dtype, rank, dims, blob, p, n, &t));
   *out = t;
   if (n >= COPY_BELOW) return NULL;
@@ -96,11 +99,28 @@ static bool holds_elements(uint32_t number) {
   return (number >= T_FLOAT && number <= T_INT64) || number == T_DOUBLE || number == T_UINT64;
 }
 
+/* float_data and double_data, packed and in one piece, are what raw_data would be. */
+static bool is_like_raw(mrt_wire w, mrt_dtype dtype, size_t bytes, mrt_wire *out) {
+  mrt_field f;
+  int n = 0, more;
+  if (dtype != MRT_FLOAT && dtype != MRT_DOUBLE) return false;
+  while ((more = mrt_wire_next(&w, &f)) > 0) {
+    if (!holds_elements(f.number)) continue;
+    if (++n > 1 || f.type != 2 || f.number != (dtype == MRT_FLOAT ? T_FLOAT : T_DOUBLE))
+      return false;
+    *out = f.bytes;
+  }
+  return n == 1 && !more && mrt_wire_size(*out) == bytes;
+}
+
 static mrt_status *from_typed(mrt_onnx *l, mrt_wire w, mrt_dtype dtype, int rank,
                               const int64_t *dims, mrt_tensor **out) {
   mrt_field f;
+  mrt_wire raw;
   size_t bytes;
   MRT_TRY(mrt_shape_bytes(dtype, rank, dims, &bytes));
+  if (is_like_raw(w, dtype, bytes, &raw))
+    return mrt_onnx_over_bytes(l, l->blob, raw.p, bytes, dtype, rank, dims, out);
   /* Every element costs at least a byte of file, but for packed small ones. */
   if (dtype != MRT_STRING && bytes / 16 > mrt_wire_size(w))
     return MRT_ERR(MRT_FAIL, "the shape needs %zu bytes, the tensor has only %zu", bytes,

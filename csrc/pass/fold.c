@@ -6,9 +6,29 @@
 
 enum { MOST_INPUTS = 8, LARGE = 64 << 10 }; /* of a result with a recipe */
 
-/* Weights of 8 bits or less on their way to float: a provider may want them as they are. */
+static bool is_dequantize(const mrt_node *n) {
+  return n && strcmp(n->op_type, "DequantizeLinear") == 0 && !*n->domain;
+}
+
+/* Integers that nothing reads but as the bias of a product whose weights are quantised too. */
+static bool is_quantised_bias(const mrt_node *n, const mrt_tensor *c) {
+  const mrt_var *v = n->n_out == 1 ? n->out[0] : NULL;
+  if (!v || c->dtype != MRT_INT32 || !is_dequantize(n) || v->n_graph_outputs) return false;
+  for (size_t i = 0; i < v->n_uses; ++i) {
+    const mrt_node *to = v->uses[i].node;
+    const bool product = strcmp(to->op_type, "Conv") == 0 || strcmp(to->op_type, "Gemm") == 0;
+    if (!product || *to->domain || v->uses[i].index != 2 || !to->in[1].var ||
+        !is_dequantize(to->in[1].var->producer))
+      return false;
+  }
+  return v->n_uses > 0;
+}
+
+/* Weights of 8 bits or less on their way to float, and biases beside them: a provider may want them
+ * as they are. */
 static bool kept_compact(const mrt_node *n) {
   const mrt_tensor *c = n->n_in > 0 && n->in[0].var ? n->in[0].var->constant : NULL;
+  if (c && is_quantised_bias(n, c)) return true;
   if (!c || mrt_dtype_bits((mrt_dtype)c->dtype) > 8) return false;
   if (n->def->flags & MRT_OP_WIDENS) return true;
   return strcmp(n->op_type, "Cast") == 0 && !*n->domain && c->rank >= 2 &&

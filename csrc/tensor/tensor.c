@@ -108,6 +108,54 @@ mrt_status *mrt_tensor_over_blob(const mrt_alloc *alloc, mrt_dtype dtype, int ra
   return st;
 }
 
+/* ---- copied from a blob ---- */
+typedef struct origin {
+  mrt_blob *blob;
+  const uint8_t *at;
+} origin;
+
+static void release_copy(void *ctx, mrt_tensor *t) {
+  origin *o = ctx;
+  mrt_blob_release(o->blob);
+  mrt_mem_free(t->alloc, t->data);
+  mrt_mem_free(t->alloc, o);
+}
+
+mrt_status *mrt_tensor_from_blob(const mrt_alloc *alloc, mrt_dtype dtype, int rank,
+                                 const int64_t *dims, mrt_blob *blob, const void *data, size_t n,
+                                 mrt_tensor **out) {
+  mrt_tensor *t = NULL;
+  origin *o = NULL;
+  void *copy = NULL;
+  *out = NULL;
+  MRT_TRY(mrt_tensor_over_blob(alloc, dtype, rank, dims, blob, data, n, &t));
+  mrt_status *st = mrt_mem_new(alloc, sizeof *o, (void **)&o);
+  if (!st) st = mrt_mem_new_aligned(alloc, n, MRT_ALIGN, &copy);
+  if (st) {
+    mrt_mem_free(alloc, o);
+    mrt_tensor_release(t);
+    return st;
+  }
+  if (n) memcpy(copy, data, n);
+  *o = (origin){blob, data};
+  t->data = copy;
+  t->release = release_copy;
+  t->ctx = o;
+  *out = t;
+  return NULL;
+}
+
+/* From now on it is what lies in the blob. */
+static void drop_copy(mrt_tensor *t) {
+  origin *o = t->ctx;
+  if (atomic_load(&t->base.refs) != 1) return;
+  mrt_mem_free(t->alloc, t->data);
+  t->data = (void *)o->at;
+  t->release = release_blob;
+  t->ctx = o->blob;
+  mrt_mem_free(t->alloc, o);
+}
+
 bool mrt_tensor_is_aligned(const mrt_tensor *t) {
   size_t align = (size_t)mrt_dtype_bits((mrt_dtype)t->dtype) / 8;
   if (align > 8) align = 8; /* complex128 is two doubles */
@@ -137,6 +185,7 @@ static size_t offset_in(const mrt_blob *b, const mrt_tensor *t) {
 
 void mrt_tensor_unload(mrt_tensor *t) {
   if (t->recipe && !mrt_tensor_is_forgotten(t) && t->recipe->intact(t->recipe)) free_contents(t);
+  if (t->release == release_copy) drop_copy(t);
   if (t->release != release_blob) return;
   mrt_tensor_drop_pages(t);
   t->base.flags |= MRT_VALUE_UNLOADED;
@@ -208,6 +257,10 @@ void mrt_tensor_drop_pages(const mrt_tensor *t) {
 }
 
 bool mrt_tensor_file_place(const mrt_tensor *t, mrt_file_place *out) {
+  if (t->release == release_copy) {
+    const origin *o = t->ctx;
+    return mrt_blob_place(o->blob, (size_t)(o->at - mrt_blob_data(o->blob)), t->bytes, out);
+  }
   if (t->release != release_blob) return false;
   const mrt_blob *b = t->ctx;
   return mrt_blob_place(b, offset_in(b, t), t->bytes, out);

@@ -132,6 +132,10 @@ mrt_status *mrt_tensor_wrap(const mrt_alloc *alloc, mrt_dtype dtype, int rank, c
 mrt_status *mrt_tensor_over_blob(const mrt_alloc *alloc, mrt_dtype dtype, int rank,
                                  const int64_t *dims, mrt_blob *blob, const void *data, size_t n,
                                  mrt_tensor **out) MRT_MUST_CHECK;
+/* The same, but a copy in memory until it is unloaded: then it is what lies in the blob. */
+mrt_status *mrt_tensor_from_blob(const mrt_alloc *alloc, mrt_dtype dtype, int rank,
+                                 const int64_t *dims, mrt_blob *blob, const void *data, size_t n,
+                                 mrt_tensor **out) MRT_MUST_CHECK;
 /* May its elements be read as such? Tensors of other memories count as aligned, forgotten ones
  * do not. Kernels see aligned
  * tensors only; what reads constants earlier (passes) asks, or uses mrt_var_align. */

@@ -1,4 +1,4 @@
-/* amx/tile.h: every tile instruction of this machine against the software model, bit for bit, and
+/* amx/tile.h, tile_model: every tile instruction of this machine against the software model, bit for bit, and
  * the model against plain loops on any machine. */
 #define MRT_AMX_MODEL
 #include "provider/cpu/amx/tile.h"

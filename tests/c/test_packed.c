@@ -13,7 +13,7 @@
 #include "provider/cpu/weights/cache.h"
 #include "provider/cpu/weights/slab.h"
 
-enum { N = 40000 };
+enum { N = 40000, LARGE = 2 * N }; /* files of N bytes are read, larger ones mapped */
 static char folder[] = "/tmp/macart-packed-XXXXXX";
 
 static mrt_status *pack(const void *arg, const mrt_tensor *source, void *dst) {
@@ -29,13 +29,14 @@ static const uint8_t add1 = 1, add2 = 2;
 static const mrt_packer one = {.format = "test.1", .bytes = N, .pack = pack, .arg = &add1};
 static const mrt_packer two = {.format = "test.2", .bytes = N, .pack = pack, .arg = &add2};
 
-static mrt_tensor *tensor_of(uint8_t *data) {
-  const int64_t dims[1] = {N};
+static mrt_tensor *tensor_of_size(uint8_t *data, int64_t n) {
+  const int64_t dims[1] = {n};
   mrt_tensor *t = NULL;
   CHECK_OK(mrt_tensor_wrap(mrt_alloc_default(), MRT_UINT8, 1, dims, NULL, data, MRT_HOST, NULL,
                            NULL, &t));
   return t;
 }
+static mrt_tensor *tensor_of(uint8_t *data) { return tensor_of_size(data, N); }
 static mrt_packed *get(const mrt_tensor *t, const mrt_packer *q) {
   mrt_packed *p = NULL;
   CHECK_OK(mrt_packed_get(t, q, &p));
@@ -49,12 +50,15 @@ static char did(void) {
   CHECK_EQ_I(now.packed + now.shared + now.cached - was.packed - was.shared - was.cached, 1);
   return now.packed > was.packed ? 'p' : now.shared > was.shared ? 's' : 'c';
 }
-static void check_contents(const mrt_packed *p, const uint8_t *from, uint8_t add) {
+static void check_size(const mrt_packed *p, const uint8_t *from, uint8_t add, int n) {
   const uint8_t *got = mrt_packed_data(p);
   int64_t bad = 0;
-  for (int i = 0; i < N; ++i) bad += got[i] != (uint8_t)(from[i] + add);
+  for (int i = 0; i < n; ++i) bad += got[i] != (uint8_t)(from[i] + add);
   CHECK_EQ_I(bad, 0);
   CHECK_EQ_I((uintptr_t)got % 64, 0);
+}
+static void check_contents(const mrt_packed *p, const uint8_t *from, uint8_t add) {
+  check_size(p, from, add, N);
 }
 static void fill(uint8_t *data) {
   for (int i = 0; i < N; ++i) data[i] = (uint8_t)rng();
@@ -177,44 +181,48 @@ static void empty_folder(void) {
   while (entries(".mrt", path)) unlink(path);
 }
 
-static void test_folder(void) {
-  static uint8_t a[N];
+static void test_folder(int n) {
+  static uint8_t a[LARGE];
   char path[300];
-  fill(a);
-  mrt_tensor *t = tensor_of(a);
-  mrt_packed_release(get(t, &one));
+  mrt_packer q = one;
+  q.bytes = (size_t)n;
+  fill(a), fill(a + N);
+  mrt_tensor *t = tensor_of_size(a, n);
+  mrt_packed_release(get(t, &q));
   CHECK_EQ_I(did(), 'p');
   CHECK_EQ_I(entries(".mrtw", path), 1);
   CHECK_EQ_I(entries(".tmp", NULL), 0);
-  mrt_packed *p = get(t, &one);
+  mrt_packed *p = get(t, &q);
   CHECK_EQ_I(did(), 'c');
-  check_contents(p, a, 1);
+  check_size(p, a, 1, n);
   mrt_packed_release(p);
   mrt_tensor_release(t);
   empty_folder();
 }
 
 /* Damaged entries are found, removed and written anew. */
-static void test_damage(void) {
-  static uint8_t a[N];
+static void test_damage(int n) {
+  static uint8_t a[LARGE];
   char path[300];
-  fill(a);
-  mrt_tensor *t = tensor_of(a);
+  mrt_packer q = one;
+  q.bytes = (size_t)n;
+  fill(a), fill(a + N);
+  mrt_tensor *t = tensor_of_size(a, n);
   for (int kind = 0; kind < 4; ++kind) {
-    mrt_packed_release(get(t, &one));
+    mrt_packed_release(get(t, &q));
     CHECK_EQ_I(did(), 'p');
     CHECK_EQ_I(entries(".mrtw", path), 1);
     const int fd = open(path, O_RDWR);
     uint8_t x = 0;
-    const off_t at = kind == 0 ? 9 : kind == 1 ? MRT_CACHE_HEADER : MRT_CACHE_HEADER + N - 1;
+    const off_t at = kind == 0 ? 9 : kind == 1 ? MRT_CACHE_HEADER : MRT_CACHE_HEADER + n - 1;
     CHECK(pread(fd, &x, 1, at) == 1);
     x ^= 0x10;
     if (kind < 3) CHECK(pwrite(fd, &x, 1, at) == 1);
     if (kind == 3) CHECK(ftruncate(fd, 100) == 0);
     close(fd);
-    mrt_packed *p = get(t, &one);
+    mrt_packed *p = get(t, &q);
     CHECK_EQ_I(did(), 'p');
-    check_contents(p, a, 1);
+    check_size(p, a, 1, n);
     mrt_packed_release(p);
     empty_folder();
   }
@@ -257,6 +265,41 @@ static void test_place(void) {
   }
   unlink(file);
   empty_folder();
+}
+
+/* A copy of a file's bytes is dropped when it is unloaded: what lies in the file takes its place.
+ */
+static void test_copy_of_file(void) {
+  enum { FROM = 3, COUNT = 500 };
+  static uint8_t a[2 << 20];
+  char file[] = "/tmp/macart-weights-XXXXXX";
+  for (size_t i = 0; i < sizeof a; ++i) a[i] = (uint8_t)rng();
+  close(mkstemp(file));
+  CHECK_OK(mrt_file_write(mrt_alloc_default(), file, a, sizeof a));
+  const int64_t dims[1] = {COUNT};
+  mrt_blob *blob = NULL;
+  mrt_tensor *t = NULL, *again = NULL;
+  mrt_file_place before, after;
+  CHECK_OK(mrt_blob_from_file(mrt_alloc_default(), file, MRT_FILE_MAP, &blob));
+  const uint8_t *at = mrt_blob_data(blob) + FROM;
+  CHECK_OK(mrt_tensor_from_blob(mrt_alloc_default(), MRT_FLOAT, 1, dims, blob, at, 4 * COUNT, &t));
+  CHECK(mrt_tensor_file_place(t, &before) && before.offset == FROM);
+  CHECK(t->data != at && mrt_tensor_is_aligned(t) && !memcmp(t->data, a + FROM, 4 * COUNT));
+  mrt_tensor_retain(t);
+  mrt_tensor_unload(t); /* somebody else may read it */
+  CHECK(t->data != at);
+  mrt_tensor_release(t);
+  mrt_tensor_unload(t);
+  CHECK(t->data == at && !mrt_tensor_is_aligned(t) && mrt_tensor_is_intact(t));
+  CHECK(mrt_tensor_file_place(t, &after) && !memcmp(&before, &after, sizeof after));
+  CHECK_OK(mrt_tensor_again(mrt_alloc_default(), t, &again));
+  CHECK(!memcmp(again->data, a + FROM, 4 * COUNT));
+  mrt_tensor_release(again);
+  mrt_tensor_release(t);
+  CHECK_OK(mrt_tensor_from_blob(mrt_alloc_default(), MRT_FLOAT, 1, dims, blob, at, 4 * COUNT, &t));
+  mrt_tensor_release(t); /* not unloaded */
+  mrt_blob_release(blob);
+  unlink(file);
 }
 
 /* A file that became shorter after its pages were given back: an error, no SIGBUS. */
@@ -474,10 +517,13 @@ int main(void) {
   if (!mkdtemp(folder)) return 1;
   setenv("MRT_CACHE_DIR", folder, 1);
   mrt_log_set_default_level(MRT_FATAL);
-  test_folder();
-  test_damage();
+  for (int n = N; n <= LARGE; n += N) {
+    test_folder(n);
+    test_damage(n);
+  }
   test_place();
   test_shrunk();
+  test_copy_of_file();
   test_names_in_use();
   test_limit();
   test_processes();

@@ -63,11 +63,17 @@ class Builder:
         self, x: str, cin: int, cout: int, k: int, *, group: int = 1, stride: int = 1, act: str = ""
     ) -> str:
         """Conv with bias, an activation, QuantizeLinear and DequantizeLinear."""
+        return self.activated(self.plain_conv(x, cin, cout, k, group=group, stride=stride), act)
+
+    def plain_conv(
+        self, x: str, cin: int, cout: int, k: int, *, group: int = 1, stride: int = 1,
+        unit: float = 1,
+    ) -> str:  # fmt: skip
+        """Conv with a bias, quantised in so many units of the sums."""
         w, scale = self.weight((cout, cin // group, k, k), 0)
-        b = self.bias(cout, (scale * self.scales[x]).astype(np.float32))
-        pad = k // 2
-        y = self.node("Conv", [x, w, b], group=group, strides=[stride] * 2, pads=[pad] * 4)
-        return self.activated(y, act)
+        b = self.bias(cout, (scale * self.scales[x] * unit).astype(np.float32))
+        pads = [k // 2] * 4
+        return self.node("Conv", [x, w, b], group=group, strides=[stride] * 2, pads=pads)
 
     def activated(self, y: str, act: str) -> str:
         """Relu, Relu6 or nothing, then quantised."""

@@ -316,6 +316,22 @@ def test_qlinear_conv(case: Any, kinds: Any, constant: bool) -> None:
     np.testing.assert_array_equal(got, want)
 
 
+@pytest.mark.parametrize("y_scale", [0.5, 4], ids=["loops", "dots"])
+def test_depthwise_factors(y_scale: float) -> None:
+    """Factors of 1 and more are beyond the dot products' tables: weights are packed for loops."""
+    rng = np.random.default_rng(11)
+    constants = {
+        "xs": np.float32(1), "xz": np.uint8(128), "w": rng.integers(-3, 4, (48, 1, 3, 3), np.int8),
+        "ws": np.float32(1), "wz": np.int8(0), "ys": np.float32(y_scale), "yz": np.uint8(120),
+        "b": rng.integers(-9, 9, 48).astype(np.int32),
+    }  # fmt: skip
+    names = ["x", "xs", "xz", "w", "ws", "wz", "ys", "yz", "b"]
+    node = helper.make_node("QLinearConv", names, ["y"], group=48, pads=[1] * 4)
+    feeds = {"x": rng.integers(120, 137, (1, 48, 9, 7), np.uint8)}
+    ours, theirs = both([node], feeds, {"y": TensorProto.UINT8}, 21, constants)
+    np.testing.assert_array_equal(ours[0], theirs[0])
+
+
 @pytest.mark.parametrize("case", CONVS, ids=lambda c: f"{c[1]}")
 def test_conv_integer(case: Any) -> None:
     """Exact sums, against onnxruntime."""

@@ -1,6 +1,6 @@
 """Models in QDQ form run on integer kernels and agree with onnxruntime.
 
-What runs: the fusions (qdq_fuse, qdq, nhwc_fuse), the nodes (qconv_node, qmatmul_node,
+What runs: the fusions (qdq_fuse, qdq_bias, qdq, nhwc_fuse), the nodes (qconv_node, qmatmul_node,
 qbinary_node,
 quantize_node), their loops (qconv, bytes, quantize, qgemm_avx512vnni, qgemm_avx2, qgemm_scalar,
 qbytes_avx512vnni, qbytes_avx2, qbytes_scalar, qgemm_amx, qpool_node, qdirect, qdepth,
@@ -186,6 +186,27 @@ def test_convolutions_of_many_shapes(
         for ours, want in operator_by_operator(model):
             steps = np.abs(ours.astype(np.int32) - want.astype(np.int32))
             assert steps.max() <= 1 and np.mean(steps > 0) <= 2e-3, (cin, cout, steps.max())
+
+
+@pytest.mark.parametrize("unit", [0.37, 1])
+@TYPES
+def test_bias_in_units_of_its_own(activations: type, unit: float, tmp_path: Path) -> None:
+    """qdq_bias: a bias whose scale is not that of the sums is rounded to theirs: float64."""
+    b = qdq_models.Builder(activations)
+    x = b.quantised("x", -3, 3)
+    model = b.model((1, 24, 9, 9), b.activated(b.plain_conv(x, 24, 40, 3, unit=unit), "Relu"))
+    assert "Conv" not in operators_of(engine.load_engine(), model, tmp_path)
+    for ours, want in operator_by_operator(model):
+        steps = np.abs(ours.astype(np.int32) - want.astype(np.int32))
+        assert steps.max() <= 1 and np.mean(steps > 0) <= 2e-3, (steps.max(), np.mean(steps > 0))
+
+
+def test_a_quantised_bias_of_a_float_convolution() -> None:
+    """What no fusion took becomes a float constant after all."""
+    b = qdq_models.Builder(np.uint8)
+    model = b.model((1, 24, 9, 9), b.plain_conv(b.quantised("x", -3, 3), 24, 40, 3))
+    want = run("onnxruntime", model)
+    np.testing.assert_allclose(run(None, model), want, rtol=1e-4, atol=1e-5)
 
 
 def computes_bands(activations: type) -> bool:

@@ -105,14 +105,19 @@ typedef struct kernel {
   mrt_status *(*run)(mrt_kctx *c);
 } kernel;
 
-static mrt_status *shadow_slots(const kernel *k, mrt_slot *const *slots, int n, mrt_slot *views,
+typedef struct shadow {
+  mrt_slot slot;
+  mrt_tensor tensor;
+} shadow;
+
+static mrt_status *shadow_slots(const kernel *k, mrt_slot *const *slots, int n, shadow *views,
                                 mrt_slot **out) {
   for (int i = 0; i < n; ++i) {
     const mrt_tensor *t = slots[i] ? mrt_value_tensor(slots[i]->value) : NULL;
-    out[i] = slots[i] ? &views[i] : NULL;
+    out[i] = slots[i] ? &views[i].slot : NULL;
     if (!t) continue;
     MRT_TRY(shadow_view(k->p, t, &views[i].tensor));
-    views[i].value = &views[i].tensor.base;
+    views[i].slot.value = &views[i].tensor.base;
   }
   return NULL;
 }
@@ -120,7 +125,8 @@ static mrt_status *shadow_slots(const kernel *k, mrt_slot *const *slots, int n, 
 static mrt_status *kernel_run(const mrt_kernel *base, mrt_kctx *c) {
   const kernel *k = (const kernel *)base;
   size_t n = (size_t)(c->n_in + c->n_out) + 1;
-  mrt_slot *views, **ptrs;
+  shadow *views;
+  mrt_slot **ptrs;
   MRT_TRY(mrt_scratch(c, n * sizeof *views, (void **)&views));
   MRT_TRY(mrt_scratch(c, n * sizeof *ptrs, (void **)&ptrs));
   memset(views, 0, n * sizeof *views);

@@ -55,7 +55,7 @@ static inline __attribute__((always_inline)) void mrt_amx_begin(void) {
 #else
 #include <math.h>
 
-static _Thread_local uint8_t mrt_amx_tiles[8][16][64];
+extern _Thread_local uint8_t mrt_amx_tiles[8][16][64]; /* one set for all kernels of a thread */
 
 static inline float mrt_amx_flush(float x) { return fabsf(x) < 0x1p-126f ? copysignf(0, x) : x; }
 static inline float mrt_amx_get_f32(const uint8_t *p) {

@@ -206,6 +206,7 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
 static mrt_status *run_half(const mrt_kernel *k, mrt_kctx *c) {
   const matmul_kernel *q = (const matmul_kernel *)k;
   mrt_slot slots[4], *in[3], *out[1];
+  mrt_tensor views[4];
   mrt_tensor *y = mrt_out(c, 0);
   mrt_kctx wide = *c;
   if (!y) return NULL;
@@ -218,9 +219,9 @@ static mrt_status *run_half(const mrt_kernel *k, mrt_kctx *c) {
     const int64_t n = mrt_tensor_count(t);
     if (i != 1 || q->weights.batch != 1) MRT_TRY(mrt_scratch(c, (size_t)n * sizeof(float), &data));
     if (i < 3 && data) mrt_matmul_widen(&c->par, t, 0, n, data);
-    mrt_tensor_init_view(&slots[i].tensor, MRT_FLOAT, t->rank, t->dims, data,
-                         (size_t)n * sizeof(float), MRT_HOST);
-    slots[i].value = &slots[i].tensor.base;
+    mrt_tensor_init_view(&views[i], MRT_FLOAT, t->rank, t->dims, data, (size_t)n * sizeof(float),
+                         MRT_HOST);
+    slots[i] = (mrt_slot){.value = &views[i].base};
     *at = &slots[i];
   }
   wide.in = in;
@@ -228,7 +229,7 @@ static mrt_status *run_half(const mrt_kernel *k, mrt_kctx *c) {
   wide.n_in = c->n_in < 3 ? c->n_in : 3;
   wide.n_out = 1;
   MRT_TRY(run_with(q, &wide, mrt_in(c, 1)));
-  narrow_job j = {slots[3].tensor.data, y};
+  narrow_job j = {views[3].data, y};
   mrt_par_range(&c->par, mrt_tensor_count(y), 1.0, narrow_range, &j);
   return NULL;
 }

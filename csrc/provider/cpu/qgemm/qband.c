@@ -201,7 +201,7 @@ static void run_product(const product *q, const rows *r, int64_t n0, int64_t n1,
       t.b = q->b + n / PANEL * q->t.n_blocks * UNIT * PANEL + n % PANEL * 4;
       t.col = q->tables->col + n;
       t.scale = q->tables->scale + n;
-      t.bias = q->tables->bias + n;
+      t.bias = mrt_qtables_bias(q->tables, n);
       t.c = c + r0 * c_row + n - n0;
       t.add = add ? add + r0 * c_row + n - n0 : NULL;
       (t.cols <= 16 && k->nr > 16 ? k->narrow : k->wide)[r1 - r0](&t);

@@ -95,6 +95,7 @@ static bool read(const mrt_node *node, mrt_qband *b) {
     if (i == 1 ? !read_window(node, w, &b->conv[1]) : w->dims[2] != 1 || w->dims[3] != 1)
       return false;
     mrt_qconv_plan(&b->conv[i], NULL);
+    b->conv[i].dots_only = mrt_qconv_has_dots(&b->conv[i]);
     if (!read_constants(node, i, &b->conv[i], &scale)) return false;
   }
   for (int i = MRT_QBAND_ADD + 1; has(node, MRT_QBAND_ADD) && i < MRT_QBAND_INPUTS; ++i)
@@ -183,7 +184,6 @@ static mrt_status *fill_conv(band_kernel *q, const mrt_node *node, int i, float 
   mrt_qgemm_epilogue e = q->epi[i];
   float *scale;
   MRT_TRY(mrt_qconv_weights(p, constant(node, i, MRT_QBAND_W), NULL, NULL, &q->weights[i]));
-  q->k.any_align |= 1u << mrt_qband_in(i, MRT_QBAND_W);
   MRT_TRY(mrt_mem_new_aligned(alloc, bytes, MRT_ALIGN, &q->prepared[i]));
   MRT_TRY(mrt_mem_new(alloc, (size_t)p->cout * sizeof(float), (void **)&scale));
   for (int64_t m = 0; m < p->cout; ++m)
@@ -229,6 +229,7 @@ static mrt_status *fill(band_kernel *q, const mrt_node *node) {
     scale = mrt_scalar_f32(constant(node, i, MRT_QBAND_Y_SCALE), 1);
   }
   if (has(node, MRT_QBAND_ADD)) fill_add(q, node, t);
+  q->k.any_align = ((1u << MRT_QBAND_INPUTS) - 1) & ~(1u << MRT_QBAND_X | 1u << MRT_QBAND_ADD);
   return mrt_qband_wants_wide(&q->b) ? fill_wide(q) : NULL;
 }
 

@@ -22,6 +22,8 @@ void mrt_qconv_plan(mrt_qconv *p, const int32_t *w_zero) {
   p->direct = !p->depthwise && p->w_signed && !w_zero;
   p->folds = p->direct && p->groups == 1 && p->dil_w == 1 && mrt_qfold_pays(p->kh, p->kw, p->cin);
 }
+bool mrt_qconv_has_dots(const mrt_qconv *p) { return p->depthwise && mrt_qdepth_fits(p); }
+
 static int64_t run_of(const mrt_qconv *p) {
   return p->direct && !p->folds ? mrt_qdirect_run(p->cin, p->kw, p->dil_w) : p->cin * taps_of(p);
 }
@@ -33,6 +35,7 @@ static size_t group_size(const mrt_qconv *p) {
 }
 /* Weights of the depthwise loops; then a flag, 64 bytes on the weights of qdepth.h. */
 static int64_t loops_size(const mrt_qconv *p) {
+  if (p->dots_only) return 0;
   return round64(round64(taps_of(p) * p->cout * 2) + p->cout * 4);
 }
 size_t mrt_qconv_packed_size(const mrt_qconv *p) {
@@ -76,7 +79,7 @@ void mrt_qconv_pack(const mrt_par *par, const mrt_qconv *p, const uint8_t *w, co
   const int64_t per = p->cout / p->groups, k = p->cin * taps_of(p);
   if (p->depthwise) {
     uint8_t *dots = (uint8_t *)dst + loops_size(p);
-    pack_depthwise(p, w, w_zero, dst);
+    if (!p->dots_only) pack_depthwise(p, w, w_zero, dst);
     *dots = mrt_qdepth_fits(p) && mrt_qdepth_pack(p, w, w_zero, dots + 64);
     return;
   }
@@ -127,7 +130,7 @@ size_t mrt_qconv_prepared_size(const mrt_qconv *p) {
   if (p->depthwise) return mrt_qdepth_fits(p) ? 64 + mrt_qdepth_tables_size(p) : 64;
   if (!p->direct) return 0;
   return (size_t)(round64(p->groups * (int64_t)sizeof(mrt_qtables)) +
-                  p->groups * (int64_t)mrt_qtables_size(p->cout / p->groups));
+                  p->groups * (int64_t)mrt_qtables_plain_size(p->cout / p->groups));
 }
 bool mrt_qconv_prepare(const mrt_qconv *p, const mrt_qconv_args *a, void *at) {
   const int64_t per = p->cout / p->groups;
@@ -140,7 +143,7 @@ bool mrt_qconv_prepare(const mrt_qconv *p, const mrt_qconv_args *a, void *at) {
   if (!p->direct) return false;
   mrt_qtables *heads = at;
   uint8_t *to = (uint8_t *)at + round64(p->groups * (int64_t)sizeof *heads);
-  for (int64_t g = 0; g < p->groups; ++g, to += mrt_qtables_size(per)) {
+  for (int64_t g = 0; g < p->groups; ++g, to += mrt_qtables_plain_size(per)) {
     const mrt_qgemm_epilogue e = epilogue_of(p, a, g);
     const mrt_qgemm m = {.n = per,
                          .k = p->cin * taps_of(p),

@@ -14,6 +14,9 @@ typedef struct mrt_qconv {
   int64_t kh, kw, stride_h, stride_w, dil_h, dil_w, pad_top, pad_left;
   bool w_signed;
   bool depthwise, direct, folds; /* set by mrt_qconv_plan; folds: qfold.h */
+  /* Depthwise: packed for qdepth.h alone, set behind mrt_qconv_plan. For results of 8 bits, without
+   * a sum, where mrt_qconv_prepare agrees; else there are weights for plain loops too. */
+  bool dots_only;
 } mrt_qconv;
 
 /* A 1x1 convolution of signed weights, or what a window makes another of. */
@@ -44,6 +47,8 @@ typedef struct mrt_qconv_args {
 } mrt_qconv_args;
 
 void mrt_qconv_plan(mrt_qconv *p, const int32_t *w_zero);
+/* Depthwise: may it be packed for qdepth.h alone? */
+bool mrt_qconv_has_dots(const mrt_qconv *p);
 size_t mrt_qconv_packed_size(const mrt_qconv *p); /* 0: overflow */
 /* w: OIHW bytes. w_zero is folded into depthwise weights here (NULL: 0). tmp: cout * cin * kh * kw
  * bytes. */

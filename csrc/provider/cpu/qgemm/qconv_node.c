@@ -70,22 +70,29 @@ static mrt_status *pack(const void *arg, const mrt_tensor *w, void *dst) {
 mrt_status *mrt_qconv_weights(const mrt_qconv *p, const mrt_tensor *w, const mrt_tensor *zero,
                               const int32_t *w_zero, mrt_packed **out) {
   const pack_arg arg = {p, w_zero};
-  const mrt_packer packer = {
-      .format = "qconv.3",
-      .params = {p->groups, p->cin, p->cout, p->kh << 32 | p->kw, p->stride_h << 32 | p->stride_w,
-                 p->dil_h << 32 | p->dil_w,
-                 p->w_signed | p->direct << 1 | p->depthwise << 2 | (w_zero != NULL) << 3,
-                 mrt_cpu_get()->isa},
-      .bytes = mrt_qconv_packed_size(p),
-      .more = {w_zero ? zero : NULL},
-      .pack = pack,
-      .arg = &arg};
+  const mrt_packer packer = {.format = "qconv.3",
+                             .params = {p->groups, p->cin, p->cout, p->kh << 32 | p->kw,
+                                        p->stride_h << 32 | p->stride_w, p->dil_h << 32 | p->dil_w,
+                                        p->w_signed | p->direct << 1 | p->depthwise << 2 |
+                                            (w_zero != NULL) << 3 | p->dots_only << 4,
+                                        mrt_cpu_get()->isa},
+                             .bytes = mrt_qconv_packed_size(p),
+                             .more = {w_zero ? zero : NULL},
+                             .pack = pack,
+                             .arg = &arg};
   if (!packer.bytes) return MRT_ERR(MRT_INVALID_ARGUMENT, "weights are too large");
   return mrt_packed_get(w, &packer, out);
 }
 
+/* A depthwise convolution that may do without the weights of plain loops. */
+static bool wants_dots(const mrt_node *node, const mrt_qconv *p) {
+  return mrt_qconv_has_dots(p) && mrt_iconv_weights(node->op_type) == 3 &&
+         mrt_node_out_dtype(node, 0) != MRT_INT32 && (node->n_in <= 9 || !node->in[9].var);
+}
+
 /* Packs the constant weights; leaves q->packed NULL where something is not constant. */
-static mrt_status *pack_constant(const mrt_provider *p, const mrt_node *node, qconv_kernel *q) {
+static mrt_status *pack_constant(const mrt_provider *p, const mrt_node *node, bool dots,
+                                 qconv_kernel *q) {
   const int iw = mrt_iconv_weights(node->op_type);
   const mrt_tensor *w = mrt_node_in_const(node, iw), *z = mrt_node_in_const(node, iw == 1 ? 3 : 5);
   const bool has_zero = (iw == 1 ? 3 : 5) < node->n_in && node->in[iw == 1 ? 3 : 5].var;
@@ -106,6 +113,7 @@ static mrt_status *pack_constant(const mrt_provider *p, const mrt_node *node, qc
   MRT_TRY(mrt_mem_new(alloc, (size_t)q->p.cout * 4, (void **)&zeros));
   read_zeros(z, q->p.cout, zeros, &use);
   mrt_qconv_plan(&q->p, use);
+  q->p.dots_only = dots && wants_dots(node, &q->p);
   mrt_status *st = mrt_qconv_weights(&q->p, w, z, use, &q->weights);
   if (!st) {
     q->packed = mrt_packed_data(q->weights);
@@ -152,7 +160,9 @@ static mrt_status *prepare_constant(const mrt_provider *p, const mrt_node *node,
                             .packed = q->packed,
                             .epi = &e};
   mrt_status *st = mrt_mem_new_aligned(alloc, bytes, MRT_ALIGN, &q->prepared);
-  if (!st && !mrt_qconv_prepare(&q->p, &a, q->prepared)) {
+  if (!st && mrt_qconv_prepare(&q->p, &a, q->prepared)) {
+    q->k.any_align |= 1u << 4 | 1u << 5 | 1u << 8; /* the tables hold them */
+  } else if (!st) {
     mrt_mem_free(alloc, q->prepared);
     q->prepared = NULL;
   }
@@ -168,7 +178,7 @@ static mrt_status *fill_epilogue(mrt_kctx *c, const mrt_iconv *p, bool prepared,
                                                               : MRT_Q_S8,
                             .out_scale = 1, /* the factors hold 1 / y_scale already */
                             .out_zero = mrt_scalar_i32(p->y_zero, 0),
-                            .bias_s32 = p->bias ? p->bias->data : NULL};
+                            .bias_s32 = p->bias && !prepared ? p->bias->data : NULL};
   if (!p->y_scale) return NULL;
   e->act = (mrt_act){MRT_EW_CLIP, {(float)(p->lo - e->out_zero), (float)(p->hi - e->out_zero)}};
   float *scale;
@@ -209,6 +219,7 @@ static mrt_status *get_weights(mrt_kctx *c, const qconv_kernel *q, const mrt_ico
   set_geometry(&p->win, geo);
   if (q->packed && (q->p.direct || q->p.depthwise)) { /* there are none, or they are folded in */
     geo->direct = q->p.direct, geo->depthwise = q->p.depthwise, geo->folds = q->p.folds;
+    geo->dots_only = q->p.dots_only;
     a->packed = q->packed;
     return NULL;
   }
@@ -286,8 +297,14 @@ static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kerne
   qconv_kernel *q;
   *out = NULL;
   MRT_TRY(mrt_kernel_new(p->env->alloc, sizeof *q, "qconv", run, destroy, &q));
-  mrt_status *st = pack_constant(p, node, q);
+  mrt_status *st = pack_constant(p, node, true, q);
   if (!st) st = prepare_constant(p, node, q);
+  if (!st && q->p.dots_only && !q->prepared) {
+    mrt_packed_release(q->weights);
+    q->weights = NULL;
+    q->packed = NULL;
+    st = pack_constant(p, node, false, q);
+  }
   if (st) {
     destroy(&q->k);
     return st;

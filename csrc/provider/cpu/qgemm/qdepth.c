@@ -48,31 +48,46 @@ static int64_t channel_at(const mrt_qconv *p, int64_t block, int64_t i) {
   return (block * BLOCK + lane * 16 + v * 4 + in) % p->cout;
 }
 
-bool mrt_qdepth_pack(const mrt_qconv *p, const uint8_t *w, const int32_t *w_zero, void *dst) {
-  const int64_t taps = p->kh * p->kw, quads = quads_of(p), rows = window_rows(p);
-  int8_t *to = dst;
-  int32_t *sums = (int32_t *)(to + period_of(p) * quads * 2 * 4 * BLOCK);
-  for (int64_t c = 0; c < p->cout; ++c) {
-    sums[c] = 0;
-    for (int64_t t = 0; t < taps; ++t) {
-      const uint8_t raw = w[c * taps + t];
-      const int32_t v = (p->w_signed ? (int8_t)raw : raw) - (w_zero ? w_zero[c] : 0);
-      if (v < -128 || v > 127) return false;
-      sums[c] += v;
-    }
+/* Tap number t of a table for the first or second output row: where its weight lies, -1: it is 0.
+ */
+static int64_t tap_at(const mrt_qconv *p, int64_t t, int64_t second) {
+  const int64_t rows = window_rows(p), x = t / rows, y = t % rows - second * p->stride_h;
+  if (x >= p->kw || y < 0 || y % p->dil_h || y / p->dil_h >= p->kh) return -1;
+  return y / p->dil_h * p->kw + x;
+}
+
+/* The weights of a channel less their zero point, and their sum. false: one is no int8. */
+static bool spread(const mrt_qconv *p, const uint8_t *w, const int32_t *w_zero, int64_t c,
+                   int8_t *to, int32_t *sum) {
+  const int64_t taps = p->kh * p->kw;
+  const int32_t zero = w_zero ? w_zero[c] : 0;
+  *sum = 0;
+  for (int64_t t = 0; t < taps; ++t) {
+    const uint8_t raw = w[c * taps + t];
+    const int32_t v = (p->w_signed ? (int8_t)raw : raw) - zero;
+    if (v < -128 || v > 127) return false;
+    to[t] = (int8_t)v;
+    *sum += v;
   }
-  for (int64_t b = 0; b < period_of(p); ++b)
+  return true;
+}
+
+bool mrt_qdepth_pack(const mrt_qconv *p, const uint8_t *w, const int32_t *w_zero, void *dst) {
+  const int64_t quads = quads_of(p);
+  int8_t *to = dst, of[BLOCK][MAX_TAPS];
+  int32_t *sums = (int32_t *)(to + period_of(p) * quads * 2 * 4 * BLOCK);
+  for (int64_t b = 0; b < period_of(p); ++b) {
+    for (int64_t i = 0; i < BLOCK; ++i) {
+      const int64_t c = channel_at(p, b, i);
+      if (!spread(p, w, w_zero, c, of[i], &sums[c])) return false;
+    }
     for (int64_t q = 0; q < quads; ++q)
-      for (int64_t second = 0; second < 2; ++second)
-        for (int64_t i = 0; i < BLOCK; ++i)
-          for (int64_t k = 0; k < 4; ++k) {
-            const int64_t t = 4 * q + k, x = t / rows, y = t % rows - second * p->stride_h,
-                          c = channel_at(p, b, i);
-            const bool real = x < p->kw && y >= 0 && y % p->dil_h == 0 && y / p->dil_h < p->kh;
-            const uint8_t raw = real ? w[c * taps + y / p->dil_h * p->kw + x] : 0;
-            const int32_t v = (p->w_signed ? (int8_t)raw : raw) - (w_zero ? w_zero[c] : 0);
-            *to++ = (int8_t)(real ? v : 0);
-          }
+      for (int64_t second = 0; second < 2; ++second, to += 4 * BLOCK)
+        for (int64_t k = 0; k < 4; ++k) {
+          const int64_t at = tap_at(p, 4 * q + k, second);
+          for (int64_t i = 0; i < BLOCK; ++i) to[i * 4 + k] = at < 0 ? 0 : of[i][at];
+        }
+  }
   return true;
 }
 

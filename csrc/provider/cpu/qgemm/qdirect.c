@@ -274,7 +274,7 @@ static void sweep(const direct_job *j, mrt_qtile *t, int rows, int64_t p0, int64
     t->b = (const int8_t *)d->packed + n / PANEL * j->p.blocks * UNIT * PANEL + n % PANEL * 4;
     t->col = d->tables->col + n;
     t->scale = d->tables->scale + n;
-    t->bias = d->tables->bias + n;
+    t->bias = mrt_qtables_bias(d->tables, n);
     t->c = (uint8_t *)d->y + (size_t)n * size;
     if (d->epi->residual)
       t->residual = d->epi->residual + t->residual_row * d->epi->residual_ld + n;

@@ -25,6 +25,11 @@ bool mrt_qval_result(const mrt_node *n, int index, mrt_qval *out);
 bool mrt_qval_same(const mrt_qval *a, const mrt_qval *b); /* scale, zero point and type agree */
 float mrt_qval_scale(const mrt_qval *v, int64_t i);
 int32_t mrt_qval_zero(const mrt_qval *v);
+/* A bias of n elements in units of the sums of x and w, as int32: as it stands behind
+ * DequantizeLinear with their scale, or made of other constants. v NULL: *out NULL. *ok false:
+ * something else. */
+mrt_status *mrt_qval_bias(mrt_graph *g, const mrt_var *v, int64_t n, const mrt_qval *x,
+                          const mrt_qval *w, mrt_var **out, bool *ok) MRT_MUST_CHECK;
 /* The zero point as a value: that of v, or a new constant 0 of `count` elements. */
 mrt_status *mrt_qval_zero_var(mrt_graph *g, const mrt_qval *v, mrt_var **out) MRT_MUST_CHECK;
 /* Nobody reads what the node gives, looking so many nodes ahead: left over from other fusions. */

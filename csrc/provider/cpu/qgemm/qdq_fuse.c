@@ -1,7 +1,6 @@
 /* DequantizeLinear, an operator, QuantizeLinear: one integer operator. Relu and Clip in front of
  * the quantisation become bounds of its result. The operators are ONNX's and com.microsoft's; with
  * bounds they are macart's. Dequantisations that nobody reads any more go with the dead code. */
-#include <math.h>
 #include <string.h>
 
 #include "ops/quant.h"
@@ -78,47 +77,6 @@ static mrt_status *copy_attrs(const region *r, int n, const char *const *names) 
 
 /* ---- operators with weights ---- */
 
-/* An int32 bias of n elements: as it stands behind DequantizeLinear with the scale of the sums, or
- * made of a float constant. *ok false: something else. */
-static mrt_status *integer_bias(const region *r, const mrt_var *v, int64_t n, const mrt_qval *x,
-                                const mrt_qval *w, mrt_var **out, bool *ok) {
-  const mrt_node *dq = v ? v->producer : NULL;
-  *out = NULL;
-  *ok = v == NULL;
-  if (!v) return NULL;
-  if (v->constant && v->constant->dtype == MRT_FLOAT && mrt_tensor_count(v->constant) == n) {
-    mrt_tensor *t;
-    MRT_TRY(mrt_tensor_create(r->g->model->alloc, MRT_INT32, 1, &n, &t));
-    bool fits = true;
-    for (int64_t i = 0; i < n; ++i) {
-      const float q = rintf(((const float *)v->constant->data)[i] /
-                            (mrt_qval_scale(x, 0) * mrt_qval_scale(w, i)));
-      fits = fits && fabsf(q) < 2e9f;
-      ((int32_t *)t->data)[i] = fits ? (int32_t)q : 0;
-    }
-    *ok = fits;
-    if (fits) return mrt_graph_constant(r->g, t, out);
-    mrt_tensor_release(t);
-    return NULL;
-  }
-  if (!mrt_is_op(dq, "DequantizeLinear") || mrt_node_in_dtype(dq, 0) != MRT_INT32) return NULL;
-  const mrt_tensor *b = mrt_node_in_const(dq, 0), *s = mrt_node_in_const(dq, 1),
-                   *z = mrt_node_in_const(dq, 2);
-  if (!b || !s || mrt_tensor_count(b) != n || (dq->n_in > 2 && dq->in[2].var && !z)) return NULL;
-  const int64_t scales = mrt_tensor_count(s);
-  if (s->dtype != MRT_FLOAT || (scales != 1 && scales != n)) return NULL;
-  for (int64_t i = 0; i < n; ++i) {
-    const float want = mrt_qval_scale(x, 0) * mrt_qval_scale(w, i),
-                have = ((const float *)s->data)[scales == 1 ? 0 : i];
-    if (!(fabsf(have - want) <= 1e-4f * fabsf(want))) return NULL;
-  }
-  for (int64_t i = 0; z && i < mrt_tensor_count(z); ++i)
-    if (mrt_elem_get_i64(MRT_INT32, z->data, i)) return NULL;
-  *ok = true;
-  *out = dq->in[0].var;
-  return NULL;
-}
-
 /* x, w and what belongs to the result as inputs [x, s, z, w, s, z, s, z]. */
 static mrt_status *eight(const region *r, const mrt_qval *a, const mrt_qval *b, mrt_var **in) {
   const mrt_qval *const v[3] = {a, b, &r->y};
@@ -143,7 +101,7 @@ static mrt_status *fuse_conv(region *r, bool *done) {
   const mrt_tensor *t = w.q->constant;
   if (t->rank < 3 || t->rank > 4 || (w.scales != 1 && (w.axis != 0 || w.scales != t->dims[0])))
     return NULL;
-  MRT_TRY(integer_bias(r, n->n_in > 2 ? n->in[2].var : NULL, t->dims[0], &x, &w, &in[8], &ok));
+  MRT_TRY(mrt_qval_bias(r->g, n->n_in > 2 ? n->in[2].var : NULL, t->dims[0], &x, &w, &in[8], &ok));
   if (!ok) return NULL;
   MRT_TRY(eight(r, &x, &w, in));
   MRT_TRY(make(r, "", "QLinearConv", in[8] ? 9 : 8, in));
@@ -185,7 +143,7 @@ static mrt_status *fuse_gemm(region *r, bool *done) {
   if ((b.scales != 1 && (b.axis != n_axis || b.scales != columns)) ||
       (c && mrt_node_float(n, "beta") != 1))
     return NULL;
-  MRT_TRY(integer_bias(r, c, columns, &a, &b, &bias, &ok));
+  MRT_TRY(mrt_qval_bias(r->g, c, columns, &a, &b, &bias, &ok));
   if (!ok) return NULL;
   MRT_TRY(eight(r, &a, &b, v));
   for (int i = 0; i < 9; ++i) in[i] = i < 6 ? v[i] : i == 6 ? bias : v[i - 1];

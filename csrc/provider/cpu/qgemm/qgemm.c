@@ -9,7 +9,7 @@
 #include "provider/cpu/qgemm/qdirect.h"
 #include "provider/cpu/qgemm/qgemm_kernel.h"
 
-/* SLACK: whole tiles of 16 rows may be loaded beyond the last row of A and of B. */
+/* SLACK: whole tiles of 16 rows may be loaded beyond the last row of A; B has whole blocks. */
 enum { PANEL = 32, UNIT = 64, ROW_BLOCK = 256 << 10, SLACK = 2048 };
 
 static const mrt_qgemm_kernels *chosen; /* by a test */
@@ -35,7 +35,7 @@ static const int32_t *column_sums(const void *packed, int64_t n, int64_t blocks)
 }
 
 size_t mrt_qpack_size(int64_t n, int64_t k, int64_t run) {
-  return (size_t)(ceil_div(n, PANEL) * (panel_bytes(blocks_of(k, run)) + PANEL * 4) + SLACK);
+  return (size_t)(ceil_div(n, PANEL) * (panel_bytes(blocks_of(k, run)) + PANEL * 4));
 }
 size_t mrt_qgemm_packed_size(int64_t n, int64_t k) { return mrt_qpack_size(n, k, k); }
 
@@ -97,7 +97,10 @@ static bool plain_act(const mrt_qgemm_epilogue *e) {
   return e->out == MRT_Q_S32 || e->act.op == MRT_EW_COPY || e->act.op == MRT_EW_RELU ||
          e->act.op == MRT_EW_CLIP;
 }
-size_t mrt_qtables_size(int64_t n) { return (size_t)(ceil_div(n, PANEL) * PANEL * 16); }
+size_t mrt_qtables_size(int64_t n) { return 2 * mrt_qtables_plain_size(n); }
+size_t mrt_qtables_plain_size(int64_t n) { return (size_t)(ceil_div(n, PANEL) * PANEL * 8); }
+
+const float mrt_qtile_no_bias[PANEL] = {0};
 
 /* Without zero points of B: plain loops, since dynamic products make their tables at each run. */
 static void fill_plain(const mrt_qgemm *g, const int32_t *sums, int32_t za, float unit,
@@ -109,15 +112,16 @@ static void fill_plain(const mrt_qgemm *g, const int32_t *sums, int32_t za, floa
     t->col[i] = (int32_t)(0u - (uint32_t)za * (uint32_t)sums[i]);
   for (int64_t i = 0; e->bias_s32 && i < n; ++i)
     t->col[i] = (int32_t)((uint32_t)t->col[i] + (uint32_t)e->bias_s32[i]);
-  memset(t->b_zero, 0, (size_t)columns * 4);
   memset(t->scale + n, 0, (size_t)(columns - n) * 4);
-  memset(t->bias + n, 0, (size_t)(columns - n) * 4);
+  if (t->bias) memset(t->bias + n, 0, (size_t)(columns - n) * 4);
   for (int64_t i = 0; i < n; ++i)
     t->scale[i] = scaled ? e->scale[e->scale_per_col ? i : 0] * unit : 0.0f;
-  for (int64_t i = 0; i < n; ++i) t->bias[i] = e->bias ? e->bias[i] * unit : 0.0f;
   bool fits = true;
-  for (int64_t i = 0; i < n; ++i)
-    fits = fits && __builtin_fabsf(t->scale[i]) < 0.9f && __builtin_fabsf(t->bias[i]) < 1e6f;
+  for (int64_t i = 0; i < n; ++i) fits = fits && __builtin_fabsf(t->scale[i]) < 0.9f;
+  for (int64_t i = 0; t->bias && i < n; ++i) {
+    t->bias[i] = e->bias[i] * unit;
+    fits = fits && __builtin_fabsf(t->bias[i]) < 1e6f;
+  }
   t->in_range = fits;
 }
 
@@ -130,14 +134,14 @@ void mrt_qtables_fill(const mrt_qgemm *g, bool b_signed, int64_t run, bool a_fli
   const bool quantized = e->out == MRT_Q_U8 || e->out == MRT_Q_S8;
   const float unit = quantized && plain_act(e) ? 1.0f / e->out_scale : 1.0f;
   mrt_qtables t = {.col = at, .in_range = true};
-  t.b_zero = t.col + columns;
-  t.scale = (float *)(t.b_zero + columns);
-  t.bias = t.scale + columns;
+  t.scale = (float *)(t.col + columns);
+  t.bias = e->bias ? t.scale + columns : NULL;
   if (!g->b_zero && b_signed) {
     fill_plain(g, sums, za, unit, columns, &t);
     *out = t;
     return;
   }
+  t.b_zero = (int32_t *)(t.scale + 2 * columns);
   for (int64_t n = 0; n < columns; ++n) {
     const bool real = n < g->n;
     int32_t zb = 0;
@@ -152,9 +156,9 @@ void mrt_qtables_fill(const mrt_qgemm *g, bool b_signed, int64_t run, bool a_fli
     if (e->bias_s32 && real) c += (uint32_t)e->bias_s32[n];
     t.col[n] = (int32_t)c;
     t.scale[n] = e->out != MRT_Q_S32 && real ? e->scale[e->scale_per_col ? n : 0] * unit : 0.0f;
-    t.bias[n] = e->bias && real ? e->bias[n] * unit : 0.0f;
-    if (!(__builtin_fabsf(t.scale[n]) < 0.9f && __builtin_fabsf(t.bias[n]) < 1e6f))
-      t.in_range = false;
+    const float bias = e->bias && real ? e->bias[n] * unit : 0.0f;
+    if (t.bias) t.bias[n] = bias;
+    if (!(__builtin_fabsf(t.scale[n]) < 0.9f && __builtin_fabsf(bias) < 1e6f)) t.in_range = false;
   }
   *out = t;
 }
@@ -344,7 +348,7 @@ static void run_tiles(const qgemm_job *j, int64_t t0, int64_t t1, int64_t p0, in
     t.b = (const int8_t *)g->b + n / PANEL * panel_bytes(p->units) + n % PANEL * 4;
     t.col = j->t.col + n;
     t.scale = j->t.scale + n;
-    t.bias = j->t.bias + n;
+    t.bias = mrt_qtables_bias(&j->t, n);
     for (int64_t i = t0; i < t1; ++i) {
       const int64_t r0 = mrt_par_begin(g->m, p->tiles, i),
                     rows = mrt_par_begin(g->m, p->tiles, i + 1) - r0;

@@ -39,8 +39,10 @@ typedef struct mrt_qgemm_epilogue {
 
 /* What each column needs, for whole panels of 32: made once where all of it is constant. */
 typedef struct mrt_qtables {
-  int32_t *col, *b_zero; /* what zero points and the integer bias add; zero points of packed B */
-  float *scale, *bias;   /* in units of the output's scale */
+  int32_t *col;    /* what zero points and the integer bias add */
+  int32_t *b_zero; /* zero points of packed B; NULL: 0 */
+  float *scale;    /* in units of the output's scale */
+  float *bias;     /* likewise; NULL: 0 */
   bool has_b_zero, in_range;
 } mrt_qtables;
 
@@ -68,8 +70,9 @@ size_t mrt_qpack_size(int64_t n, int64_t k, int64_t run);
 void mrt_qpack(const mrt_par *par, const void *b, bool b_signed, int64_t ldb, bool trans, int64_t k,
                int64_t n, int64_t run, void *dst);
 size_t mrt_qtables_size(int64_t n);
-/* Of g: n, k, a_signed, a_zero, b, b_zero, epi. a_flips: A is computed as u8. `at`:
- * mrt_qtables_size bytes for the tables. */
+size_t mrt_qtables_plain_size(int64_t n); /* signed B without zero points, no float bias */
+/* Of g: n, k, a_signed, a_zero, b, b_zero, epi. a_flips: A is computed as u8. `at`: that many
+ * bytes for the tables. */
 void mrt_qtables_fill(const mrt_qgemm *g, bool b_signed, int64_t run, bool a_flips, void *at,
                       mrt_qtables *out);
 /* b: [k, n] (ldb) or, when trans, [n, k]. b_signed false: u8 weights. dst: 64-byte aligned. */

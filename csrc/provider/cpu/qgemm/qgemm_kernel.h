@@ -51,6 +51,11 @@ typedef struct mrt_qtile {
 
 typedef void (*mrt_qtile_fn)(const mrt_qtile *t);
 
+extern const float mrt_qtile_no_bias[32]; /* of a panel */
+static inline const float *mrt_qtables_bias(const mrt_qtables *t, int64_t column) {
+  return t->bias ? t->bias + column : mrt_qtile_no_bias;
+}
+
 typedef struct mrt_qgemm_kernels {
   const char *name;
   double macs_per_ns;

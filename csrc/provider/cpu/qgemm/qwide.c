@@ -41,6 +41,7 @@ void mrt_qwide_tables(const mrt_qconv *e, const void *packed, const mrt_qtables 
                       void *at) {
   mrt_qdepth_rows r;
   const mrt_qgemm_epilogue none = {.out = MRT_Q_U8};
+  const float no_bias = 0;
   mrt_qdepth_rows_of(d, &none, depth_packed, depth_tables, 1, &r);
   const uint8_t *weights = packed, *dots = (const uint8_t *)r.w;
   for (int64_t c = 0; c < e->cout; ++c) {
@@ -48,7 +49,7 @@ void mrt_qwide_tables(const mrt_qconv *e, const void *packed, const mrt_qtables 
     const int64_t from = filter_at(c), block = from / 64, in = from % 64;
     memcpy(to, &t->col[c], 4);
     memcpy(to + V, &t->scale[c], 4);
-    memcpy(to + 2 * V, &t->bias[c], 4);
+    memcpy(to + 2 * V, t->bias ? &t->bias[c] : &no_bias, 4);
     for (int64_t q = 0; q < e->cin / 4; ++q)
       memcpy(to + (EXPAND_VECTORS + q) * V,
              weights + ((c / PANEL * 16 + q) * PANEL + c % PANEL) * 4, 4);

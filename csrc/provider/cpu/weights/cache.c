@@ -63,15 +63,37 @@ static bool same_key(mrt_weight_key x, mrt_weight_key y) { return x.a == y.a && 
 /* Else it is a part of a page, which stays. */
 static bool has_header_page(void) { return sysconf(_SC_PAGESIZE) == MRT_CACHE_HEADER; }
 
+static bool is_header(const header *h, mrt_weight_key key, size_t bytes) {
+  return memcmp(h->magic, "MRTWGT1", 8) == 0 && same_key(h->key, key) && h->bytes == bytes;
+}
+
+/* The entry's file; -1: there is none. *fits: it has the size that it should have. */
+static int open_entry(mrt_weight_key key, size_t bytes, char *path, bool *fits) {
+  struct stat s;
+  if (!path_of(path, key, "mrtw")) return -1;
+  const int fd = open(path, O_RDONLY | O_CLOEXEC);
+  *fits = fd >= 0 && fstat(fd, &s) == 0 && S_ISREG(s.st_mode) &&
+          (uint64_t)s.st_size == bytes + MRT_CACHE_HEADER;
+  return fd;
+}
+
+/* ok: what was read of it is what was written. */
+static bool close_entry(int fd, const char *path, bool ok) {
+  if (ok) futimens(fd, NULL); /* used now; a read-only folder need not let us say so */
+  close(fd);
+  if (ok) return true;
+  MRT_LOG(NULL, MRT_WARNING, "cache of packed weights: '%s' is damaged: removed", path);
+  unlink(path);
+  return false;
+}
+
 bool mrt_cache_open(mrt_weight_key key, size_t bytes, void **map) {
   char path[PATH];
-  struct stat s;
+  bool ok;
   *map = NULL;
-  if (!path_of(path, key, "mrtw")) return false;
-  const int fd = open(path, O_RDONLY | O_CLOEXEC);
+  const int fd = open_entry(key, bytes, path, &ok);
   if (fd < 0) return false;
   const size_t size = bytes + MRT_CACHE_HEADER;
-  bool ok = fstat(fd, &s) == 0 && S_ISREG(s.st_mode) && (uint64_t)s.st_size == size;
   /* Large ones are populated: the run would fault page after page. Small ones come with the first
    * run, when the model's file is no longer in memory: the peak of a small network is lower. */
   const int populate = size >= POPULATE ? MAP_POPULATE : 0;
@@ -81,26 +103,34 @@ bool mrt_cache_open(mrt_weight_key key, size_t bytes, void **map) {
     close(fd);
     return false;
   }
-  if (p != MAP_FAILED) {
-    const header *h = p;
-    ok = memcmp(h->magic, "MRTWGT1", 8) == 0 && same_key(h->key, key) && h->bytes == bytes &&
-         same_key(h->check, check_of((const uint8_t *)p + MRT_CACHE_HEADER, bytes));
-    if (ok)
-      futimens(fd, NULL); /* used now; a read-only folder need not let us say so */
-    else
-      munmap(p, size);
-  } else {
-    ok = false;
-  }
-  close(fd);
-  if (!ok) {
-    MRT_LOG(NULL, MRT_WARNING, "cache of packed weights: '%s' is damaged: removed", path);
-    unlink(path);
-    return false;
-  }
+  ok = ok && is_header(p, key, bytes) &&
+       same_key(((const header *)p)->check, check_of((const uint8_t *)p + MRT_CACHE_HEADER, bytes));
+  if (!ok && p != MAP_FAILED) munmap(p, size);
+  if (!close_entry(fd, path, ok)) return false;
   if (has_header_page()) munmap(p, MRT_CACHE_HEADER); /* a page for each weight adds up */
   *map = p;
   return true;
+}
+
+static bool read_piece(int fd, void *dst, size_t bytes, off_t at) {
+  for (size_t done = 0; done < bytes;) {
+    const ssize_t n = pread(fd, (char *)dst + done, bytes - done, at + (off_t)done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return false;
+    done += (size_t)n;
+  }
+  return true;
+}
+
+bool mrt_cache_read(mrt_weight_key key, size_t bytes, void *dst) {
+  char path[PATH];
+  header h;
+  bool ok;
+  const int fd = open_entry(key, bytes, path, &ok);
+  if (fd < 0) return false;
+  ok = ok && read_piece(fd, &h, sizeof h, 0) && is_header(&h, key, bytes) &&
+       read_piece(fd, dst, bytes, MRT_CACHE_HEADER) && same_key(h.check, check_of(dst, bytes));
+  return close_entry(fd, path, ok);
 }
 
 void mrt_cache_close(void *map, size_t bytes) {

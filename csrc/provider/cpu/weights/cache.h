@@ -19,6 +19,8 @@ const char *mrt_cache_folder(void); /* NULL: none */
  * (then it is removed). */
 bool mrt_cache_open(mrt_weight_key key, size_t bytes, void **map);
 void mrt_cache_close(void *map, size_t bytes);
+/* Reads an entry's packed bytes. */
+bool mrt_cache_read(mrt_weight_key key, size_t bytes, void *dst);
 
 /* Writes `file` (MRT_CACHE_HEADER free bytes, then the packed ones); fills in the header. */
 void mrt_cache_write(mrt_weight_key key, void *file, size_t bytes);

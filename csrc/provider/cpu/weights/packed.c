@@ -10,7 +10,8 @@
 #include "provider/cpu/weights/slab.h"
 
 enum {
-  SMALL = 16 << 10,   /* packed bytes below which neither sharing nor the folder pays */
+  SMALL = 8 << 10,    /* packed bytes below which neither sharing nor the folder pays */
+  MAPPED = 64 << 10,  /* those of a cached file below which it is read: mappings are whole pages */
   CHUNK = 1 << 20,    /* bytes hashed as one piece */
   N_BUCKETS = 1 << 10 /* a power of two */
 };
@@ -18,10 +19,10 @@ enum {
 struct mrt_packed {
   mrt_packed *next, *next_place; /* in its buckets */
   mrt_weight_key content, place;
-  bool has_place, listed, mapped;
+  bool has_place, listed, mapped, cached;
   int refs;       /* under the lock */
-  uint8_t *block; /* MRT_CACHE_HEADER bytes, then the packed ones; those alone if small */
-  size_t bytes;
+  uint8_t *block; /* the packed bytes, maybe behind MRT_CACHE_HEADER bytes */
+  size_t bytes, front;
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -99,8 +100,8 @@ static mrt_status *hash_contents(const mrt_tensor *t, const mrt_packer *q, mrt_w
   return NULL;
 }
 
-/* Where the source and all of more[] lie; false: not all of them lie in a file. Small ones are
- * copied when a model is loaded: those count by their contents. */
+/* Where the source and all of more[] lie; false: not all of them lie in a file. Small ones that
+ * come from elsewhere count by their contents. */
 static bool hash_place(const mrt_tensor *t, const mrt_packer *q, mrt_weight_key seed,
                        mrt_weight_key *out) {
   mrt_file_place where;
@@ -203,8 +204,7 @@ void mrt_packed_release(mrt_packed *p) {
   mrt_mem_free(mrt_alloc_default(), p);
 }
 
-static size_t front(size_t bytes) { return bytes < SMALL ? 0 : MRT_CACHE_HEADER; }
-const void *mrt_packed_data(const mrt_packed *p) { return p->block + front(p->bytes); }
+const void *mrt_packed_data(const mrt_packed *p) { return p->block + p->front; }
 
 /* ---- getting ---- */
 static mrt_status *new_entry(size_t bytes, mrt_packed **out) {
@@ -223,44 +223,64 @@ static mrt_status *check_intact(const mrt_tensor *source) {
   return MRT_ERR(MRT_FAIL, "the model file has changed: weights cannot be packed again");
 }
 
-static mrt_status *pack(const mrt_tensor *source, const mrt_packer *q, mrt_packed *p) {
+/* front: bytes in front of the packed ones. */
+static mrt_status *pack(const mrt_tensor *source, const mrt_packer *q, size_t front,
+                        mrt_packed *p) {
   size_t size;
   void *block = NULL;
-  if (!mrt_size_add(q->bytes, front(q->bytes), &size)) return mrt_status_oom();
+  if (!mrt_size_add(q->bytes, front, &size)) return mrt_status_oom();
   MRT_TRY(check_intact(source));
   mrt_tensor *copy = NULL;
   if (q->align_source && !mrt_tensor_is_aligned(source))
     MRT_TRY(mrt_tensor_copy(mrt_alloc_default(), source, &copy));
   mrt_status *st = mrt_slab_new(size, &block);
-  if (!st) st = q->pack(q->arg, copy ? copy : source, (uint8_t *)block + front(q->bytes));
+  if (!st) st = q->pack(q->arg, copy ? copy : source, (uint8_t *)block + front);
   mrt_tensor_release(copy);
   if (st) {
     mrt_slab_free(block);
     return st;
   }
   p->block = block;
+  p->front = front;
   atomic_fetch_add(&n_packed, 1);
   return NULL;
 }
 
+/* What the folder has. Pages that other processes share, but of small files, whose last pages add
+ * up, a copy. */
+static bool from_folder(mrt_packed *p) {
+  void *block;
+  if (p->bytes >= MAPPED) {
+    if (!mrt_cache_open(p->content, p->bytes, &block)) return false;
+    p->mapped = true;
+    p->front = MRT_CACHE_HEADER;
+  } else {
+    mrt_status *st = mrt_slab_new(p->bytes, &block);
+    const bool have = !st && mrt_cache_read(p->content, p->bytes, block);
+    mrt_status_free(st);
+    if (!have) {
+      mrt_slab_free(block);
+      return false;
+    }
+    p->front = 0;
+  }
+  p->block = block;
+  return true;
+}
+
 /* From the cache folder, or packed and put there. */
 static mrt_status *make(const mrt_tensor *source, const mrt_packer *q, mrt_packed *p) {
-  const bool folder = mrt_cache_folder() != NULL;
-  void *map;
-  if (folder && mrt_cache_open(p->content, q->bytes, &map)) {
-    p->block = map;
-    p->mapped = true;
+  if (!mrt_cache_folder()) return pack(source, q, 0, p);
+  if (from_folder(p)) {
+    p->cached = true;
     atomic_fetch_add(&n_cached, 1);
     return NULL;
   }
-  MRT_TRY(pack(source, q, p));
-  if (!folder) return NULL;
-  mrt_cache_write(p->content, p->block, q->bytes);
-  if (mrt_cache_open(p->content, q->bytes, &map)) { /* pages that other processes share */
-    mrt_slab_free(p->block);
-    p->block = map;
-    p->mapped = true;
-  }
+  MRT_TRY(pack(source, q, MRT_CACHE_HEADER, p));
+  uint8_t *block = p->block;
+  mrt_cache_write(p->content, block, q->bytes);
+  p->cached = from_folder(p);
+  if (p->cached) mrt_slab_free(block);
   return NULL;
 }
 
@@ -286,7 +306,7 @@ static mrt_status *get(const mrt_tensor *source, const mrt_packer *q, mrt_packed
     mrt_mem_free(mrt_alloc_default(), p);
     return st;
   }
-  if (has_place && p->mapped && !remembered) mrt_cache_remember(place, content);
+  if (has_place && p->cached && !remembered) mrt_cache_remember(place, content);
   *out = enter(p);
   return NULL;
 shared:
@@ -307,7 +327,7 @@ mrt_status *mrt_packed_get(const mrt_tensor *source, const mrt_packer *q, mrt_pa
   if (q->bytes >= SMALL) return get(source, q, out);
   mrt_packed *p;
   MRT_TRY(new_entry(q->bytes, &p));
-  mrt_status *st = pack(source, q, p);
+  mrt_status *st = pack(source, q, 0, p);
   if (st)
     mrt_mem_free(mrt_alloc_default(), p);
   else
