@@ -48,6 +48,7 @@ typedef struct mrt_split_block {
   int rows, cols;
   int b_parts; /* of B, at most those of A; 0: as many */
   bool load;   /* acc is added to */
+  bool once;   /* A is read once only: it passes by what L1 holds of B */
   float *acc;  /* [32][32] */
   /* Weights of a later slice that are split on the way, floats to three parts, float16 numbers to
    * two: rows of 32 k x 16 columns, 2 for each k and k + 16, numbers [pair, pair_end) of blocks

@@ -7,9 +7,16 @@
  * the products before it. */
 #define A_PART(p, half) (a + (p)*part + (half)*512)
 #define B_PART(p, half) (b + (p)*1024 + (half)*512)
+#define A_LOAD(tile, from)          \
+  do {                              \
+    if (once)                       \
+      MRT_AMX_ONCE(tile, from, 64); \
+    else                            \
+      MRT_AMX_LOAD(tile, from, 64); \
+  } while (0)
 #define PRODUCTS(load_a, pa, load_b, pb)              \
   do {                                                \
-    if (load_a) MRT_AMX_LOAD(4, A_PART(pa, 0), 64);   \
+    if (load_a) A_LOAD(4, A_PART(pa, 0));             \
     if (load_b) MRT_AMX_LOAD(6, B_PART(pb, 0), 64);   \
     MRT_AMX_BF16(0, 4, 6);                            \
     if (two_cols) {                                   \
@@ -17,7 +24,7 @@
       MRT_AMX_BF16(1, 4, 7);                          \
     }                                                 \
     if (two_rows) {                                   \
-      if (load_a) MRT_AMX_LOAD(5, A_PART(pa, 1), 64); \
+      if (load_a) A_LOAD(5, A_PART(pa, 1));           \
       MRT_AMX_BF16(2, 5, 6);                          \
       if (two_cols) MRT_AMX_BF16(3, 5, 7);            \
     }                                                 \
@@ -77,7 +84,7 @@ __attribute__((noinline)) static void work_beside(beside *w) {
 }
 
 INLINE void block(const mrt_split_block *t, const int parts, const int b_parts, const bool two_rows,
-                  const bool two_cols, mrt_split_out *before) {
+                  const bool two_cols, const bool once, mrt_split_out *before) {
   beside w = beside_of(t, mrt_split_products(parts, b_parts), before);
   float *acc = t->acc;
   if (t->load) {
@@ -132,15 +139,20 @@ INLINE void block(const mrt_split_block *t, const int parts, const int b_parts, 
   if (two_rows && two_cols) MRT_AMX_STORE(3, acc + 528, 128);
 }
 
-#define CASE(parts, b_parts, rows, cols)                    \
-  case parts * 16 + b_parts * 4 + rows * 2 + cols:          \
-    block(t, parts, b_parts, rows != 0, cols != 0, before); \
+#define CASE(parts, b_parts, rows, cols)                           \
+  case parts * 16 + b_parts * 4 + rows * 2 + cols:                 \
+    block(t, parts, b_parts, rows != 0, cols != 0, false, before); \
     break
-#define CASES(parts, b_parts) \
-  CASE(parts, b_parts, 0, 0); \
-  CASE(parts, b_parts, 0, 1); \
-  CASE(parts, b_parts, 1, 0); \
-  CASE(parts, b_parts, 1, 1)
+#define CASES(parts, b_parts)                              \
+  CASE(parts, b_parts, 0, 0);                              \
+  CASE(parts, b_parts, 0, 1);                              \
+  CASE(parts, b_parts, 1, 0);                              \
+  case parts * 16 + b_parts * 4 + 3:                       \
+    if (t->once)                                           \
+      block(t, parts, b_parts, true, true, true, before);  \
+    else                                                   \
+      block(t, parts, b_parts, true, true, false, before); \
+    break
 static void multiply(const mrt_split_block *t, int parts, mrt_split_out *before) {
   const int b_parts = t->b_parts ? t->b_parts : parts;
   switch (parts * 16 + b_parts * 4 + (t->rows > 16) * 2 + (t->cols > 16)) {

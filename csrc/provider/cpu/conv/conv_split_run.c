@@ -209,7 +209,8 @@ static step step_of(const mrt_split_job *j, const stretch *w, slice s, int64_t i
                         .groups = s.groups,
                         .part = j->part,
                         .cols = (int)min_i64(PANEL, j->out_blocks * 16 - s.panel % j->each * PANEL),
-                        .load = s.first > 0};
+                        .load = s.first > 0,
+                        .once = j->p->kh * j->p->kw == 1};
   if (raw && i + 1 < steps) {
     const slice next = slice_of(j, w->p0, i + 1);
     q.t.raw = slice_weights(j, next);
@@ -291,10 +292,22 @@ static void split_band(const mrt_split_job *j, const mrt_split_band *b, int64_t 
   fill_rows(j, b, mem->rows);
 }
 
+/* The bands of each worker's range, last one first: the input of the convolutions before, often the
+ * residual now, was read forwards, so that its last bands are those that are still in L2; and the
+ * next convolution begins with the bands that are written last here. */
+static int64_t backwards(const mrt_split_job *j, int64_t chunk) {
+  for (int64_t w = 0; w < j->workers; ++w) {
+    const int64_t end = mrt_par_begin(j->units, j->workers, w + 1);
+    if (chunk < end) return mrt_par_begin(j->units, j->workers, w) + end - 1 - chunk;
+  }
+  return chunk;
+}
+
 /* Chunk: a unit (image, band) and a part of its panels, done from end to end by one worker. Workers
  * take neighbouring chunks: each finds in its cache what it wrote in the layer before. */
 static void unit_chunk(void *arg, int64_t chunk, int worker) {
   const mrt_split_job *j = arg;
+  if (j->a->residual && j->parts_n == 1) chunk = backwards(j, chunk);
   const mrt_split_memory mem = mrt_split_job_memory(j, worker);
   const int64_t u = chunk / j->parts_n, part = chunk % j->parts_n;
   const int64_t range_end = mrt_par_begin(j->units * j->parts_n, j->workers, worker + 1);

@@ -27,22 +27,48 @@ typedef struct finish_row {
   __m512 bias[2], lo, hi;
 } finish_row;
 
-/* Half a row of sums at acc. Bounds stand first: max and min return the second when one is NaN. */
+/* Half a row of sums at acc, one by one. Bounds stand first: max and min return the second when one
+ * is NaN. */
 INLINE uint32_t finish_half(const finish_row *f, const int half, const float *acc,
                             const float *residual, float *out) {
   const __m512 sum = _mm512_load_ps(acc + 16 * half);
   __mmask16 bad = untrusted(sum);
   __m512 x = _mm512_add_ps(sum, f->bias[half]);
   if (residual) x = _mm512_add_ps(x, _mm512_loadu_ps(residual));
-  if (__builtin_expect(bad != 0, 0)) bad &= (__mmask16)~absorbed(sum, x, bad);
+  if (bad) bad &= (__mmask16)~absorbed(sum, x, bad);
   x = _mm512_min_ps(f->hi, _mm512_max_ps(f->lo, x));
   _mm512_mask_storeu_ps(out, (__mmask16)~bad, x);
   return bad;
 }
 
+/* The same for sums that are all trusted. */
+INLINE void finish_good(const finish_row *f, const int half, const float *acc,
+                        const float *residual, float *out, const bool top) {
+  __m512 x = _mm512_add_ps(_mm512_load_ps(acc + 16 * half), f->bias[half]);
+  if (residual) x = _mm512_add_ps(x, _mm512_loadu_ps(residual));
+  x = _mm512_max_ps(f->lo, x);
+  if (top) x = _mm512_min_ps(f->hi, x);
+  _mm512_storeu_ps(out, x);
+}
+
+/* Is every sum of `n` rows finite and not small? Zeros do not count as such here: this only tells
+ * the usual case apart, in two operations for 16 sums. */
+INLINE bool all_good(const float *acc, int n, const bool two) {
+  __m512 none = _mm512_setzero_ps(), least = _mm512_set1_ps(1.0f);
+  for (const float *end = acc + n * 32; acc < end; acc += 32)
+    for (int half = 0; half < (two ? 2 : 1); ++half) {
+      const __m512 sum = _mm512_load_ps(acc + 16 * half);
+      none = _mm512_fmadd_ps(sum, _mm512_setzero_ps(), none); /* infinity * 0 is NaN */
+      least = _mm512_range_ps(least, sum, 2);                 /* smaller magnitude */
+    }
+  least = _mm512_add_ps(least, none);
+  return _mm512_cmp_ps_mask(least, _mm512_set1_ps(0x1p-90f), _CMP_GE_OQ) == 0xffff;
+}
+
 /* Everything that all rows share is in registers: stores to `out` might change o for all that the
  * compiler knows. */
-INLINE void finish_some(mrt_split_out *o, int r, int end, const bool add, const bool two) {
+INLINE void finish_some(mrt_split_out *o, int r, int end, const bool add, const bool two,
+                        const bool top) {
   const finish_row f = {{_mm512_loadu_ps(o->bias), _mm512_loadu_ps(o->bias + 16)},
                         _mm512_set1_ps(o->clip ? o->lo : -__builtin_inff()),
                         _mm512_set1_ps(o->clip ? o->hi : __builtin_inff())};
@@ -50,29 +76,44 @@ INLINE void finish_some(mrt_split_out *o, int r, int end, const bool add, const 
   const int64_t *rows = o->rows, col16 = o->col16;
   float *out = o->out;
   uint32_t *bad = o->bad, any = 0;
-  for (; r < end; ++r, acc += 32) {
-    const int64_t at = rows[r];
-    uint32_t b = 0;
-    if (at >= 0) {
-      b = finish_half(&f, 0, acc, add ? residual + at : NULL, out + at);
-      if (two)
-        b |= finish_half(&f, 1, acc, add ? residual + at + col16 : NULL, out + at + col16) << 16;
+  while (r < end) {
+    const int stop = end - r < 8 ? end : r + 8;
+    const bool good = all_good(acc, stop - r, two);
+    for (; r < stop; ++r, acc += 32) {
+      const int64_t at = rows[r];
+      uint32_t b = 0;
+      if (at >= 0 && __builtin_expect(good, 1)) {
+        finish_good(&f, 0, acc, add ? residual + at : NULL, out + at, top);
+        if (two) finish_good(&f, 1, acc, add ? residual + at + col16 : NULL, out + at + col16, top);
+      } else if (at >= 0) {
+        b = finish_half(&f, 0, acc, add ? residual + at : NULL, out + at);
+        if (two)
+          b |= finish_half(&f, 1, acc, add ? residual + at + col16 : NULL, out + at + col16) << 16;
+      }
+      bad[r] = b;
+      any |= b;
     }
-    bad[r] = b;
-    any |= b;
   }
   o->any |= any;
 }
 
-INLINE void finish_rows(mrt_split_out *o, int r, int end) {
-  if (o->residual && o->col16)
-    finish_some(o, r, end, true, true);
+INLINE void finish_columns(mrt_split_out *o, int r, int end, const bool two) {
+  const bool top = o->clip && o->hi < __builtin_inff();
+  if (o->residual && top)
+    finish_some(o, r, end, true, two, true);
   else if (o->residual)
-    finish_some(o, r, end, true, false);
-  else if (o->col16)
-    finish_some(o, r, end, false, true);
+    finish_some(o, r, end, true, two, false);
+  else if (top)
+    finish_some(o, r, end, false, two, true);
   else
-    finish_some(o, r, end, false, false);
+    finish_some(o, r, end, false, two, false);
+}
+
+INLINE void finish_rows(mrt_split_out *o, int r, int end) {
+  if (o->col16)
+    finish_columns(o, r, end, true);
+  else
+    finish_columns(o, r, end, false);
 }
 
 /* From [x0 | x1] to pairs. */
