@@ -4,6 +4,17 @@
 #include "provider/cpu/qgemm/qgemm.h"
 #include "provider/cpu/qgemm/qgemm_kernel.h"
 
+/* Kinds 8 to 10: the zero point is the lowest number, where sums may start high (MRT_QSHIFT).
+ * Exactly the sum as a float times the factor, rounded. */
+static int lowest_result(const mrt_qgemm_epilogue *e, int32_t sum, float scale) {
+  const float unit = 1.0f / e->out_scale;
+  float v = (float)sum * (scale * unit);
+  v = fminf(fmaxf(v, 0), 255);
+  if (e->act.op == MRT_EW_CLIP)
+    v = fminf(fmaxf(v, e->act.p[0] / e->out_scale), e->act.p[1] / e->out_scale);
+  return (int)rintf(v);
+}
+
 /* as, bs: signed; zeros: 0 none, 1 of A, 2 of B too, 3 per column. */
 static void check_product(int64_t m, int64_t n, int64_t k, bool as, bool bs, bool trans, int zeros,
                           int extreme) {
@@ -35,18 +46,24 @@ static void check_product(int64_t m, int64_t n, int64_t k, bool as, bool bs, boo
     }
   mrt_qgemm g = {m,          n,    k,   ga.data, lda, as, za, gp.data, zeros >= 2 ? bzero : NULL,
                  zeros == 3, NULL, ldc, NULL};
-  for (int kind = 0; kind < 8; ++kind) {
-    mrt_qgemm_epilogue e = {.out = kind < 4   ? (mrt_q_out)kind
-                                   : kind < 6 ? MRT_Q_U8
-                                              : MRT_Q_F32,
+  for (int kind = 0; kind < 11; ++kind) {
+    mrt_qgemm_epilogue e = {.out = kind < 4    ? (mrt_q_out)kind
+                                   : kind < 6  ? MRT_Q_U8
+                                   : kind < 8  ? MRT_Q_F32
+                                   : kind == 9 ? MRT_Q_S8
+                                               : MRT_Q_U8,
                             .bias_s32 = bias,
                             .scale = scale,
                             .scale_per_col = kind % 2,
                             .bias = kind == 2 || kind == 6 ? fbias : NULL,
                             .out_scale = 0.05f,
-                            .out_zero = kind == 3 ? -3 : 11};
+                            .out_zero = kind == 3   ? -3
+                                        : kind < 8  ? 11
+                                        : kind == 9 ? -128
+                                                    : 0};
     if (kind == 4 || kind == 7) e.act.op = MRT_EW_RELU;
     if (kind == 5 || kind == 6) e.act.op = MRT_EW_SILU;
+    if (kind == 10) e.act = (mrt_act){MRT_EW_CLIP, {0.31f, 6.2f}};
     const size_t es = e.out == MRT_Q_S32 || e.out == MRT_Q_F32 ? 4 : 1;
     guarded gc = guarded_new((size_t)(m * ldc) * es, es);
     memset(gc.data, 0x5a, gc.bytes);
@@ -66,7 +83,10 @@ static void check_product(int64_t m, int64_t n, int64_t k, bool as, bool bs, boo
         if (e.act.op == MRT_EW_SILU) v = v / (1 + exp(-v));
         double q = fmin(fmax(v / e.out_scale + e.out_zero, e.out == MRT_Q_S8 ? -128 : 0),
                         e.out == MRT_Q_S8 ? 127 : 255);
-        if (e.out == MRT_Q_S32)
+        if (kind >= 8)
+          bad += (uint8_t)(gc.data[at] - e.out_zero) !=
+                 lowest_result(&e, want[i * n + j], scale[e.scale_per_col ? j : 0]);
+        else if (e.out == MRT_Q_S32)
           bad += ((int32_t *)gc.data)[at] != want[i * n + j];
         else if (e.out == MRT_Q_F32)
           bad += !(fabs(((float *)gc.data)[at] - v) <= 1e-6 + 1e-5 * fabs(v));

@@ -158,7 +158,8 @@ static product product_of(const mrt_qband *b, const mrt_qband_args *a, int which
                     .blocks = blocks,
                     .n_blocks = blocks_of(q.k),
                     .a_signed = b->is_signed,
-                    .in_range = q.tables->in_range};
+                    .in_range = q.tables->in_range,
+                    .shifted = q.tables->shifted};
   mrt_qtile_epilogue(a->epi[which], &q.t);
   return q;
 }
@@ -325,6 +326,7 @@ static void by_pairs(const job *j, const space *s, int64_t image, int64_t y0, in
                        .h = a->h,
                        .w = a->w,
                        .ow = a->ow,
+                       .shifted = {t->shifted, j->depth.shifted},
                        .zero = {t->zero, j->depth.zero},
                        .lo = {bound_of(t->lo, t->zero), j->depth.lo},
                        .hi = {bound_of(t->hi, t->zero), j->depth.hi},

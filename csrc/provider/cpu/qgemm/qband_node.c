@@ -191,6 +191,7 @@ static mrt_status *fill_conv(band_kernel *q, const mrt_node *node, int i, float 
                mrt_scalar_f32(ys, 1);
   e.scale = scale;
   e.scale_per_col = true;
+  if (i == 2 && has(node, MRT_QBAND_ADD)) e.add = (const uint8_t *)scale; /* there is a sum */
   e.bias_s32 = bias ? bias->data : NULL;
   const mrt_qconv_args a = {.x_signed = q->b.is_signed,
                             .x_zero = q->zero[i],

@@ -59,7 +59,8 @@ mrt_status *mrt_qconv_weights(const mrt_qconv *p, const mrt_tensor *w, const mrt
                               const int32_t *w_zero, mrt_packed **out) MRT_MUST_CHECK;
 /* Depthwise: the part of `packed` that qdepth.h reads; NULL: there is none. */
 const void *mrt_qconv_depth_weights(const mrt_qconv *p, const void *packed);
-/* What a run needs per channel: epilogue, zero points, signedness of x; `at` 64-byte aligned. */
+/* What a run needs per channel: epilogue (whether there is a sum, not which), zero points,
+ * signedness of x; `at` 64-byte aligned. */
 size_t mrt_qconv_prepared_size(const mrt_qconv *p);
 /* false: the loops run, which read the epilogue itself. */
 bool mrt_qconv_prepare(const mrt_qconv *p, const mrt_qconv_args *a, void *at);

@@ -154,6 +154,7 @@ static mrt_status *prepare_constant(const mrt_provider *p, const mrt_node *node,
       .scale = scale,
       .scale_per_col = true,
       .act = {MRT_EW_CLIP, {0, 0}}, /* bounds are no part of the tables */
+      .add = node->n_in > 9 && node->in[9].var ? (const uint8_t *)scale : NULL, /* there is a sum */
       .bias_s32 = in[8] ? in[8]->data : NULL};
   const mrt_qconv_args a = {.x_signed = mrt_node_in_dtype(node, 0) == MRT_INT8,
                             .x_zero = mrt_scalar_i32(in[2], 0),

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/cpu.h"
+#include "provider/cpu/qgemm/qgemm_kernel.h"
 #include "provider/cpu/qgemm/qplanes.h"
 
 enum { MAX_TAPS = 128, MAX_PERIOD = 128, BLOCK = 64 };
@@ -92,7 +93,21 @@ bool mrt_qdepth_pack(const mrt_qconv *p, const uint8_t *w, const int32_t *w_zero
 }
 
 /* ---- tables ---- */
-size_t mrt_qdepth_tables_size(const mrt_qconv *p) { return (size_t)(period_of(p) * BLOCK * 8); }
+/* col, scale; whether col is shifted. */
+size_t mrt_qdepth_tables_size(const mrt_qconv *p) {
+  return (size_t)(period_of(p) * BLOCK * 8 + BLOCK);
+}
+static int64_t shifted_at(const mrt_qconv *p) { return period_of(p) * BLOCK * 8; }
+
+static void shift(const mrt_qconv *p, const mrt_qgemm_epilogue *e, int32_t *col,
+                  const float *scale) {
+  const int32_t most = (1 << 23) - (int32_t)(p->kh * p->kw) * 255 * 128;
+  bool fits = mrt_qplanes_fits(p) && e->out_zero == (e->out == MRT_Q_S8 ? -128 : 0);
+  for (int64_t i = 0; i < period_of(p) * BLOCK; ++i)
+    fits = fits && scale[i] >= 0 && col[i] < most && col[i] > -most;
+  *((bool *)col + shifted_at(p)) = fits;
+  for (int64_t i = 0; fits && i < period_of(p) * BLOCK; ++i) col[i] += MRT_QSHIFT;
+}
 
 bool mrt_qdepth_tables(const mrt_qconv *p, const mrt_qconv_args *a, void *at) {
   const mrt_qgemm_epilogue *e = a->epi;
@@ -110,6 +125,7 @@ bool mrt_qdepth_tables(const mrt_qconv *p, const mrt_qconv_args *a, void *at) {
     scale[i] = e->scale[e->scale_per_col ? c : 0] / e->out_scale;
     fits = fits && __builtin_fabsf(scale[i]) < 0.9f;
   }
+  shift(p, e, col, scale);
   return fits;
 }
 
@@ -238,7 +254,8 @@ void mrt_qdepth_rows_of(const mrt_qconv *p, const mrt_qgemm_epilogue *e, const v
                            .zero = e->out_zero,
                            .lo = s8 ? -128 : 0,
                            .hi = s8 ? 127 : 255,
-                           .is_signed = s8};
+                           .is_signed = s8,
+                           .shifted = *((const bool *)tables + shifted_at(p))};
   if (e->act.op != MRT_EW_CLIP) return;
   const int32_t lo = (int32_t)e->act.p[0] + e->out_zero, hi = (int32_t)e->act.p[1] + e->out_zero;
   out->lo = lo > out->lo ? lo : out->lo;

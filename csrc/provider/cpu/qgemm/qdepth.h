@@ -21,6 +21,7 @@ typedef struct mrt_qdepth_rows {
   uint8_t *y[2];
   int32_t zero, lo, hi; /* lo, hi: bounds of the bytes stored */
   bool is_signed;
+  bool shifted; /* sums are MRT_QSHIFT too high; not for mrt_qdepth_rows_avx512vnni */
 } mrt_qdepth_rows;
 void mrt_qdepth_rows_avx512vnni(const mrt_qdepth_rows *r);
 

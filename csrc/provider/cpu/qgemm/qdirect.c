@@ -351,7 +351,8 @@ void mrt_qdirect_go(const mrt_par *par, const mrt_qdirect *d, void *scratch) {
                        .n_blocks = j.p.blocks,
                        .c_row = d->ldy,
                        .a_signed = d->x_signed && j.p.kern->reads_s8,
-                       .in_range = d->tables->in_range};
+                       .in_range = d->tables->in_range,
+                       .shifted = d->tables->shifted};
   mrt_qtile_epilogue(d->epi, &j.tile);
   mrt_qblock *b = j.blocks;
   const int64_t per_row = j.p.run == d->c ? d->kw : 1;

@@ -102,6 +102,20 @@ size_t mrt_qtables_plain_size(int64_t n) { return (size_t)(ceil_div(n, PANEL) * 
 
 const float mrt_qtile_no_bias[PANEL] = {0};
 
+/* Can sums be shifted (MRT_QSHIFT)? */
+static bool may_shift(const mrt_qgemm *g, const mrt_qtables *t) {
+  const mrt_qgemm_epilogue *e = g->epi;
+  const bool lowest = e->out == MRT_Q_U8 ? e->out_zero == 0 : e->out_zero == -128;
+  if (!mrt_qgemm_kernels_get()->shifts || !(e->out == MRT_Q_U8 || e->out == MRT_Q_S8) || !lowest ||
+      !plain_act(e) || t->bias || e->add || g->k > MRT_QSHIFT_K)
+    return false;
+  const int64_t most = (1 << 23) - g->k * 255 * 128;
+  bool fits = true;
+  for (int64_t i = 0; i < g->n; ++i)
+    fits = fits && t->scale[i] >= 0 && t->col[i] < most && t->col[i] > -most;
+  return fits;
+}
+
 /* Without zero points of B: plain loops, since dynamic products make their tables at each run. */
 static void fill_plain(const mrt_qgemm *g, const int32_t *sums, int32_t za, float unit,
                        int64_t columns, mrt_qtables *t) {
@@ -123,6 +137,10 @@ static void fill_plain(const mrt_qgemm *g, const int32_t *sums, int32_t za, floa
     fits = fits && __builtin_fabsf(t->bias[i]) < 1e6f;
   }
   t->in_range = fits;
+  if (fits && may_shift(g, t)) {
+    t->shifted = true;
+    for (int64_t i = 0; i < columns; ++i) t->col[i] += MRT_QSHIFT;
+  }
 }
 
 void mrt_qtables_fill(const mrt_qgemm *g, bool b_signed, int64_t run, bool a_flips, void *at,
@@ -337,6 +355,7 @@ static void run_tiles(const qgemm_job *j, int64_t t0, int64_t t1, int64_t p0, in
                  .segments = &all,
                  .n_segments = 1,
                  .in_range = j->t.in_range,
+                 .shifted = j->t.shifted,
                  .r_row = e->residual_ld,
                  .lo = j->lo,
                  .hi = j->hi,

@@ -44,6 +44,7 @@ typedef struct mrt_qtables {
   float *scale;    /* in units of the output's scale */
   float *bias;     /* likewise; NULL: 0 */
   bool has_b_zero, in_range;
+  bool shifted; /* see MRT_QSHIFT in qgemm_kernel.h */
 } mrt_qtables;
 
 typedef struct mrt_qgemm {
@@ -71,8 +72,8 @@ void mrt_qpack(const mrt_par *par, const void *b, bool b_signed, int64_t ldb, bo
                int64_t n, int64_t run, void *dst);
 size_t mrt_qtables_size(int64_t n);
 size_t mrt_qtables_plain_size(int64_t n); /* signed B without zero points, no float bias */
-/* Of g: n, k, a_signed, a_zero, b, b_zero, epi. a_flips: A is computed as u8. `at`: that many
- * bytes for the tables. */
+/* Of g: n, k, a_signed, a_zero, b, b_zero, epi (of add: whether it is there). a_flips: A is
+ * computed as u8. `at`: that many bytes for the tables. */
 void mrt_qtables_fill(const mrt_qgemm *g, bool b_signed, int64_t run, bool a_flips, void *at,
                       mrt_qtables *out);
 /* b: [k, n] (ldb) or, when trans, [n, k]. b_signed false: u8 weights. dst: 64-byte aligned. */

@@ -24,6 +24,7 @@ static void range(const float *x, int64_t n, float *io_min, float *io_max) {
 
 const mrt_qgemm_kernels mrt_qgemm_amx = {.name = "amx",
                                          .macs_per_ns = 1200,
+                                         .shifts = true,
                                          .max_rows = 32,
                                          .nr = 32,
                                          .split = 16,

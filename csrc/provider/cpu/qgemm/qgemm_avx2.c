@@ -32,9 +32,12 @@ static void finish(const mrt_qtile *t, const int32_t *raw) {
       const int32_t *x = raw + (g->first + k) * COLS;
       __m256i q[2];
       for (int h = 0; h < 2; ++h) {
-        const __m256 v = _mm256_cvtepi32_ps(_mm256_loadu_si256((const __m256i *)(x + 8 * h)));
-        const __m256 y = _mm256_add_ps(_mm256_mul_ps(v, _mm256_loadu_ps(t->scale + 8 * h)),
-                                       _mm256_loadu_ps(t->bias + 8 * h));
+        const __m256i n = _mm256_loadu_si256((const __m256i *)(x + 8 * h));
+        const __m256 v = t->shifted ? _mm256_castsi256_ps(n) : _mm256_cvtepi32_ps(n);
+        const __m256 scale = _mm256_loadu_ps(t->scale + 8 * h),
+                     bias = t->shifted ? _mm256_mul_ps(scale, _mm256_set1_ps(-0x1p23f))
+                                       : _mm256_loadu_ps(t->bias + 8 * h),
+                     y = _mm256_fmadd_ps(v, scale, bias);
         q[h] = _mm256_add_epi32(_mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(y, lo), hi)), zero);
       }
       const __m256i p = _mm256_permute4x64_epi64(_mm256_packs_epi32(q[0], q[1]), 0xd8);
@@ -133,6 +136,7 @@ static void range(const float *x, int64_t n, float *io_min, float *io_max) {
 
 const mrt_qgemm_kernels mrt_qgemm_avx2 = {.name = "avx2",
                                           .macs_per_ns = 60,
+                                          .shifts = true,
                                           .max_rows = ROWS,
                                           .nr = COLS,
                                           .split = 2,

@@ -57,21 +57,28 @@ INLINE bool is_plain(const mrt_qtile *t, const int rows) {
          t->segments->count == rows && t->out == MRT_Q_U8 && t->in_range && !t->b_zero && !t->add &&
          t->zero == 0 && t->lo <= 0 && t->hi >= 255;
 }
-INLINE __m512i plain_row(const __m512i sums[2], const __m512 scale[2], const __m512 bias[2]) {
-  const __m512 x0 = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[0]), scale[0], bias[0]),
-               x1 = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[1]), scale[1], bias[1]);
+INLINE __m512 number(__m512i x, const bool shifted) {
+  return shifted ? _mm512_castsi512_ps(x) : _mm512_cvtepi32_ps(x);
+}
+INLINE __m512i plain_row(const __m512i sums[2], const __m512 scale[2], const __m512 bias[2],
+                         const bool shifted) {
+  const __m512 x0 = _mm512_fmadd_ps(number(sums[0], shifted), scale[0], bias[0]),
+               x1 = _mm512_fmadd_ps(number(sums[1], shifted), scale[1], bias[1]);
   return _mm512_packs_epi32(_mm512_cvtps_epi32(x0), _mm512_cvtps_epi32(x1));
 }
-INLINE void finish_plain(const mrt_qtile *t, __m512i c[ROWS][2], const int rows) {
+INLINE void finish_plain(const mrt_qtile *t, __m512i c[ROWS][2], const int rows,
+                         const bool shifted) {
   const __m512 scale[2] = {_mm512_loadu_ps(t->scale), _mm512_loadu_ps(t->scale + 16)},
-               bias[2] = {_mm512_loadu_ps(t->bias), _mm512_loadu_ps(t->bias + 16)};
+               less = _mm512_set1_ps(-0x1p23f),
+               bias[2] = {shifted ? _mm512_mul_ps(scale[0], less) : _mm512_loadu_ps(t->bias),
+                          shifted ? _mm512_mul_ps(scale[1], less) : _mm512_loadu_ps(t->bias + 16)};
   const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
   const int64_t step = t->c_row;
   uint8_t *y = (uint8_t *)t->c + t->segments->at;
 #pragma GCC unroll 7
   for (int i = 0; i < rows; i += 2, y += 2 * step) {
-    const __m512i p = plain_row(c[i], scale, bias),
-                  q = i + 1 < rows ? plain_row(c[i + 1], scale, bias) : p,
+    const __m512i p = plain_row(c[i], scale, bias, shifted),
+                  q = i + 1 < rows ? plain_row(c[i + 1], scale, bias, shifted) : p,
                   z = _mm512_permutexvar_epi32(order, _mm512_packus_epi16(p, q));
     _mm256_storeu_si256((__m256i *)y, _mm512_castsi512_si256(z));
     if (i + 1 < rows) _mm256_storeu_si256((__m256i *)(y + step), _mm512_extracti64x4_epi64(z, 1));
@@ -117,7 +124,10 @@ INLINE void tile(const mrt_qtile *t, const int rows, const int nv, const int pha
       c[0][i][1] = _mm512_add_epi32(c[0][i][1], c[q][i][1]);
     }
   if (nv > 1 && is_plain(t, rows)) {
-    finish_plain(t, c[0], rows);
+    if (t->shifted)
+      finish_plain(t, c[0], rows, true);
+    else
+      finish_plain(t, c[0], rows, false);
     return;
   }
   int32_t sums[ROWS][32] __attribute__((aligned(64)));
@@ -204,6 +214,7 @@ static void range(const float *x, int64_t n, float *io_min, float *io_max) {
   }
 const mrt_qgemm_kernels mrt_qgemm_avx512vnni = {.name = "avx512vnni",
                                                 .macs_per_ns = 240,
+                                                .shifts = true,
                                                 .max_rows = ROWS,
                                                 .nr = 32,
                                                 .split = SPLIT,

@@ -17,6 +17,13 @@ typedef struct mrt_qsegment {
   int64_t at; /* elements from c (and add) to the first */
 } mrt_qsegment;
 
+/* Sums may start at MRT_QSHIFT above col: read as a float, such a number is 2^23 + x, as long as x
+ * is from 0 to 2^23, so that scale times it minus 2^23 * scale (which is exact) is x * scale,
+ * rounded once, without a conversion. From -2^23 to 0 it is 2^23 + x / 2: below zero too, which is
+ * all that matters where the zero point is the lowest number. Tables are made like this where x
+ * cannot be larger and there is no bias. */
+enum { MRT_QSHIFT = 0x4b000000, MRT_QSHIFT_K = 256 /* at most, of sums */ };
+
 /* Per column tables are padded to whole panels, so they are always read 16 at a time.
  *   x = raw + col[j] - b_zero[j] * a_sum[i]       (sums start at col)
  *   S32: x.   Else v = x * scale[j] + bias[j] (+ residual), clamped to [lo, hi]; F32: v.
@@ -35,6 +42,7 @@ typedef struct mrt_qtile {
   int n_segments;
   bool a_signed; /* kernels with reads_s8 only */
   bool in_range; /* |v| < 2^31 whatever the sums are */
+  bool shifted;  /* sums are MRT_QSHIFT too high, bias is not read; U8, S8 */
   const int32_t *col;
   const int32_t *b_zero, *a_sum; /* both or neither */
   const float *scale, *bias;
@@ -61,6 +69,7 @@ typedef struct mrt_qgemm_kernels {
   double macs_per_ns;
   int max_rows, nr, split; /* as in mrt_gemm_kernels */
   bool reads_s8;           /* A may be signed */
+  bool shifts;             /* gains by shifted sums */
   /* Rows of A that are read for `rows` of them: AMX loads sixteen at a time; 64 bytes a block. */
   bool by_sixteen;
   mrt_qtile_fn wide[33], narrow[33];
@@ -104,7 +113,8 @@ static inline void mrt_qtile_store1(const mrt_qtile *t, int i, int j, int64_t at
     ((int32_t *)t->c)[at] = x;
     return;
   }
-  float v = (float)x * t->scale[j] + t->bias[j];
+  float v =
+      t->shifted ? (float)(x - MRT_QSHIFT) * t->scale[j] : (float)x * t->scale[j] + t->bias[j];
   if (t->out == MRT_Q_F32) {
     if (t->residual) v += t->residual[i * t->r_row + j];
     v = v < t->lo ? t->lo : v;

@@ -19,6 +19,7 @@ static void range(const float *x, int64_t n, float *io_min, float *io_max) {
 extern const mrt_qgemm_kernels mrt_qgemm_model;
 const mrt_qgemm_kernels mrt_qgemm_model = {.name = "model",
                                            .macs_per_ns = 1,
+                                           .shifts = true,
                                            .max_rows = 32,
                                            .nr = 32,
                                            .split = 16,

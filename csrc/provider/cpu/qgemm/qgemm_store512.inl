@@ -9,6 +9,7 @@ INLINE void store16(const mrt_qtile *t, __m512i x, int i, int64_t at, const int 
     _mm512_mask_storeu_epi32((int32_t *)t->c + at, m, x);
     return;
   }
+  if (t->shifted) x = _mm512_sub_epi32(x, _mm512_set1_epi32(MRT_QSHIFT)); /* bias is 0 */
   __m512 v = _mm512_fmadd_ps(_mm512_cvtepi32_ps(x), _mm512_loadu_ps(t->scale + 16 * half),
                              _mm512_loadu_ps(t->bias + 16 * half));
   if (t->out == MRT_Q_F32) {
@@ -89,10 +90,14 @@ typedef struct byte_store {
   __m512i other;
 } byte_store;
 enum { PLAIN, BOUNDED, SUM };
+/* Where the zero point stands. LOWEST: it is the lowest number, as behind Relu; then numbers from 0
+ * to 255 are packed and nothing is added. SHIFTED: that, and sums are shifted. */
+enum { INSIDE, LOWEST, SHIFTED };
 
-INLINE __m512 scaled(const byte_store *b, const int32_t *sums, const int half) {
-  const __m512 x = _mm512_cvtepi32_ps(_mm512_loadu_si512(sums + (half ? b->second : 0)));
-  return _mm512_fmadd_ps(x, b->scale[half], b->bias[half]);
+INLINE __m512 scaled(const byte_store *b, const int32_t *sums, const int half, const int zero) {
+  const __m512i x = _mm512_loadu_si512(sums + (half ? b->second : 0));
+  return _mm512_fmadd_ps(zero == SHIFTED ? _mm512_castsi512_ps(x) : _mm512_cvtepi32_ps(x),
+                         b->scale[half], b->bias[half]);
 }
 /* The operations of QLinearAdd, one by one: its bits. */
 INLINE __m512i summed(const byte_store *b, __m512 v, __m128i other, const bool is_signed) {
@@ -102,8 +107,8 @@ INLINE __m512i summed(const byte_store *b, __m512 v, __m128i other, const bool i
   return _mm512_cvtps_epi32(_mm512_add_ps(_mm512_mul_ps(v, b->ra), z));
 }
 INLINE __m512i one_row(const byte_store *b, const int32_t *sums, const uint8_t *add,
-                       const bool is_signed, const int kind, const bool lowest) {
-  const __m512 v0 = scaled(b, sums, 0), v1 = scaled(b, sums, 1);
+                       const bool is_signed, const int kind, const int zero) {
+  const __m512 v0 = scaled(b, sums, 0, zero), v1 = scaled(b, sums, 1, zero);
   __m512i p;
   if (kind == SUM) {
     const __m256i o = _mm256_maskz_loadu_epi8(b->mask, add);
@@ -112,30 +117,52 @@ INLINE __m512i one_row(const byte_store *b, const int32_t *sums, const uint8_t *
   } else {
     p = _mm512_packs_epi32(_mm512_cvtps_epi32(v0), _mm512_cvtps_epi32(v1));
   }
-  return lowest ? p : _mm512_adds_epi16(p, b->zero);
+  return zero == INSIDE ? _mm512_adds_epi16(p, b->zero) : p;
 }
-INLINE void store_two(const byte_store *b, const int32_t *sums, int more, uint8_t *y,
-                      const uint8_t *add, int64_t step, const bool is_signed, const int kind,
-                      const bool lowest) {
-  const bool packs_signed = is_signed && !lowest;
-  __m512i p = one_row(b, sums, add, is_signed, kind, lowest),
-          q = more ? one_row(b, sums + more, add + step, is_signed, kind, lowest) : p;
+/* Two vectors of 16-bit numbers to bytes, in the order of `order`. */
+INLINE __m512i packed(const byte_store *b, __m512i p, __m512i q, const bool is_signed,
+                      const int kind, const int zero) {
+  const bool packs_signed = is_signed && zero == INSIDE;
   p = packs_signed ? _mm512_packs_epi16(p, q) : _mm512_packus_epi16(p, q);
   if (kind != PLAIN) {
     p = packs_signed ? _mm512_max_epi8(p, b->lo) : _mm512_max_epu8(p, b->lo);
     p = packs_signed ? _mm512_min_epi8(p, b->hi) : _mm512_min_epu8(p, b->hi);
   }
-  if (is_signed && lowest) p = _mm512_xor_si512(p, _mm512_set1_epi8((char)0x80));
-  p = _mm512_permutexvar_epi32(b->order, p);
+  if (is_signed && zero != INSIDE) p = _mm512_xor_si512(p, _mm512_set1_epi8((char)0x80));
+  return _mm512_permutexvar_epi32(b->order, p);
+}
+INLINE void store_two(const byte_store *b, const int32_t *sums, int more, uint8_t *y,
+                      const uint8_t *add, int64_t step, const bool is_signed, const int kind,
+                      const int zero) {
+  __m512i p = one_row(b, sums, add, is_signed, kind, zero),
+          q = more ? one_row(b, sums + more, add + step, is_signed, kind, zero) : p;
+  p = packed(b, p, q, is_signed, kind, zero);
   _mm256_mask_storeu_epi8(y, b->mask, _mm512_castsi512_si256(p));
   if (more) _mm256_mask_storeu_epi8(y + step, b->mask, _mm512_extracti64x4_epi64(p, 1));
 }
-/* lowest: the zero point is the lowest number, as behind Relu. Then numbers from 0 to 255 are
- * packed and nothing is added. */
+/* Four rows of 16 columns or fewer. */
+INLINE void store_four(const byte_store *b, const int32_t *sums, uint8_t *y, int64_t step,
+                       const bool is_signed, const int kind, const int zero) {
+  __m512i n[4];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) n[i] = _mm512_cvtps_epi32(scaled(b, sums + 32 * i, 0, zero));
+  __m512i p = _mm512_packs_epi32(n[0], n[1]), q = _mm512_packs_epi32(n[2], n[3]);
+  if (zero == INSIDE) p = _mm512_adds_epi16(p, b->zero), q = _mm512_adds_epi16(q, b->zero);
+  p = packed(b, p, q, is_signed, kind, zero);
+  if (step == 16 && b->mask == 0xffff) {
+    _mm512_storeu_si512(y, p);
+    return;
+  }
+  const __mmask16 m = (__mmask16)b->mask;
+  _mm_mask_storeu_epi8(y, m, _mm512_castsi512_si128(p));
+  _mm_mask_storeu_epi8(y + step, m, _mm512_extracti32x4_epi32(p, 1));
+  _mm_mask_storeu_epi8(y + 2 * step, m, _mm512_extracti32x4_epi32(p, 2));
+  _mm_mask_storeu_epi8(y + 3 * step, m, _mm512_extracti32x4_epi32(p, 3));
+}
 INLINE void store_segments(const mrt_qtile *t, const int32_t *sums, const bool is_signed,
-                           const int kind, const bool lowest) {
+                           const int kind, const int at) {
   const float lo = kind == SUM ? t->add_lo : t->lo, hi = kind == SUM ? t->add_hi : t->hi;
-  const int32_t zero = lowest ? 0 : kind == SUM ? t->add_out : t->zero;
+  const int32_t zero = at != INSIDE ? 0 : kind == SUM ? t->add_out : t->zero;
   byte_store b = {.mask = t->cols >= 32 ? 0xffffffffu : (1u << t->cols) - 1,
                   .second = t->cols > 16 ? 16 : 0,
                   .zero = _mm512_set1_epi16((int16_t)zero),
@@ -144,7 +171,8 @@ INLINE void store_segments(const mrt_qtile *t, const int32_t *sums, const bool i
   b.hi = _mm512_set1_epi8((char)((int)__builtin_rintf(hi) + zero));
   for (int h = 0; h < 2; ++h) {
     b.scale[h] = _mm512_loadu_ps(t->scale + h * b.second);
-    b.bias[h] = _mm512_loadu_ps(t->bias + h * b.second);
+    b.bias[h] = at == SHIFTED ? _mm512_mul_ps(b.scale[h], _mm512_set1_ps(-0x1p23f))
+                              : _mm512_loadu_ps(t->bias + h * b.second);
   }
   if (kind == SUM) {
     b.low = _mm512_set1_ps(t->lo), b.high = _mm512_set1_ps(t->hi);
@@ -157,20 +185,24 @@ INLINE void store_segments(const mrt_qtile *t, const int32_t *sums, const bool i
     uint8_t *y = (uint8_t *)t->c + g->at;
     const uint8_t *add = kind == SUM ? t->add + g->at : NULL;
     int i = 0;
+    for (; kind != SUM && !b.second && i + 4 <= g->count; i += 4, from += 128, y += 4 * t->c_row)
+      store_four(&b, from, y, t->c_row, is_signed, kind, at);
     for (; i + 2 <= g->count; i += 2, from += 64, y += 2 * t->c_row) {
-      store_two(&b, from, 32, y, add, t->c_row, is_signed, kind, lowest);
+      store_two(&b, from, 32, y, add, t->c_row, is_signed, kind, at);
       if (kind == SUM) add += 2 * t->c_row;
     }
-    if (i < g->count) store_two(&b, from, 0, y, add, 0, is_signed, kind, lowest);
+    if (i < g->count) store_two(&b, from, 0, y, add, 0, is_signed, kind, at);
   }
 }
 #define STORE(name, is_signed, kind)                                                    \
   static __attribute__((noinline)) void name(const mrt_qtile *t, const int32_t *sums) { \
     const int32_t zero = (kind) == SUM ? t->add_out : t->zero;                          \
-    if (zero == (is_signed ? -128 : 0))                                                 \
-      store_segments(t, sums, is_signed, kind, true);                                   \
+    if ((kind) != SUM && t->shifted)                                                    \
+      store_segments(t, sums, is_signed, kind, SHIFTED);                                \
+    else if (zero == (is_signed ? -128 : 0))                                            \
+      store_segments(t, sums, is_signed, kind, LOWEST);                                 \
     else                                                                                \
-      store_segments(t, sums, is_signed, kind, false);                                  \
+      store_segments(t, sums, is_signed, kind, INSIDE);                                 \
   }
 STORE(store_u8, false, PLAIN)
 STORE(store_s8, true, PLAIN)
@@ -185,6 +217,8 @@ static void finish512(const mrt_qtile *t, const int32_t *sums) {
     store_f32(t, sums);
   else if (!t->in_range || t->b_zero || (!s8 && t->out != MRT_Q_U8))
     store_any(t, sums);
+  else if (t->shifted && (t->add || t->zero != (s8 ? -128 : 0)))
+    store_any(t, sums); /* tables for another end */
   else if (t->add && !(__builtin_fabsf(t->ra) < 1e6f && __builtin_fabsf(t->rb) < 1e6f))
     store_any(t, sums);
   else if (t->add)

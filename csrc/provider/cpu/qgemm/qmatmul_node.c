@@ -5,6 +5,7 @@
 
 #include "ops/matmul_integer.h"
 #include "provider/cpu/cpu.h"
+#include "provider/cpu/qgemm/qdirect.h"
 #include "provider/cpu/qgemm/qgemm.h"
 #include "provider/cpu/weights/packed.h"
 
@@ -14,6 +15,8 @@ typedef struct qmatmul_kernel {
   mrt_packed *weights; /* NULL: B is not constant, or not one matrix */
   int64_t pk, pn;
   bool trans;
+  void *prepared; /* memory of the tables; NULL: something of a column is not constant */
+  mrt_qtables tables;
 } qmatmul_kernel;
 
 static bool match(const mrt_provider *p, const mrt_node *node) {
@@ -27,6 +30,7 @@ static bool match(const mrt_provider *p, const mrt_node *node) {
 
 static void destroy(mrt_kernel *k) {
   mrt_packed_release(((qmatmul_kernel *)k)->weights);
+  mrt_mem_free(k->alloc, ((qmatmul_kernel *)k)->prepared);
   mrt_kernel_free(k);
 }
 
@@ -147,7 +151,10 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
                  .ldc = p.d.n,
                  .epi = &e};
   if (q->parts->dynamic) MRT_TRY(quantize_a(c, &p, &scale, &scale_value, &g));
-  MRT_TRY(column_tables(c, &p, &g, &e));
+  if (q->prepared && q->pk == p.d.k && q->pn == p.d.n)
+    g.tables = &q->tables;
+  else
+    MRT_TRY(column_tables(c, &p, &g, &e));
   return multiply(q, c, &p, &g);
 }
 
@@ -171,6 +178,79 @@ static mrt_status *get_weights(qmatmul_kernel *q, const mrt_tensor *b) {
   return mrt_packed_get(b, &packer, &q->weights);
 }
 
+/* ---- tables of columns, made once ---- */
+/* Input i as a constant of one or n elements, or absent. */
+static bool fixed(const mrt_node *node, int i, int64_t n, const mrt_tensor **out) {
+  *out = i < 0 ? NULL : mrt_node_in_const(node, i);
+  if (!*out) return i < 0 || i >= node->n_in || !node->in[i].var;
+  return !(*out)->strided && (mrt_tensor_count(*out) == 1 || mrt_tensor_count(*out) == n);
+}
+
+/* All that columns need, where it is constant and nothing is subtracted from the weights. */
+static bool read_columns(const mrt_node *node, const qmatmul_kernel *q, mrt_iproduct *p) {
+  const mrt_iproduct_parts *parts = q->parts;
+  *p = (mrt_iproduct){.alpha = 1};
+  if (parts->op[0] == 'Q' && parts->op[1] == 'G') p->alpha = mrt_node_float(node, "alpha");
+  if (!q->weights || mrt_node_in_dtype(node, parts->b) != MRT_INT8 || parts->dynamic ||
+      !fixed(node, parts->a_scale, 1, &p->a_scale) || !fixed(node, parts->a_zero, 1, &p->a_zero) ||
+      !fixed(node, parts->b_scale, q->pn, &p->b_scale) ||
+      !fixed(node, parts->b_zero, q->pn, &p->b_zero) ||
+      !fixed(node, parts->y_scale, 1, &p->y_scale) || !fixed(node, parts->y_zero, 1, &p->y_zero) ||
+      !fixed(node, parts->bias, q->pn, &p->bias))
+    return false;
+  for (int64_t i = 0; p->b_zero && i < mrt_tensor_count(p->b_zero); ++i)
+    if (mrt_elem_get_i64((mrt_dtype)p->b_zero->dtype, p->b_zero->data, i)) return false;
+  return p->y_scale || !p->bias || p->bias->dtype == MRT_FLOAT;
+}
+
+/* scale, bias: pn numbers each, for the time of this call. */
+static void fill_tables(const mrt_node *node, const mrt_iproduct *p, float *scale, void *bias,
+                        qmatmul_kernel *q) {
+  const mrt_dtype y = mrt_node_out_dtype(node, 0);
+  mrt_qgemm_epilogue e = {.out = y == MRT_INT32   ? MRT_Q_S32
+                                 : y == MRT_FLOAT ? MRT_Q_F32
+                                 : y == MRT_UINT8 ? MRT_Q_U8
+                                                  : MRT_Q_S8,
+                          .scale = scale,
+                          .scale_per_col = true,
+                          .out_scale = 1,
+                          .out_zero = mrt_scalar_i32(p->y_zero, 0),
+                          .act = {MRT_EW_CLIP, {0, 0}}}; /* bounds are no part of the tables */
+  for (int64_t i = 0; i < q->pn; ++i)
+    scale[i] = mrt_iproduct_scale(p, p->b_scale && mrt_tensor_count(p->b_scale) > 1 ? i : 0);
+  if (p->bias) {
+    const bool one = mrt_tensor_count(p->bias) == 1;
+    for (int64_t i = 0; i < q->pn; ++i)
+      memcpy((float *)bias + i, (const float *)p->bias->data + (one ? 0 : i), 4);
+    if (p->bias->dtype == MRT_INT32)
+      e.bias_s32 = bias;
+    else
+      e.bias = bias;
+  }
+  const mrt_qgemm g = {.n = q->pn,
+                       .k = q->pk,
+                       .a_signed = mrt_node_in_dtype(node, q->parts->a) == MRT_INT8,
+                       .a_zero = mrt_scalar_i32(p->a_zero, 0),
+                       .b = mrt_packed_data(q->weights),
+                       .epi = &e};
+  mrt_qtables_fill(&g, true, q->pk, mrt_qdirect_flips(), q->prepared, &q->tables);
+}
+
+static mrt_status *prepare(const mrt_alloc *alloc, const mrt_node *node, qmatmul_kernel *q) {
+  mrt_iproduct p;
+  float *numbers;
+  if (q->pn < 1 || q->pk < 1 || !read_columns(node, q, &p)) return NULL;
+  MRT_TRY(mrt_mem_new(alloc, (size_t)q->pn * 8, (void **)&numbers));
+  mrt_status *st =
+      mrt_mem_new_aligned(alloc,
+                          p.bias && p.bias->dtype == MRT_FLOAT ? mrt_qtables_size(q->pn)
+                                                               : mrt_qtables_plain_size(q->pn),
+                          MRT_ALIGN, &q->prepared);
+  if (!st) fill_tables(node, &p, numbers, numbers + q->pn, q);
+  mrt_mem_free(alloc, numbers);
+  return st;
+}
+
 static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kernel **out) {
   qmatmul_kernel *q;
   const mrt_iproduct_parts *parts = mrt_iproduct_find(node->op_type);
@@ -183,6 +263,7 @@ static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kerne
   if (!b || b->strided || mrt_dims_product(b->dims, 0, b->rank - 2) != 1) return NULL;
   mrt_status *st = get_weights(q, b);
   q->k.any_align = 1u << parts->b;
+  if (!st) st = prepare(p->env->alloc, node, q);
   if (!st) return NULL;
   destroy(&q->k);
   *out = NULL;

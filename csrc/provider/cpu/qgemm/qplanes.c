@@ -113,7 +113,8 @@ static void run_piece(const piece *e, uint8_t *const y[2]) {
                         .zero = e->r->zero,
                         .lo = e->r->lo,
                         .hi = e->r->hi,
-                        .is_signed = e->r->is_signed};
+                        .is_signed = e->r->is_signed,
+                        .shifted = e->r->shifted};
   if (sliced) {
     d.w += e->slice * p->kw * 512;
     d.col += e->slice * BLOCK;

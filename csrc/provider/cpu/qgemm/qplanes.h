@@ -36,7 +36,7 @@ typedef struct mrt_qplanes_dots {
   int64_t bytes, step;   /* of results; from 64 of them to the next */
   uint8_t *y[2];         /* y[1] NULL: one row */
   int32_t zero, lo, hi;  /* lo, hi: bounds of the bytes stored */
-  bool is_signed;
+  bool is_signed, shifted;
 } mrt_qplanes_dots;
 void mrt_qplanes_dots_avx512vnni(const mrt_qplanes_dots *d);
 

@@ -2,6 +2,7 @@
  * and spills the accumulators. */
 #include <immintrin.h>
 
+#include "provider/cpu/qgemm/qgemm_kernel.h"
 #include "provider/cpu/qgemm/qplanes.h"
 
 #define INLINE static inline __attribute__((always_inline))
@@ -51,19 +52,25 @@ INLINE __m512i dot_kept(__m512i acc, __m512i x, __m512i w) {
   return acc;
 }
 
-/* PLAIN: the zero point is the lowest number and nothing else bounds results. */
+/* PLAIN: the zero point is the lowest number, nothing else bounds results, and sums are shifted. */
 enum { PLAIN_U8, PLAIN_S8, ANY_U8, ANY_S8 };
 typedef struct finish {
-  __m512i zero, lo, hi;
+  __m512i shift, zero, lo, hi;
 } finish;
 
-INLINE __m512i scaled(__m512i x, __m512 scale) {
-  return _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(x), scale));
+/* less: 2^23 * scale. */
+INLINE __m512i scaled(const finish *f, __m512i x, __m512 scale, __m512 less, const int kind) {
+  if (kind == PLAIN_U8 || kind == PLAIN_S8)
+    return _mm512_cvtps_epi32(_mm512_fmsub_ps(_mm512_castsi512_ps(x), scale, less));
+  const __m512 n = _mm512_cvtepi32_ps(_mm512_sub_epi32(x, f->shift));
+  return _mm512_cvtps_epi32(_mm512_mul_ps(n, scale));
 }
 INLINE __m512i bytes_of(const finish *f, const __m512i acc[4], const __m512 scale[4],
-                        const int kind) {
-  __m512i p = _mm512_packs_epi32(scaled(acc[0], scale[0]), scaled(acc[1], scale[1]));
-  __m512i q = _mm512_packs_epi32(scaled(acc[2], scale[2]), scaled(acc[3], scale[3]));
+                        const __m512 less[4], const int kind) {
+  __m512i p = _mm512_packs_epi32(scaled(f, acc[0], scale[0], less[0], kind),
+                                 scaled(f, acc[1], scale[1], less[1], kind));
+  __m512i q = _mm512_packs_epi32(scaled(f, acc[2], scale[2], less[2], kind),
+                                 scaled(f, acc[3], scale[3], less[3], kind));
   if (kind == PLAIN_U8) return _mm512_packus_epi16(p, q);
   if (kind == PLAIN_S8)
     return _mm512_xor_si512(_mm512_packus_epi16(p, q), _mm512_set1_epi8((char)0x80));
@@ -75,7 +82,8 @@ INLINE __m512i bytes_of(const finish *f, const __m512i acc[4], const __m512 scal
 }
 
 INLINE finish finish_of(const mrt_qplanes_dots *d) {
-  return (finish){_mm512_set1_epi16((int16_t)d->zero), _mm512_set1_epi8((char)d->lo),
+  return (finish){_mm512_set1_epi32(d->shifted ? MRT_QSHIFT : 0),
+                  _mm512_set1_epi16((int16_t)d->zero), _mm512_set1_epi8((char)d->lo),
                   _mm512_set1_epi8((char)d->hi)};
 }
 
@@ -88,7 +96,7 @@ INLINE void row_of_3(const mrt_qplanes_dots *d, const int row, const int kind) {
   for (int64_t i = 0; i < d->period && 64 * i < d->bytes; ++i) {
     const int64_t block = d->first + i < d->period ? d->first + i : d->first + i - d->period;
     __m512i w[3][4], col[4];
-    __m512 scale[4];
+    __m512 scale[4], less[4];
 #pragma GCC unroll 4
     for (int v = 0; v < 4; ++v) {
       const int8_t *from = d->w + (block * 6 + row) * 256 + 64 * v;
@@ -97,6 +105,7 @@ INLINE void row_of_3(const mrt_qplanes_dots *d, const int row, const int kind) {
       w[2][v] = _mm512_loadu_si512(from + 1024);
       col[v] = _mm512_loadu_si512(d->col + block * 64 + 16 * v);
       scale[v] = _mm512_loadu_ps(d->scale + block * 64 + 16 * v);
+      less[v] = _mm512_mul_ps(scale[v], _mm512_set1_ps(0x1p23f));
     }
     const uint8_t *t0 = d->tap[0] + 64 * i, *t1 = d->tap[1] + 64 * i, *t2 = d->tap[2] + 64 * i;
     uint8_t *y = d->y[row] + d->step * i;
@@ -109,7 +118,7 @@ INLINE void row_of_3(const mrt_qplanes_dots *d, const int row, const int kind) {
         a[v] = dot_kept(a[v], _mm512_loadu_si512(t1 + at), w[1][v]);
         a[v] = dot_kept(a[v], _mm512_loadu_si512(t2 + at), w[2][v]);
       }
-      const __m512i p = bytes_of(&f, a, scale, kind);
+      const __m512i p = bytes_of(&f, a, scale, less, kind);
       if (left >= 64)
         _mm512_storeu_si512(y, p);
       else
@@ -127,12 +136,13 @@ INLINE void dots(const mrt_qplanes_dots *d, const int64_t taps, const int rows, 
   for (int64_t at = 0; at < d->bytes; at += 64, out += d->step) {
     const int8_t *w = d->w + block * taps * 512;
     const int32_t *col = d->col + block * 64;
-    __m512 scale[4];
+    __m512 scale[4], less[4];
     __m512i a[4], b[4];
 #pragma GCC unroll 4
     for (int v = 0; v < 4; ++v) {
       a[v] = b[v] = _mm512_loadu_si512(col + 16 * v);
       scale[v] = _mm512_loadu_ps(d->scale + block * 64 + 16 * v);
+      less[v] = _mm512_mul_ps(scale[v], _mm512_set1_ps(0x1p23f));
     }
     for (int64_t q = 0; q < taps; ++q, w += 512) {
       const uint8_t *from = tap[q] + at;
@@ -150,7 +160,8 @@ INLINE void dots(const mrt_qplanes_dots *d, const int64_t taps, const int rows, 
         b[3] = dot(b[3], x3, w + 448);
       }
     }
-    const __m512i p = bytes_of(&f, a, scale, kind), q = rows > 1 ? bytes_of(&f, b, scale, kind) : p;
+    const __m512i p = bytes_of(&f, a, scale, less, kind),
+                  q = rows > 1 ? bytes_of(&f, b, scale, less, kind) : p;
     const int64_t left = d->bytes - at;
     if (left >= 64) {
       _mm512_storeu_si512(d->y[0] + out, p);
@@ -182,7 +193,7 @@ DOTS(dots_any_s8, ANY_S8)
 
 void mrt_qplanes_dots_avx512vnni(const mrt_qplanes_dots *d) {
   const int32_t lowest = d->is_signed ? -128 : 0;
-  if (d->zero == lowest && d->lo <= lowest && d->hi >= lowest + 255)
+  if (d->shifted && d->zero == lowest && d->lo <= lowest && d->hi >= lowest + 255)
     d->is_signed ? dots_plain_s8(d) : dots_plain_u8(d);
   else
     d->is_signed ? dots_any_s8(d) : dots_any_u8(d);

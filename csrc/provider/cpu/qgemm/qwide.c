@@ -41,15 +41,15 @@ void mrt_qwide_tables(const mrt_qconv *e, const void *packed, const mrt_qtables 
                       void *at) {
   mrt_qdepth_rows r;
   const mrt_qgemm_epilogue none = {.out = MRT_Q_U8};
-  const float no_bias = 0;
   mrt_qdepth_rows_of(d, &none, depth_packed, depth_tables, 1, &r);
   const uint8_t *weights = packed, *dots = (const uint8_t *)r.w;
   for (int64_t c = 0; c < e->cout; ++c) {
     uint8_t *to = (uint8_t *)at + c / G * group_bytes(e->cin) + c % G * 4;
     const int64_t from = filter_at(c), block = from / 64, in = from % 64;
+    const float bias = t->shifted ? -0x1p23f * t->scale[c] : t->bias ? t->bias[c] : 0;
     memcpy(to, &t->col[c], 4);
     memcpy(to + V, &t->scale[c], 4);
-    memcpy(to + 2 * V, t->bias ? &t->bias[c] : &no_bias, 4);
+    memcpy(to + 2 * V, &bias, 4);
     for (int64_t q = 0; q < e->cin / 4; ++q)
       memcpy(to + (EXPAND_VECTORS + q) * V,
              weights + ((c / PANEL * 16 + q) * PANEL + c % PANEL) * 4, 4);
@@ -90,6 +90,7 @@ static void expand(const mrt_qwide *q, int64_t group, int64_t row, bool stores) 
                         .k = q->k,
                         .table = table_of(q, group),
                         .pairs = q->space + group * q->w * V,
+                        .shifted = q->shifted[0],
                         .zero = q->zero[0],
                         .lo = q->lo[0],
                         .hi = q->hi[0]};
@@ -119,8 +120,12 @@ void mrt_qwide_begin(const mrt_qwide *q, int64_t y) {
 void mrt_qwide_run(const mrt_qwide *q, int64_t y, int64_t rows, uint8_t *out) {
   const mrt_qconv *d = q->depth;
   const int64_t top = y * d->stride_h - d->pad_top, s = d->stride_w;
-  mrt_qwide_dots r = {
-      .pixels = q->ow, .step = q->wide, .zero = q->zero[1], .lo = q->lo[1], .hi = q->hi[1]};
+  mrt_qwide_dots r = {.pixels = q->ow,
+                      .step = q->wide,
+                      .shifted = q->shifted[1],
+                      .zero = q->zero[1],
+                      .lo = q->lo[1],
+                      .hi = q->hi[1]};
   for (int i = 0; i < TAPS; ++i)
     r.tap[i] = planes_of(q) + i % s * phase_bytes(d, q->w, q->ow) + i / s * V;
   for (int64_t g = 0; g < q->wide / G; ++g) {

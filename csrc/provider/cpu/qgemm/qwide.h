@@ -31,6 +31,7 @@ typedef struct mrt_qwide {
   const void *tables;
   const uint8_t *x; /* the image, [h][w][k] */
   int64_t h, w, ow;
+  bool shifted[2];               /* sums are (qgemm_kernel.h), of both */
   int32_t zero[2], lo[2], hi[2]; /* of what is expanded and of what is filtered: bounds of bytes */
   uint8_t *space;                /* of the worker, 64-byte aligned, mrt_qwide_space bytes */
 } mrt_qwide;
@@ -51,6 +52,7 @@ typedef struct mrt_qwide_expand {
   uint8_t *pairs;     /* [pixels][64]: the pair before, and then this one */
   uint8_t *planes[2]; /* of pixels 0 and 1; NULL: nothing is stored there */
   int64_t step;       /* of planes, from pixel i to i + 2 */
+  bool shifted;
   int32_t zero, lo, hi;
 } mrt_qwide_expand;
 void mrt_qwide_expand_avx512vnni(const mrt_qwide_expand *e);
@@ -61,6 +63,7 @@ typedef struct mrt_qwide_dots {
   const void *table;        /* of the filter */
   int64_t pixels, step;     /* step: bytes of y from pixel to pixel */
   uint8_t *y[2];            /* y[1] NULL: one row */
+  bool shifted;
   int32_t zero, lo, hi;
 } mrt_qwide_dots;
 void mrt_qwide_dots_avx512vnni(const mrt_qwide_dots *d);

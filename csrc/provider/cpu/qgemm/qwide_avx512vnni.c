@@ -2,6 +2,7 @@
  * and spills the accumulators. */
 #include <immintrin.h>
 
+#include "provider/cpu/qgemm/qgemm_kernel.h"
 #include "provider/cpu/qgemm/qwide.h"
 
 #define INLINE static inline __attribute__((always_inline))
@@ -15,17 +16,22 @@ INLINE __m512i load4(const uint8_t *p) {
   __builtin_memcpy(&x, p, 4);
   return _mm512_set1_epi32(x);
 }
-static inline bool is_plain(int32_t zero, int32_t lo, int32_t hi) {
-  return zero == 0 && lo <= 0 && hi >= 255;
+/* From 0 to 255, and sums are shifted. */
+static inline bool is_plain(bool shifted, int32_t zero, int32_t lo, int32_t hi) {
+  return shifted && zero == 0 && lo <= 0 && hi >= 255;
+}
+/* What a sum is as a float, of which bias is taken (qgemm_kernel.h). */
+INLINE __m512 number(__m512i sum, const bool shifted) {
+  return shifted ? _mm512_castsi512_ps(sum) : _mm512_cvtepi32_ps(sum);
 }
 
 /* ---- expand ---- */
-INLINE __m512i rounded(__m512i sum, __m512 scale, __m512 bias) {
-  return _mm512_cvtps_epi32(_mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, bias));
+INLINE __m512i rounded(__m512i sum, __m512 scale, __m512 bias, const bool shifted) {
+  return _mm512_cvtps_epi32(_mm512_fmadd_ps(number(sum, shifted), scale, bias));
 }
 
 /* nk: k / 4. any: there are bounds, a zero point, or a row outside of the image. */
-INLINE void expand(const mrt_qwide_expand *e, const int nk, const bool any) {
+INLINE void expand(const mrt_qwide_expand *e, const int nk, const bool any, const bool shifted) {
   const int32_t *table = e->table;
   const __m512i col = _mm512_load_si512(table),
                 order = _mm512_set4_epi32(0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400),
@@ -46,7 +52,8 @@ INLINE void expand(const mrt_qwide_expand *e, const int nk, const bool any) {
       s0 = dot(s0, load4(x0 + 4 * q), b[q]);
       s1 = dot(s1, load4(x1 + 4 * q), b[q]);
     }
-    __m512i p = _mm512_packs_epi32(rounded(s0, scale, bias), rounded(s1, scale, bias));
+    __m512i p =
+        _mm512_packs_epi32(rounded(s0, scale, bias, shifted), rounded(s1, scale, bias, shifted));
     if (any) {
       p = _mm512_min_epi16(_mm512_max_epi16(_mm512_adds_epi16(p, zero), lo), hi);
       p = _mm512_mask_mov_epi64(zero, keep, p);
@@ -63,33 +70,43 @@ INLINE void expand(const mrt_qwide_expand *e, const int nk, const bool any) {
 
 #define EXPAND(nk)                                                              \
   static __attribute__((noinline)) void plain_##nk(const mrt_qwide_expand *e) { \
-    expand(e, nk, false);                                                       \
+    expand(e, nk, false, true);                                                 \
   }                                                                             \
-  static __attribute__((noinline)) void any_##nk(const mrt_qwide_expand *e) { expand(e, nk, true); }
+  static __attribute__((noinline)) void edge_##nk(const mrt_qwide_expand *e) {  \
+    expand(e, nk, true, true);                                                  \
+  }                                                                             \
+  static __attribute__((noinline)) void any_##nk(const mrt_qwide_expand *e) {   \
+    expand(e, nk, true, false);                                                 \
+  }
 EXPAND(2)
 EXPAND(4)
 EXPAND(6)
 EXPAND(8)
 
 void mrt_qwide_expand_avx512vnni(const mrt_qwide_expand *e) {
-  static void (*const loops[2][4])(const mrt_qwide_expand *) = {
-      {any_2, any_4, any_6, any_8}, {plain_2, plain_4, plain_6, plain_8}};
-  loops[e->keep == 3 && is_plain(e->zero, e->lo, e->hi)][e->k / 8 - 1](e);
+  static void (*const loops[3][4])(const mrt_qwide_expand *) = {
+      {any_2, any_4, any_6, any_8},
+      {edge_2, edge_4, edge_6, edge_8},
+      {plain_2, plain_4, plain_6, plain_8}};
+  const bool plain = e->keep == 3 && is_plain(e->shifted, e->zero, e->lo, e->hi);
+  loops[plain ? 2 : e->shifted][e->k / 8 - 1](e);
 }
 
 /* ---- filter ---- */
 typedef struct finish {
-  __m512i zero, lo, hi, order;
-  __m512 scale;
+  __m512i shift, zero, lo, hi, order;
+  __m512 scale, bias;
 } finish;
 
-INLINE __m512i scaled(__m512i x, __m512 scale) {
-  return _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(x), scale));
+INLINE __m512i scaled(const finish *f, __m512i x, const bool any) {
+  if (!any) return _mm512_cvtps_epi32(_mm512_fmadd_ps(_mm512_castsi512_ps(x), f->scale, f->bias));
+  const __m512 n = _mm512_cvtepi32_ps(_mm512_sub_epi32(x, f->shift));
+  return _mm512_cvtps_epi32(_mm512_mul_ps(n, f->scale));
 }
 /* 16 channels of four pixels, one after the other. */
 INLINE __m512i bytes_of(const finish *f, const __m512i acc[4], const bool any) {
-  __m512i p = _mm512_packs_epi32(scaled(acc[0], f->scale), scaled(acc[1], f->scale)),
-          q = _mm512_packs_epi32(scaled(acc[2], f->scale), scaled(acc[3], f->scale));
+  __m512i p = _mm512_packs_epi32(scaled(f, acc[0], any), scaled(f, acc[1], any)),
+          q = _mm512_packs_epi32(scaled(f, acc[2], any), scaled(f, acc[3], any));
   if (any) p = _mm512_adds_epi16(p, f->zero), q = _mm512_adds_epi16(q, f->zero);
   p = _mm512_packus_epi16(p, q);
   if (any) p = _mm512_min_epu8(_mm512_max_epu8(p, f->lo), f->hi);
@@ -104,12 +121,13 @@ INLINE void store4(uint8_t *y, int64_t step, __m512i p, int64_t pixels) {
 
 INLINE void dots(const mrt_qwide_dots *d, const int rows, const bool any) {
   const int32_t *table = d->table;
-  const finish f = {
-      .zero = _mm512_set1_epi16((int16_t)d->zero),
-      .lo = _mm512_set1_epi8((char)d->lo),
-      .hi = _mm512_set1_epi8((char)d->hi),
-      .order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15),
-      .scale = _mm512_load_ps(table + 16)};
+  finish f = {.shift = _mm512_set1_epi32(d->shifted ? MRT_QSHIFT : 0),
+              .zero = _mm512_set1_epi16((int16_t)d->zero),
+              .lo = _mm512_set1_epi8((char)d->lo),
+              .hi = _mm512_set1_epi8((char)d->hi),
+              .order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15),
+              .scale = _mm512_load_ps(table + 16)};
+  f.bias = _mm512_mul_ps(f.scale, _mm512_set1_ps(-0x1p23f));
   const __m512i col = _mm512_load_si512(table);
   __m512i w[2][MRT_QWIDE_TAPS];
 #pragma GCC unroll 3
@@ -149,7 +167,7 @@ static __attribute__((noinline)) void any_one(const mrt_qwide_dots *d) { dots(d,
 static __attribute__((noinline)) void any_two(const mrt_qwide_dots *d) { dots(d, 2, true); }
 
 void mrt_qwide_dots_avx512vnni(const mrt_qwide_dots *d) {
-  if (is_plain(d->zero, d->lo, d->hi))
+  if (is_plain(d->shifted, d->zero, d->lo, d->hi))
     d->y[1] ? plain_two(d) : plain_one(d);
   else
     d->y[1] ? any_two(d) : any_one(d);
