@@ -297,6 +297,9 @@ static mrt_status *move_again(const mrt_recipe *r, const mrt_alloc *alloc, mrt_t
   return mrt_tensor_again(alloc, ((const moved *)r)->from, out);
 }
 static bool can_move(const mrt_recipe *r) { return mrt_tensor_is_intact(((const moved *)r)->from); }
+static bool move_origin(const mrt_recipe *r, mrt_str *out) {
+  return mrt_tensor_origin(((const moved *)r)->from, out);
+}
 
 mrt_status *mrt_var_align(mrt_var *v) {
   mrt_tensor *copy = NULL;
@@ -304,14 +307,14 @@ mrt_status *mrt_var_align(mrt_var *v) {
   if (!v->constant || mrt_tensor_is_aligned(v->constant)) return NULL;
   if (mrt_tensor_is_forgotten(v->constant)) {
     MRT_TRY(mrt_tensor_again(m->alloc, v->constant, &copy));
-    copy->recipe = v->constant->recipe;
     MRT_TRY(mrt_model_own(m, &copy->base));
     v->constant = copy;
     return NULL;
   }
   moved *again = mrt_model_lasting(m, sizeof *again);
   if (!again) return mrt_status_oom();
-  *again = (moved){{move_again, can_move, 1 + mrt_tensor_steps(v->constant)}, v->constant};
+  *again =
+      (moved){{move_again, can_move, 1 + mrt_tensor_steps(v->constant), move_origin}, v->constant};
   MRT_TRY(mrt_tensor_copy(m->alloc, v->constant, &copy));
   if (again->base.steps <= MRT_RECIPE_STEPS) {
     copy->recipe = &again->base;

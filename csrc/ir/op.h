@@ -156,6 +156,7 @@ enum {
   MRT_OP_TRANSFER = 512,    /* moves a value between memories: the engine makes the kernel */
   MRT_OP_BYTES = 1024,      /* the reference kernel moves input 0 as bytes: any alignment will do */
   MRT_OP_WIDENS = 2048,     /* a constant grows here (dequantised): folded after providers fused */
+  MRT_OP_WEIGHTS = 4096, /* no pass or fusion looks at elements of its constants, only kernels do */
 };
 
 /* Signatures are small strings, parsed when a model is loaded:

@@ -1,7 +1,7 @@
 /* Constants that nothing in the graph reads any more: weights from before a fold or a
  * transposition, what fusions took in. Their memory goes before kernels are made. Readers are
  * counted on the tensors themselves; one with more than one reference has an owner elsewhere and is
- * left alone. */
+ * left alone. Those that only subgraphs read are marked. */
 #include "ir/ir.h"
 
 enum { MANY = MRT_MANY_READERS };
@@ -20,10 +20,19 @@ static void count_attrs(const mrt_node *node) {
   }
 }
 
+/* Does a node outside of subgraphs read it? */
+static bool is_read_outside(const mrt_var *v) {
+  for (size_t i = 0; i < v->n_uses; ++i)
+    if (!v->uses[i].node->graph->owner) return true;
+  return false;
+}
+
 static void count_graph(mrt_graph *g, int depth) {
   for (size_t i = 0; i < g->n_vars; ++i) {
     const mrt_var *v = g->vars[i];
     count(v->constant, v->n_graph_outputs || v->is_input ? MANY : v->n_uses);
+    if (ours(v->constant) && is_read_outside(v))
+      v->constant->base.flags &= (uint8_t)~MRT_VALUE_NESTED;
   }
   for (const mrt_node *node = g->first; node; node = node->next) {
     mrt_graph *subs[64];
@@ -39,7 +48,9 @@ mrt_status *mrt_model_sweep(mrt_model *m, mrt_tensor *const *keep, int n_keep) {
   mrt_value *const *owned = mrt_model_owned(m, &n);
   for (size_t i = 0; i < n; ++i) {
     mrt_tensor *t = mrt_value_tensor(owned[i]);
-    if (ours(t)) t->readers = 0;
+    if (!ours(t)) continue;
+    t->readers = 0;
+    t->base.flags |= MRT_VALUE_NESTED;
   }
   count_graph(m->graph, 0);
   for (int i = 0; i < n_keep; ++i) count(keep[i], MANY);

@@ -200,7 +200,7 @@ static mrt_status *drop_sequence(mrt_node *node) { /* whether Y is wanted is see
 static const mrt_op_version v7[] = {{1, drop_sequence}, {7}, {14}, {22}, {0}};
 static const mrt_op_version gru_v[] = {
     {1, drop_sequence}, {3, drop_sequence}, {7}, {14}, {22}, {0}};
-#define COMMON .domain = "", .types = "T=" MRT_T_FLOATS, .infer = rnn_infer
+#define COMMON .domain = "", .types = "T=" MRT_T_FLOATS, .infer = rnn_infer, .flags = MRT_OP_WEIGHTS
 #define ATTRS                                                                      \
   "activation_alpha:floats activation_beta:floats activations:strings clip:float " \
   "direction:string=forward hidden_size:int layout:int=0 "

@@ -94,13 +94,19 @@ static mrt_status *make_scaled(const mrt_recipe *r, const mrt_alloc *alloc, mrt_
   return st;
 }
 static bool can_scale(const mrt_recipe *r) { return mrt_tensor_is_intact(((const scaling *)r)->w); }
+static bool scale_origin(const mrt_recipe *r, mrt_str *out) {
+  const scaling *s = (const scaling *)r;
+  mrt_str_add(out, "channels.1");
+  mrt_str_addn(out, (const char *)s->scale, (size_t)s->w->dims[0] * sizeof *s->scale);
+  return mrt_tensor_origin(s->w, out);
+}
 
 static mrt_status *scaled_weights(mrt_graph *g, mrt_tensor *w, const affine *f, mrt_var **out) {
   scaling *s = mrt_model_lasting(g->model, sizeof *s);
   mrt_tensor *t = NULL;
   double shift;
   if (!s) return mrt_status_oom();
-  *s = (scaling){.base = {make_scaled, can_scale, 1 + mrt_tensor_steps(w)}, .w = w};
+  *s = (scaling){.base = {make_scaled, can_scale, 1 + mrt_tensor_steps(w), scale_origin}, .w = w};
   s->scale = mrt_model_lasting(g->model, (size_t)w->dims[0] * sizeof *s->scale);
   if (!s->scale) return mrt_status_oom();
   for (int64_t c = 0; c < w->dims[0]; ++c) coefficients(f, c, &s->scale[c], &shift);

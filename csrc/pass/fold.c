@@ -131,6 +131,40 @@ static mrt_status *fold_again(const mrt_recipe *r, const mrt_alloc *alloc, mrt_t
   return st;
 }
 
+static void add_list(mrt_str *out, const void *data, size_t bytes) {
+  mrt_str_addf(out, "%zu:", bytes);
+  if (bytes) mrt_str_addn(out, data, bytes);
+}
+
+static bool add_attr(mrt_str *out, const mrt_attr *a) {
+  mrt_str_addf(out, " %s %d ", a->name, (int)a->kind);
+  switch (a->kind) {
+    case MRT_ATTR_FLOAT: add_list(out, &a->f, sizeof a->f); break;
+    case MRT_ATTR_INT: add_list(out, &a->i, sizeof a->i); break;
+    case MRT_ATTR_STRING: add_list(out, a->s, a->n); break;
+    case MRT_ATTR_FLOATS: add_list(out, a->floats, a->n * sizeof *a->floats); break;
+    case MRT_ATTR_INTS: add_list(out, a->ints, a->n * sizeof *a->ints); break;
+    case MRT_ATTR_TENSOR: return a->tensor && mrt_tensor_origin(a->tensor, out);
+    default: return false;
+  }
+  return true;
+}
+
+/* The number changes when a reference kernel's results do. */
+static bool fold_origin(const mrt_recipe *r, mrt_str *out) {
+  const folding *f = (const folding *)r;
+  const mrt_node *n = f->node;
+  mrt_str_addf(out, "fold.1 %s.%s %d %d %d", n->domain, n->op_type, n->version, n->n_attrs,
+               n->n_in);
+  bool ok = true;
+  for (int i = 0; i < n->n_attrs && ok; ++i) ok = add_attr(out, &n->attrs[i]);
+  for (int i = 0; i < n->n_in && ok; ++i) {
+    mrt_str_add(out, f->in[i] ? " in " : " none");
+    ok = !f->in[i] || mrt_tensor_origin(f->in[i], out);
+  }
+  return ok;
+}
+
 /* Bytes of the only result, if they are known. */
 static size_t out_bytes(const mrt_node *n) {
   const mrt_type *t = n->n_out == 1 && n->out[0] ? n->out[0]->type : NULL;
@@ -162,7 +196,7 @@ static mrt_status *write_recipe(mrt_node *n, size_t bytes, folding **out) {
   if (!copy) return NULL;
   folding *f = mrt_model_lasting(m, sizeof *f);
   if (!f) return mrt_status_oom();
-  *f = (folding){.base = {fold_again, can_fold, steps}, .node = copy};
+  *f = (folding){.base = {fold_again, can_fold, steps, fold_origin}, .node = copy};
   f->in = mrt_model_lasting(m, ((size_t)n->n_in + 1) * sizeof *f->in);
   if (!f->in) return mrt_status_oom();
   for (int i = 0; i < n->n_in; ++i) f->in[i] = n->in[i].var ? n->in[i].var->constant : NULL;
@@ -185,8 +219,23 @@ static void use_recipe(folding *f, mrt_tensor *result) {
   result->recipe = &f->base;
 }
 
-/* Made later: what is wider than what it is made of, and what moves such constants. All of a
- * network's weights would be there twice and more before the first one is packed. */
+/* Do only kernels read it, perhaps after further steps of folding? */
+static bool is_for_kernels(const mrt_var *v, int depth) {
+  enum { FEW = 4 };
+  if (v->n_uses > FEW) return false; /* it is asked of every step */
+  for (size_t i = 0; i < v->n_uses; ++i) {
+    const mrt_node *n = v->uses[i].node;
+    if (n->def && (n->def->flags & MRT_OP_WEIGHTS)) continue;
+    if (!depth || !foldable(n) || n->n_out != 1 || !n->out[0] || n->out[0]->n_graph_outputs ||
+        !is_for_kernels(n->out[0], depth - 1))
+      return false;
+  }
+  return v->n_uses > 0;
+}
+
+/* Made later: what is wider than what it is made of, what moves such constants, and what only
+ * kernels read. All of a network's weights would be there twice and more before the first one is
+ * packed, and they may have been packed at an earlier start. */
 static bool is_later(const mrt_pass_ctx *ctx, const mrt_node *n, const folding *recipe) {
   const mrt_tensor *x = n->n_in > 0 && n->in[0].var ? n->in[0].var->constant : NULL;
   const mrt_type *t = n->n_out == 1 && n->out[0] ? n->out[0]->type : NULL;
@@ -196,7 +245,9 @@ static bool is_later(const mrt_pass_ctx *ctx, const mrt_node *n, const folding *
     if (!mrt_expr_is_const(t->dims[i], &dims[i])) return false;
   const bool widens =
       (n->def->flags & MRT_OP_WIDENS) || (!*n->domain && !strcmp(n->op_type, "Cast"));
-  return mrt_tensor_may_be_later(t->dtype, t->rank, dims) &&
+  enum { DEPTH = 4 };
+  if (!mrt_tensor_may_be_later(t->dtype, t->rank, dims)) return false;
+  return is_for_kernels(n->out[0], DEPTH) ||
          (mrt_tensor_is_forgotten(x) ? (n->def->flags & MRT_OP_BYTES) != 0
                                      : widens && mrt_dtype_bits((mrt_dtype)x->dtype) <= 16);
 }

@@ -50,6 +50,13 @@ static mrt_status *make_scaled(const mrt_recipe *r, const mrt_alloc *alloc, mrt_
   return st;
 }
 static bool can_scale(const mrt_recipe *r) { return mrt_tensor_is_intact(((const scaling *)r)->t); }
+static bool scale_origin(const mrt_recipe *r, mrt_str *out) {
+  const scaling *s = (const scaling *)r;
+  const int64_t n = s->t->dims[s->rows ? 0 : s->t->rank - 1];
+  mrt_str_add(out, s->rows ? "rows.1" : "columns.1");
+  mrt_str_addn(out, (const char *)s->scale, (size_t)n * sizeof *s->scale);
+  return mrt_tensor_origin(s->t, out);
+}
 
 /* t with its last dim, or else (`rows`) its first, multiplied by scale. */
 static mrt_status *scaled(mrt_graph *g, mrt_tensor *t, const mrt_tensor *scale, bool rows,
@@ -57,7 +64,8 @@ static mrt_status *scaled(mrt_graph *g, mrt_tensor *t, const mrt_tensor *scale, 
   mrt_tensor *y = NULL;
   scaling *s = mrt_model_lasting(g->model, sizeof *s);
   if (!s) return mrt_status_oom();
-  *s = (scaling){{make_scaled, can_scale, 1 + mrt_tensor_steps(t)}, .t = t, .rows = rows};
+  *s = (scaling){
+      {make_scaled, can_scale, 1 + mrt_tensor_steps(t), scale_origin}, .t = t, .rows = rows};
   s->scale = mrt_arena_memdup(g->model->lasting, scale->data, scale->bytes);
   if (!s->scale) return mrt_status_oom();
   const bool keeps = s->base.steps <= MRT_RECIPE_STEPS;

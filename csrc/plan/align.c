@@ -4,6 +4,8 @@
  * good. */
 #include "plan/plan.h"
 
+enum { MOST = 30 }; /* inputs that packs_misaligned speaks of */
+
 static bool is_packed(const mrt_kernel *k, int i) { return i < 32 && (k->any_align >> i & 1); }
 
 /* originals[i]: what input i was before it was aligned, NULL if it was aligned already. */
@@ -13,7 +15,8 @@ static mrt_status *align_inputs(const mrt_provider *p, mrt_node *node, mrt_tenso
     mrt_var *v = node->in[i].var;
     if (!v || !v->constant || mrt_tensor_is_aligned(v->constant)) continue;
     mrt_tensor *before = v->constant, *copy;
-    if (i < 32 && (as_they_lie >> i & 1) && !mrt_tensor_is_forgotten(before)) continue;
+    const bool there = (as_they_lie & MRT_PACKS_LATER) || !mrt_tensor_is_forgotten(before);
+    if (i < MOST && (as_they_lie >> i & 1) && there) continue;
     MRT_TRY(mrt_tensor_is_forgotten(before)
                 ? mrt_tensor_again(v->graph->model->alloc, before, &copy)
                 : mrt_tensor_copy(v->graph->model->alloc, before, &copy));

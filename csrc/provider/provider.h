@@ -39,6 +39,8 @@ struct mrt_kernel {
 
 #define MRT_OPERANDS_MAX 64 /* operands past this number are never in host_operands */
 
+enum { MRT_PACKS_LATER = 1 << 30 }; /* see packs_misaligned */
+
 typedef struct mrt_provider_vtbl {
   /* Can it run this node (types known as far as inference went)? why: appended reason if not. */
   bool (*claims)(const mrt_provider *p, const mrt_node *node, mrt_str *why);
@@ -47,7 +49,8 @@ typedef struct mrt_provider_vtbl {
   bool (*has_fusion)(const mrt_provider *p, const char *name); /* a name of MRT_PASSES; NULL: no */
   mrt_status *(*kernel_create)(const mrt_provider *p, const mrt_node *node, mrt_kernel **out);
   /* Bit i: kernel_create takes the constant of input i as it lies in its file, also misaligned, and
-   * run does not read it. NULL: none. Others are copied to aligned memory while it runs. */
+   * run does not read it. NULL: none. Others are copied to aligned memory while it runs. With
+   * MRT_PACKS_LATER those may be forgotten (mrt_tensor_is_forgotten): it makes them if it must. */
   uint32_t (*packs_misaligned)(const mrt_provider *p, const mrt_node *node);
   /* Operands of a claimed node that stay in host memory (a shape that a kernel reads at launch):
    * bit k is input (output) k. NULL: none. Constants among them are not copied to the device. */

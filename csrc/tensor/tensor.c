@@ -216,6 +216,7 @@ mrt_status *mrt_tensor_again(const mrt_alloc *alloc, const mrt_tensor *t, mrt_te
     return MRT_ERR(MRT_FAIL, "the model file has changed: weights cannot be packed again");
   if (mrt_tensor_is_forgotten(t)) {
     MRT_TRY(t->recipe->make(t->recipe, alloc, out));
+    if (atomic_load(&(*out)->base.refs) == 1) (*out)->recipe = t->recipe; /* not what it reads */
     if ((*out)->dtype == t->dtype && mrt_shape_equal((*out)->rank, (*out)->dims, t->rank, t->dims))
       return NULL;
     mrt_tensor_release(*out);
@@ -264,6 +265,23 @@ bool mrt_tensor_file_place(const mrt_tensor *t, mrt_file_place *out) {
   if (t->release != release_blob) return false;
   const mrt_blob *b = t->ctx;
   return mrt_blob_place(b, offset_in(b, t), t->bytes, out);
+}
+
+bool mrt_tensor_origin(const mrt_tensor *t, mrt_str *out) {
+  enum { FEW = 16 << 10 }; /* bytes that are taken themselves */
+  mrt_file_place where;
+  const int64_t head[4] = {t->dtype, t->rank, (int64_t)t->bytes, t->narrow};
+  mrt_str_addn(out, (const char *)head, sizeof head);
+  mrt_str_addn(out, (const char *)t->dims, (size_t)t->rank * sizeof *t->dims);
+  if (t->strided || t->dtype == MRT_STRING || !mrt_device_is_host(t->device)) return false;
+  const bool in_file = mrt_tensor_file_place(t, &where);
+  mrt_str_addf(out, "%s", in_file ? "file" : t->recipe ? "made" : "bytes");
+  if (in_file) mrt_str_addn(out, (const char *)&where, sizeof where);
+  if (in_file) return true;
+  if (t->recipe) return t->recipe->origin && t->recipe->origin(t->recipe, out);
+  if (t->bytes > FEW || mrt_tensor_is_forgotten(t)) return false;
+  mrt_str_addn(out, t->data, t->bytes);
+  return true;
 }
 
 void mrt_tensor_init_view(mrt_tensor *t, mrt_dtype dtype, int rank, const int64_t *dims, void *data,

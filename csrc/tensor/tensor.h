@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 
 #include "base/file.h"
+#include "base/str.h"
 #include "tensor/dtype.h"
 
 #define MRT_MAX_RANK 16
@@ -57,7 +58,8 @@ enum {
   MRT_VALUE_READONLY = 2,
   MRT_VALUE_FORGOTTEN = 4,
   MRT_VALUE_UNLOADED = 8,
-  MRT_VALUE_INGREDIENT = 16
+  MRT_VALUE_INGREDIENT = 16,
+  MRT_VALUE_NESTED = 32 /* of a model's constant: only subgraphs read it, perhaps no run does */
 };
 
 typedef struct mrt_value {
@@ -77,6 +79,8 @@ struct mrt_recipe {
   mrt_status *(*make)(const mrt_recipe *r, const mrt_alloc *alloc, mrt_tensor **out);
   bool (*intact)(const mrt_recipe *r);
   int steps;
+  /* Adds what decides the result, see mrt_tensor_origin; NULL: cannot say. */
+  bool (*origin)(const mrt_recipe *r, mrt_str *out);
 };
 
 struct mrt_tensor {
@@ -146,7 +150,7 @@ void mrt_tensor_drop_pages(const mrt_tensor *t);
  * back (mrt_tensor_is_forgotten) if nobody else holds it. */
 void mrt_tensor_unload(mrt_tensor *t);
 /* A contiguous, aligned copy of what was unloaded, whose pages of a file are given back again;
- * MRT_FAIL if its file has changed. */
+ * MRT_FAIL if its file has changed. What a recipe made has that recipe too. */
 mrt_status *mrt_tensor_again(const mrt_alloc *alloc, const mrt_tensor *t,
                              mrt_tensor **out) MRT_MUST_CHECK;
 /* Recipes read it: it stays in memory unless it lies in a file or has one itself. */
@@ -165,6 +169,10 @@ bool mrt_tensor_may_be_later(mrt_dtype dtype, int rank, const int64_t *dims);
  * for mrt_tensor_settle, unless they may stay the file's (see mrt_blob_keeps_all). */
 mrt_status *mrt_tensor_keep(const mrt_tensor *t) MRT_MUST_CHECK;
 mrt_status *mrt_tensor_settle(const mrt_tensor *t) MRT_MUST_CHECK;
+/* Adds bytes that are equal only for constants of equal contents, as far as that can be said
+ * without reading much: places in files, steps of folding. false: it cannot (some may have been
+ * added). */
+bool mrt_tensor_origin(const mrt_tensor *t, mrt_str *out);
 /* May it be read, perhaps from its file again? */
 bool mrt_tensor_is_intact(const mrt_tensor *t);
 /* Unloads, or frees the contents of a tensor that nobody else holds: data is NULL then. */

@@ -38,9 +38,9 @@ def test_bert_base_memory(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name",
     ["mobilenet_v2", "mobilenet_v3", "resnet50", "vit_b16", "mobilenet_v2-u8s8",
-     "mobilenet_v2-s8s8"],
+     "mobilenet_v2-s8s8", "silero_vad"],
 )  # fmt: skip
-def test_memory_of_image_networks(name: str, tmp_path: Path) -> None:
+def test_memory_of_runs(name: str, tmp_path: Path) -> None:
     """Ten runs from a warm cache need weights, planned values and little else."""
     row = next(r for r in suite.ROWS if r.name == name)
     env = {"MRT_CACHE_DIR": str(tmp_path)}

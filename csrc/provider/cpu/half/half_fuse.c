@@ -91,6 +91,10 @@ static mrt_status *make_wide(const mrt_recipe *r, const mrt_alloc *alloc, mrt_te
 static bool can_widen(const mrt_recipe *r) {
   return mrt_tensor_is_intact(((const widening *)r)->from);
 }
+static bool widen_origin(const mrt_recipe *r, mrt_str *out) {
+  mrt_str_add(out, "widen.1");
+  return mrt_tensor_origin(((const widening *)r)->from, out);
+}
 
 /* A constant's float32 copy: a large one when a kernel packs it, and never all of them at once. */
 static mrt_status *widen_constant(halves *h, const mrt_var *v, mrt_var **out) {
@@ -98,7 +102,7 @@ static mrt_status *widen_constant(halves *h, const mrt_var *v, mrt_var **out) {
   const mrt_alloc *alloc = h->g->model->alloc;
   widening *w = mrt_model_lasting(h->g->model, sizeof *w);
   if (!w) return mrt_status_oom();
-  *w = (widening){{make_wide, can_widen, 1 + mrt_tensor_steps(c)}, c};
+  *w = (widening){{make_wide, can_widen, 1 + mrt_tensor_steps(c), widen_origin}, c};
   const bool later =
       w->base.steps <= MRT_RECIPE_STEPS && mrt_tensor_may_be_later(MRT_FLOAT, c->rank, c->dims);
   MRT_TRY(later ? mrt_tensor_create_later(alloc, MRT_FLOAT, c->rank, c->dims, &w->base, &t)

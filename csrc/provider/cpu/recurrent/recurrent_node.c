@@ -99,35 +99,56 @@ static bool match(const mrt_provider *p, const mrt_node *node) {
          shape_is(b, 2, (int64_t[]){dirs, 2 * gates * H});
 }
 
+typedef struct pack_arg {
+  const mrt_rnn_weights *p;
+  const mrt_tensor *w, *b;
+} pack_arg;
+
 static mrt_status *pack(const void *arg, const mrt_tensor *r, void *dst) {
-  const mrt_node *node = arg;
-  const mrt_tensor *w = weight(node, 1), *b = weight(node, 3);
-  mrt_rnn_kind kind;
-  mrt_rnn_weights p;
-  (void)kind_of(node, &kind);
-  MRT_TRY(mrt_rnn_describe(kind, (int)w->dims[0], w->dims[2], r->dims[2], &p));
-  return mrt_rnn_pack(&p, w->data, r->data, b ? b->data : NULL, dst);
+  const pack_arg *a = arg;
+  return mrt_rnn_pack(a->p, a->w->data, r->data, a->b ? a->b->data : NULL, dst);
 }
 
-static mrt_status *get_weights(recurrent_kernel *q, const mrt_node *node) {
+/* What folding makes of the file's weights (gates in another order) is made here, unless it was
+ * packed at an earlier start. */
+static mrt_status *contents(const mrt_provider *p, const mrt_tensor *t, mrt_tensor **out) {
+  *out = NULL;
+  return t && mrt_tensor_is_forgotten(t) ? mrt_tensor_again(p->env->alloc, t, out) : NULL;
+}
+
+static mrt_status *get_weights(const mrt_provider *p, recurrent_kernel *q, const mrt_node *node) {
   mrt_rnn_kind kind;
-  const mrt_tensor *w = weight(node, 1), *r = weight(node, 2);
+  const mrt_tensor *w = weight(node, 1), *r = weight(node, 2), *b = weight(node, 3);
+  mrt_tensor *w_made = NULL, *r_made = NULL, *b_made = NULL;
   (void)kind_of(node, &kind);
   MRT_TRY(mrt_rnn_describe(kind, (int)w->dims[0], w->dims[2], r->dims[2], &q->w));
-  const mrt_packer packer = {.format = "rnn.f32.2",
-                             .params = {kind, q->w.dirs, q->w.in, q->w.hidden},
-                             .bytes = q->w.bytes,
-                             .more = {w, weight(node, 3)},
-                             .pack = pack,
-                             .arg = node};
-  MRT_TRY(mrt_packed_get(r, &packer, &q->packed));
+  pack_arg arg = {&q->w, w, b};
+  mrt_packer packer = {.format = "rnn.f32.2",
+                       .params = {kind, q->w.dirs, q->w.in, q->w.hidden},
+                       .bytes = q->w.bytes,
+                       .more = {w, b},
+                       .pack = pack,
+                       .arg = &arg};
+  MRT_TRY(mrt_packed_find(r, &packer, &q->packed));
+  if (!q->packed) {
+    mrt_status *st = contents(p, w, &w_made);
+    if (!st) st = contents(p, r, &r_made);
+    if (!st) st = contents(p, b, &b_made);
+    arg.w = packer.more[0] = w_made ? w_made : w;
+    arg.b = packer.more[1] = b_made ? b_made : b;
+    if (!st) st = mrt_packed_get(r_made ? r_made : r, &packer, &q->packed);
+    mrt_tensor_release(w_made);
+    mrt_tensor_release(r_made);
+    mrt_tensor_release(b_made);
+    MRT_TRY(st);
+  }
   mrt_rnn_place(&q->w, mrt_packed_data(q->packed));
   return NULL;
 }
 
 static uint32_t packs_misaligned(const mrt_node *node) {
   (void)node;
-  return PACKED;
+  return PACKED | MRT_PACKS_LATER;
 }
 
 static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kernel **out) {
@@ -135,7 +156,7 @@ static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kerne
   *out = NULL;
   MRT_TRY(mrt_kernel_new(p->env->alloc, sizeof *q, "recurrent_f32", run, destroy, &q));
   q->reverse = strcmp(mrt_node_str(node, "direction"), "reverse") == 0;
-  mrt_status *st = get_weights(q, node);
+  mrt_status *st = get_weights(p, q, node);
   if (st) {
     destroy(&q->k);
     return st;

@@ -22,8 +22,9 @@ enum {
   PATH = 4096,
   SAMPLE = 4096,
   EVERY = 256 << 10,
-  POPULATE = 8 << 20, /* bytes from which on a mapping is populated */
-  STALE = 600         /* seconds */
+  FEW = 1 << 20,   /* up to so many bytes are populated: faults cost more than their pages, */
+  LARGE = 8 << 20, /* and from here on: a run would fault page after page */
+  STALE = 600      /* seconds */
 };
 
 typedef struct header {
@@ -48,20 +49,43 @@ static void complain(const char *what, const char *path) {
   MRT_LOG(NULL, MRT_WARNING, "cache of packed weights: %s '%s': %s", what, path, strerror(errno));
 }
 
-/* A piece of every EVERY bytes, and the end: finds files cut short, shifted or zeroed without
- * touching most of their pages. */
-static mrt_weight_key check_of(const uint8_t *data, size_t bytes) {
-  mrt_weight_key h = {bytes, 1};
-  for (size_t at = 0; at < bytes; at += EVERY)
-    h = mrt_weight_hash(data + at, bytes - at < SAMPLE ? bytes - at : SAMPLE, h);
-  const size_t tail = bytes < SAMPLE ? bytes : SAMPLE;
-  return mrt_weight_hash(data + bytes - tail, tail, h);
+/* The contents of an entry: in memory, or of a file. */
+typedef struct contents {
+  const uint8_t *data; /* NULL: behind the header of fd */
+  int fd;
+} contents;
+
+static bool read_at(int fd, void *buf, size_t n, size_t at) {
+  for (size_t done = 0; done < n;) {
+    const ssize_t got = pread(fd, (char *)buf + done, n - done, (off_t)(at + done));
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) return false;
+    done += (size_t)got;
+  }
+  return true;
+}
+
+static size_t sample(size_t left) { return left < SAMPLE ? left : SAMPLE; }
+
+static bool add_sample(contents c, size_t at, size_t n, mrt_weight_key *h) {
+  uint8_t buf[SAMPLE];
+  if (!c.data && !read_at(c.fd, buf, n, MRT_CACHE_HEADER + at)) return false;
+  *h = mrt_weight_hash(c.data ? c.data + at : buf, n, *h);
+  return true;
+}
+
+/* A piece of every EVERY bytes, and the end: finds files cut short, shifted or zeroed. Pieces of a
+ * file are read, not mapped: a fault may map a megabyte around itself, of weights that perhaps no
+ * run reads (those of a branch). `first` is the first one. false: the file could not be read. */
+static bool check_of(contents c, const uint8_t *first, size_t bytes, mrt_weight_key *h) {
+  *h = mrt_weight_hash(first, sample(bytes), (mrt_weight_key){bytes, 1});
+  bool ok = true;
+  for (size_t at = EVERY; at < bytes && ok; at += EVERY)
+    ok = add_sample(c, at, sample(bytes - at), h);
+  return ok && add_sample(c, bytes - sample(bytes), sample(bytes), h);
 }
 
 static bool same_key(mrt_weight_key x, mrt_weight_key y) { return x.a == y.a && x.b == y.b; }
-
-/* Else it is a part of a page, which stays. */
-static bool has_header_page(void) { return sysconf(_SC_PAGESIZE) == MRT_CACHE_HEADER; }
 
 static bool is_header(const header *h, mrt_weight_key key, size_t bytes) {
   return memcmp(h->magic, "MRTWGT1", 8) == 0 && same_key(h->key, key) && h->bytes == bytes;
@@ -87,55 +111,54 @@ static bool close_entry(int fd, const char *path, bool ok) {
   return false;
 }
 
-bool mrt_cache_open(mrt_weight_key key, size_t bytes, void **map) {
-  char path[PATH];
-  bool ok;
-  *map = NULL;
-  const int fd = open_entry(key, bytes, path, &ok);
-  if (fd < 0) return false;
-  const size_t size = bytes + MRT_CACHE_HEADER;
-  /* Large ones are populated: the run would fault page after page. Small ones come with the first
-   * run, when the model's file is no longer in memory: the peak of a small network is lower. */
-  const int populate = size >= POPULATE ? MAP_POPULATE : 0;
-  void *p = ok ? mmap(NULL, size, PROT_READ, MAP_PRIVATE | populate, fd, 0) : MAP_FAILED;
-  if (ok && p == MAP_FAILED) { /* no room: the file may be good */
-    complain("mapping", path);
-    close(fd);
-    return false;
-  }
-  ok = ok && is_header(p, key, bytes) &&
-       same_key(((const header *)p)->check, check_of((const uint8_t *)p + MRT_CACHE_HEADER, bytes));
-  if (!ok && p != MAP_FAILED) munmap(p, size);
-  if (!close_entry(fd, path, ok)) return false;
-  if (has_header_page()) munmap(p, MRT_CACHE_HEADER); /* a page for each weight adds up */
-  *map = p;
-  return true;
+static bool is_good(int fd, mrt_weight_key key, size_t bytes) {
+  _Alignas(header) uint8_t front[MRT_CACHE_HEADER + SAMPLE];
+  const header *h = (const void *)front;
+  const uint8_t *data = front + MRT_CACHE_HEADER;
+  mrt_weight_key check;
+  return read_at(fd, front, MRT_CACHE_HEADER + sample(bytes), 0) && is_header(h, key, bytes) &&
+         check_of((contents){NULL, fd}, data, bytes, &check) && same_key(h->check, check);
 }
 
-static bool read_piece(int fd, void *dst, size_t bytes, off_t at) {
-  for (size_t done = 0; done < bytes;) {
-    const ssize_t n = pread(fd, (char *)dst + done, bytes - done, at + (off_t)done);
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return false;
-    done += (size_t)n;
-  }
-  return true;
+/* A page for each weight adds up: the header's is left out where it is one. */
+static size_t left_out(void) {
+  return sysconf(_SC_PAGESIZE) == MRT_CACHE_HEADER ? MRT_CACHE_HEADER : 0;
+}
+
+bool mrt_cache_open(mrt_weight_key key, size_t bytes, bool populate, void **map) {
+  char path[PATH];
+  bool fits;
+  *map = NULL;
+  const int fd = open_entry(key, bytes, path, &fits);
+  if (fd < 0) return false;
+  if (!fits || !is_good(fd, key, bytes)) return close_entry(fd, path, false);
+  const size_t gone = left_out(), size = bytes + MRT_CACHE_HEADER - gone;
+  const int now = size >= LARGE || (populate && size <= FEW) ? MAP_POPULATE : 0;
+  char *p = mmap(NULL, size, PROT_READ, MAP_PRIVATE | now, fd, (off_t)gone);
+  const bool ok = p != MAP_FAILED;
+  if (ok)
+    *map = p - gone;
+  else
+    complain("mapping", path); /* no room: the file may be good */
+  (void)close_entry(fd, path, true);
+  return ok;
 }
 
 bool mrt_cache_read(mrt_weight_key key, size_t bytes, void *dst) {
   char path[PATH];
   header h;
+  mrt_weight_key check;
   bool ok;
   const int fd = open_entry(key, bytes, path, &ok);
   if (fd < 0) return false;
-  ok = ok && read_piece(fd, &h, sizeof h, 0) && is_header(&h, key, bytes) &&
-       read_piece(fd, dst, bytes, MRT_CACHE_HEADER) && same_key(h.check, check_of(dst, bytes));
+  ok = ok && read_at(fd, &h, sizeof h, 0) && is_header(&h, key, bytes) &&
+       read_at(fd, dst, bytes, MRT_CACHE_HEADER) &&
+       check_of((contents){dst, -1}, dst, bytes, &check) && same_key(h.check, check);
   return close_entry(fd, path, ok);
 }
 
 void mrt_cache_close(void *map, size_t bytes) {
-  const size_t gone = has_header_page() ? MRT_CACHE_HEADER : 0;
-  munmap((char *)map + gone, bytes + MRT_CACHE_HEADER - gone);
+  munmap((char *)map + left_out(), bytes + MRT_CACHE_HEADER - left_out());
 }
 
 /* ---- size limit ---- */
@@ -223,7 +246,8 @@ void mrt_cache_write(mrt_weight_key key, void *file, size_t bytes) {
     return;
   }
   header h = {.magic = "MRTWGT1", .key = key, .bytes = bytes};
-  h.check = check_of((const uint8_t *)file + MRT_CACHE_HEADER, bytes);
+  const uint8_t *data = (const uint8_t *)file + MRT_CACHE_HEADER;
+  (void)check_of((contents){data, -1}, data, bytes, &h.check);
   memset(file, 0, MRT_CACHE_HEADER);
   memcpy(file, &h, sizeof h);
   pthread_once(&once, guard);

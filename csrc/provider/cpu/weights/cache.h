@@ -16,8 +16,8 @@ const char *mrt_cache_folder(void); /* NULL: none */
 
 /* Maps the entry: *map + MRT_CACHE_HEADER are the packed bytes (what lies in front of them may not
  * be read). false: not there, or not what it should be
- * (then it is removed). */
-bool mrt_cache_open(mrt_weight_key key, size_t bytes, void **map);
+ * (then it is removed). populate: a run will read it. */
+bool mrt_cache_open(mrt_weight_key key, size_t bytes, bool populate, void **map);
 void mrt_cache_close(void *map, size_t bytes);
 /* Reads an entry's packed bytes. */
 bool mrt_cache_read(mrt_weight_key key, size_t bytes, void *dst);

@@ -100,23 +100,35 @@ static mrt_status *hash_contents(const mrt_tensor *t, const mrt_packer *q, mrt_w
   return NULL;
 }
 
+/* By its place in a file, or what it is made of there. */
+static bool hash_origin(const mrt_tensor *t, mrt_weight_key seed, mrt_weight_key *out) {
+  mrt_file_place where;
+  mrt_str text;
+  if (mrt_tensor_file_place(t, &where)) {
+    *out = mrt_weight_hash(&where, sizeof where, seed);
+    return true;
+  }
+  if (!t->recipe) return false;
+  mrt_str_init(&text, mrt_alloc_default());
+  const bool known = mrt_tensor_origin(t, &text) && !text.failed;
+  if (known) *out = mrt_weight_hash(text.data, text.len, seed);
+  mrt_str_deinit(&text);
+  return known;
+}
+
 /* Where the source and all of more[] lie; false: not all of them lie in a file. Small ones that
  * come from elsewhere count by their contents. */
 static bool hash_place(const mrt_tensor *t, const mrt_packer *q, mrt_weight_key seed,
                        mrt_weight_key *out) {
-  mrt_file_place where;
-  if (!mrt_tensor_file_place(t, &where)) return false;
-  *out = mrt_weight_hash(&where, sizeof where, seed);
+  if (!hash_origin(t, seed, out)) return false;
   for (int i = 0; i < MRT_PACKER_MORE; ++i) {
     const uint64_t which = (uint64_t)i;
-    if (!q->more[i]) continue;
+    const mrt_tensor *more = q->more[i];
+    if (!more) continue;
     *out = mrt_weight_hash(&which, sizeof which, *out);
-    if (mrt_tensor_file_place(q->more[i], &where))
-      *out = mrt_weight_hash(&where, sizeof where, *out);
-    else if (q->more[i]->bytes <= CHUNK)
-      *out = mrt_weight_hash(q->more[i]->data, q->more[i]->bytes, *out);
-    else
-      return false;
+    if (hash_origin(more, *out, out)) continue;
+    if (more->bytes > CHUNK || mrt_tensor_is_forgotten(more)) return false;
+    *out = mrt_weight_hash(more->data, more->bytes, *out);
   }
   return true;
 }
@@ -246,12 +258,32 @@ static mrt_status *pack(const mrt_tensor *source, const mrt_packer *q, size_t fr
   return NULL;
 }
 
+/* What is known of a source and a form before its contents are read. */
+typedef struct known {
+  mrt_weight_key form, place, content;
+  bool has_place, remembered; /* remembered: the folder says what lies at the place */
+} known;
+
+static mrt_status *enter_new(const known *k, const mrt_packer *q, mrt_packed **out) {
+  MRT_TRY(new_entry(q->bytes, out));
+  (*out)->content = k->content;
+  (*out)->place = k->place;
+  (*out)->has_place = k->has_place;
+  return NULL;
+}
+
+static mrt_packed *found(mrt_packed *p) {
+  if (p) atomic_fetch_add(&n_shared, 1);
+  return p;
+}
+
 /* What the folder has. Pages that other processes share, but of small files, whose last pages add
- * up, a copy. */
-static bool from_folder(mrt_packed *p) {
+ * up, a copy, unless perhaps no run reads it. */
+static bool from_folder(const mrt_tensor *source, mrt_packed *p) {
   void *block;
-  if (p->bytes >= MAPPED) {
-    if (!mrt_cache_open(p->content, p->bytes, &block)) return false;
+  const bool nested = source->base.flags & MRT_VALUE_NESTED;
+  if (p->bytes >= MAPPED || nested) {
+    if (!mrt_cache_open(p->content, p->bytes, !nested, &block)) return false;
     p->mapped = true;
     p->front = MRT_CACHE_HEADER;
   } else {
@@ -268,56 +300,75 @@ static bool from_folder(mrt_packed *p) {
   return true;
 }
 
+static bool take_cached(const mrt_tensor *source, mrt_packed *p) {
+  p->cached = from_folder(source, p);
+  if (p->cached) atomic_fetch_add(&n_cached, 1);
+  return p->cached;
+}
+
+static mrt_status *find(const mrt_tensor *source, const mrt_packer *q, known *k, mrt_packed **out) {
+  *k = (known){.form = hash_form(source, q)};
+  *out = NULL;
+  k->has_place = hash_place(source, q, k->form, &k->place);
+  if (!k->has_place) return NULL;
+  if ((*out = found(find_place(k->place)))) return NULL;
+  k->remembered = mrt_cache_folder() && mrt_cache_lookup(k->place, &k->content);
+  if (!k->remembered || (*out = found(find_content(k->content)))) return NULL;
+  mrt_packed *p;
+  MRT_TRY(enter_new(k, q, &p));
+  if (take_cached(source, p))
+    *out = enter(p);
+  else
+    mrt_mem_free(mrt_alloc_default(), p);
+  return NULL;
+}
+
 /* From the cache folder, or packed and put there. */
 static mrt_status *make(const mrt_tensor *source, const mrt_packer *q, mrt_packed *p) {
   if (!mrt_cache_folder()) return pack(source, q, 0, p);
-  if (from_folder(p)) {
-    p->cached = true;
-    atomic_fetch_add(&n_cached, 1);
-    return NULL;
-  }
+  if (take_cached(source, p)) return NULL;
   MRT_TRY(pack(source, q, MRT_CACHE_HEADER, p));
   uint8_t *block = p->block;
   mrt_cache_write(p->content, block, q->bytes);
-  p->cached = from_folder(p);
+  p->cached = from_folder(source, p);
   if (p->cached) mrt_slab_free(block);
   return NULL;
 }
 
 static mrt_status *get(const mrt_tensor *source, const mrt_packer *q, mrt_packed **out) {
-  const mrt_weight_key form = hash_form(source, q);
-  const bool folder = mrt_cache_folder() != NULL;
-  mrt_weight_key place = {0}, content;
-  const bool has_place = hash_place(source, q, form, &place);
-  if (has_place && (*out = find_place(place))) goto shared;
-  const bool remembered = has_place && folder && mrt_cache_lookup(place, &content);
-  if (!remembered) {
+  known k;
+  MRT_TRY(find(source, q, &k, out));
+  if (*out) return NULL;
+  if (!k.remembered) {
     MRT_TRY(check_intact(source));
-    MRT_TRY(hash_contents(source, q, form, &content));
+    MRT_TRY(hash_contents(source, q, k.form, &k.content));
+    if ((*out = found(find_content(k.content)))) return NULL;
   }
-  if ((*out = find_content(content))) goto shared;
   mrt_packed *p;
-  MRT_TRY(new_entry(q->bytes, &p));
-  p->content = content;
-  p->place = place;
-  p->has_place = has_place;
+  MRT_TRY(enter_new(&k, q, &p));
   mrt_status *st = make(source, q, p);
   if (st) {
     mrt_mem_free(mrt_alloc_default(), p);
     return st;
   }
-  if (has_place && p->cached && !remembered) mrt_cache_remember(place, content);
+  if (k.has_place && p->cached && !k.remembered) mrt_cache_remember(k.place, k.content);
   *out = enter(p);
   return NULL;
-shared:
-  atomic_fetch_add(&n_shared, 1);
-  return NULL;
+}
+
+mrt_status *mrt_packed_find(const mrt_tensor *source, const mrt_packer *q, mrt_packed **out) {
+  known k;
+  *out = NULL;
+  pthread_once(&once, guard);
+  return q->bytes < SMALL ? NULL : find(source, q, &k, out);
 }
 
 mrt_status *mrt_packed_get(const mrt_tensor *source, const mrt_packer *q, mrt_packed **out) {
   *out = NULL;
   if (mrt_tensor_is_forgotten(source)) {
     mrt_tensor *again;
+    MRT_TRY(mrt_packed_find(source, q, out));
+    if (*out) return NULL;
     MRT_TRY(mrt_tensor_again(mrt_alloc_default(), source, &again));
     mrt_status *st = mrt_packed_get(again, q, out);
     mrt_tensor_release(again);

@@ -4,7 +4,8 @@
  *
  * Contents are compared by a 128-bit hash. Where a constant lies in a file, its place there
  * (device, inode, size, times, offset) is remembered with the hash, in the process and in the cache
- * folder, so that a second start reads neither the constant nor its hash. */
+ * folder, so that a second start does not read the constant; the same where it is folded from such
+ * constants (mrt_tensor_origin): a second start does not make it. */
 #ifndef MRT_PROVIDER_CPU_WEIGHTS_PACKED_H
 #define MRT_PROVIDER_CPU_WEIGHTS_PACKED_H
 
@@ -35,6 +36,10 @@ typedef struct mrt_packer {
 /* source: a contiguous host tensor, at any alignment, or a view of a part of one. */
 mrt_status *mrt_packed_get(const mrt_tensor *source, const mrt_packer *packer,
                            mrt_packed **out) MRT_MUST_CHECK;
+/* The same if that needs no contents: what is known by place, in the process or in the folder; *out
+ * NULL: nothing. The source and more[] may be forgotten (mrt_tensor_is_forgotten). */
+mrt_status *mrt_packed_find(const mrt_tensor *source, const mrt_packer *packer,
+                            mrt_packed **out) MRT_MUST_CHECK;
 const void *mrt_packed_data(const mrt_packed *p); /* 64-byte aligned */
 void mrt_packed_release(mrt_packed *p);           /* NULL is fine */
 
