@@ -177,6 +177,8 @@ typedef struct walk {
   float *cell;          /* the same */
   int slices, first, n; /* of one direction; the first and the number of those walked now */
   int workers;
+  int64_t mid; /* the first unit of the second half of a direction's slices */
+  bool halves; /* a worker's own slices are one half of the state */
   atomic_int arrived[2 * MAX_SLICES]; /* by worker */
   progress progress[2 * MAX_SLICES];
   claim begun[2 * MAX_SLICES];
@@ -236,36 +238,60 @@ size_t mrt_rnn_scratch_size(const mrt_par *par, const mrt_rnn_run *q) {
   return bytes;
 }
 
-/* Slice k of step t. */
-static void slice(const walk *w, int64_t t, int k) {
+static mrt_rnn_step step_of(const walk *w, int64_t t, int k) {
   const mrt_rnn_run *q = w->q;
   const mrt_rnn_weights *p = q->w;
-  const int64_t d = k / w->slices, part = k % w->slices, blocks = p->padded / BLOCK;
-  const int64_t at = q->reverse || d == 1 ? q->seq - 1 - t : t, wide = p->padded * p->gates;
-  const int64_t k0 = mrt_par_begin(blocks, w->slices, part);
-  const int64_t k1 = mrt_par_begin(blocks, w->slices, part + 1);
+  const int64_t d = k / w->slices, wide = p->padded * p->gates;
+  const int64_t at = q->reverse || d == 1 ? q->seq - 1 - t : t;
   const int64_t state = d * q->batch * p->padded, row = at * q->batch * p->dirs + d;
-  const mrt_rnn_step s = {.hidden = p->hidden,
-                          .padded = p->padded,
-                          .batch = q->batch,
-                          .r = p->r + d * wide * p->hidden,
-                          .first = w->x0 + row * p->padded,
-                          .x = w->x + row * columns_of(p, 1),
-                          .first_step = p->dirs * p->padded,
-                          .x_step = p->dirs * columns_of(p, 1),
-                          .rb = p->rb ? p->rb + d * p->padded : NULL,
-                          .h = w->h[t & 1] + state,
-                          .next = w->h[(t + 1) & 1] + state,
-                          .cell = p->kind == MRT_RNN_LSTM ? w->cell + state : NULL,
-                          .y = q->y ? q->y + (at * p->dirs + d) * q->batch * p->hidden : NULL};
-  /* The state comes from other cores' caches: all of it at once rather than line after line. */
-  if (w->workers > 1 && q->batch * p->padded <= AHEAD_FLOATS)
-    for (int64_t i = 0; i < q->batch * p->padded; i += 16) __builtin_prefetch(s.h + i);
-  /* Back and forth: what the last step read last is still in the cache. */
-  for (int64_t i = 0; i < k1 - k0; ++i) {
-    const int64_t block = t & 1 ? k1 - 1 - i : k0 + i;
-    w->kern->step[p->kind](&s, block, block + 1);
+  return (mrt_rnn_step){.hidden = p->hidden,
+                        .padded = p->padded,
+                        .batch = q->batch,
+                        .r = p->r + d * wide * p->hidden,
+                        .first = w->x0 + row * p->padded,
+                        .x = w->x + row * columns_of(p, 1),
+                        .first_step = p->dirs * p->padded,
+                        .x_step = p->dirs * columns_of(p, 1),
+                        .rb = p->rb ? p->rb + d * p->padded : NULL,
+                        .h = w->h[t & 1] + state,
+                        .next = w->h[(t + 1) & 1] + state,
+                        .cell = p->kind == MRT_RNN_LSTM ? w->cell + state : NULL,
+                        .y = q->y ? q->y + (at * p->dirs + d) * q->batch * p->hidden : NULL,
+                        .mid = w->mid};
+}
+
+/* Blocks of units of a slice in the order of step t: back and forth, since what the last step read
+ * last is still in the cache. */
+typedef struct order {
+  int64_t first, n, step;
+} order;
+static order order_of(const walk *w, int64_t t, int k) {
+  const int64_t blocks = w->q->w->padded / BLOCK, part = k % w->slices;
+  const int64_t k0 = mrt_par_begin(blocks, w->slices, part);
+  const int64_t n = mrt_par_begin(blocks, w->slices, part + 1) - k0;
+  return t & 1 ? (order){k0 + n - 1, n, -1} : (order){k0, n, 1};
+}
+
+/* The state comes from other cores' caches: all of it at once rather than line after line. */
+static void fetch_state(const walk *w, const float *h) {
+  const int64_t n = w->q->batch * w->q->w->padded;
+  if (w->workers > 1 && n <= AHEAD_FLOATS)
+    for (int64_t i = 0; i < n; i += 16) __builtin_prefetch(h + i);
+}
+
+static void blocks_from(const walk *w, const mrt_rnn_step *s, const order *o, int64_t i) {
+  for (; i < o->n; ++i) {
+    const int64_t block = o->first + i * o->step;
+    w->kern->step[w->q->w->kind](s, block, block + 1);
   }
+}
+
+/* Slice k of step t when all of the step before is done. */
+static void slice(const walk *w, int64_t t, int k) {
+  const mrt_rnn_step s = step_of(w, t, k);
+  const order o = order_of(w, t, k);
+  fetch_state(w, s.h);
+  blocks_from(w, &s, &o, 0);
 }
 
 /* Every step of the chosen slices on this thread. */
@@ -276,13 +302,13 @@ static void alone(const walk *w) {
 
 static int owner_begin(const walk *w, int worker) { return worker * w->n / w->workers; }
 
-/* Begins slice k of step t, unless somebody has. */
-static void try_slice(walk *w, int64_t t, int worker, int k) {
+/* Slice k of step t is this worker's now, unless somebody has begun it. */
+static bool claim_slice(walk *w, int64_t t, int k) {
   long long before = t;
-  if (!atomic_compare_exchange_strong_explicit(&w->begun[k].steps, &before, t + 1,
-                                               memory_order_relaxed, memory_order_relaxed))
-    return;
-  slice(w, t, w->first + k);
+  return atomic_compare_exchange_strong_explicit(&w->begun[k].steps, &before, t + 1,
+                                                 memory_order_relaxed, memory_order_relaxed);
+}
+static void tell_done(walk *w, int64_t t, int worker, int k) {
   atomic_store_explicit(&w->progress[worker].done[k - owner_begin(w, worker)], t + 1,
                         memory_order_release);
 }
@@ -295,30 +321,78 @@ static bool is_done(walk *w, int64_t t, int worker) {
 }
 
 /* Waits for another worker's slices of step t; does those that nobody has begun when that worker is
- * not there or seems to have lost its core. */
+ * not there or seems to have lost its core. All of the step before is done. */
 static void wait_for(walk *w, int64_t t, int worker) {
   for (int spins = 0; !is_done(w, t, worker); ++spins) {
     const bool absent = !atomic_load_explicit(&w->arrived[worker], memory_order_relaxed);
     if (absent || spins % 4096 == 4095)
       for (int k = owner_begin(w, worker); k < owner_begin(w, worker + 1); ++k)
-        try_slice(w, t, worker, k);
+        if (claim_slice(w, t, k)) {
+          slice(w, t, w->first + k);
+          tell_done(w, t, worker, k);
+        }
 #if defined(__x86_64__)
     __builtin_ia32_pause();
 #endif
     if (spins > 20000) sched_yield(); /* a worker lost its core */
   }
 }
+static void wait_for_all(walk *w, int64_t t) {
+  for (int i = 0; i < w->workers; ++i) wait_for(w, t, i);
+}
+
+/* The first slice of a worker's step begins with what needs his own half of the state only, while
+ * the other half is on its way. */
+static void early_slice(walk *w, int64_t t, int self, int k) {
+  enum { EARLY = 2 };
+  _Alignas(64) float sums[EARLY][4 * BLOCK];
+  const order o = order_of(w, t, w->first + k);
+  const int64_t n = o.n < EARLY ? o.n : EARLY;
+  const mrt_rnn_kind kind = w->q->w->kind;
+  mrt_rnn_step s = step_of(w, t, w->first + k);
+  wait_for(w, t - 1, self); /* somebody else may have begun them */
+  s.have = k >= w->slices / 2;
+  w->kern->half[kind](&s, o.first, s.have, sums[0]);
+  wait_for_all(w, t - 1);
+  fetch_state(w, s.h);
+  for (int64_t i = 1; i < n; ++i) w->kern->half[kind](&s, o.first + i * o.step, s.have, sums[i]);
+  for (int64_t i = 0; i < n; ++i) {
+    const int64_t block = o.first + i * o.step;
+    s.sums = sums[i];
+    w->kern->step[kind](&s, block, block + 1);
+  }
+  s.sums = NULL;
+  blocks_from(w, &s, &o, n);
+}
+
+/* Step t of a worker's own slices. */
+static void own_step(walk *w, int64_t t, int self) {
+  const int first = owner_begin(w, self), end = owner_begin(w, self + 1);
+  bool waited = t == 0;
+  for (int i = first; i < end; ++i) {
+    const int k = t & 1 ? end - 1 - (i - first) : i;
+    if (!claim_slice(w, t, k)) continue;
+    if (!waited && w->halves) {
+      early_slice(w, t, self, k);
+    } else {
+      if (!waited) wait_for_all(w, t - 1);
+      slice(w, t, w->first + k);
+    }
+    waited = true;
+    tell_done(w, t, self, k);
+  }
+  if (!waited) wait_for_all(w, t - 1);
+}
 
 static void take_part(void *arg, int64_t chunk, int worker) {
   walk *w = arg;
   (void)worker;
-  const int self = (int)chunk, first = owner_begin(w, self), end = owner_begin(w, self + 1);
+  const int self = (int)chunk;
+  int64_t t = 0;
   atomic_store_explicit(&w->arrived[self], 1, memory_order_relaxed);
   /* Who stops has begun no slice that he leaves undone: the others stop too, or do without him. */
-  for (int64_t t = 0; t < w->q->seq && !mrt_par_stop(); ++t) {
-    for (int k = first; k < end; ++k) try_slice(w, t, self, t & 1 ? end - 1 - (k - first) : k);
-    for (int i = 0; i < w->workers; ++i) wait_for(w, t, i);
-  }
+  for (; t < w->q->seq && !mrt_par_stop(); ++t) own_step(w, t, self);
+  if (t == w->q->seq) wait_for_all(w, t - 1);
 }
 
 /* The steps of `dirs` directions from `dir` on, side by side. */
@@ -330,6 +404,7 @@ static void walk_steps(const mrt_par *par, walk *w, int dir, int dirs) {
     alone(w);
     return;
   }
+  w->halves = w->q->batch == 1 && dirs == 1 && w->workers == 2 && w->slices % 2 == 0;
   for (int i = 0; i < w->n; ++i) {
     atomic_init(&w->arrived[i], 0);
     atomic_init(&w->begun[i].steps, 0);
@@ -399,6 +474,7 @@ void mrt_rnn_run_layer(const mrt_par *par, const mrt_rnn_run *q, void *scratch) 
   if (rows) mrt_gemm_run(par, &g, rest);
   const int64_t blocks = p->padded / BLOCK;
   w.slices = blocks < MAX_SLICES ? (int)blocks : MAX_SLICES;
+  w.mid = w.slices > 1 ? mrt_par_begin(blocks, w.slices, w.slices / 2) * BLOCK : p->hidden / 2;
   if (rows) walk_all(par, &w);
   copy_rows(q->yh, p->hidden, w.h[q->seq & 1], p->padded, p->hidden, rows);
   copy_rows(q->yc, p->hidden, w.cell, p->padded, p->hidden, rows);

@@ -1,33 +1,17 @@
 /* A block's gates are accumulated in registers over k, then turned into the new state on the spot.
- * A single row has two chains of sums where registers allow, for the latency of FMA. */
+ * A single row has two sums (recurrent_kernel.h). */
 #include <stddef.h>
 #include <string.h>
 
 enum { BLOCK = MRT_RNN_BLOCK, NV = BLOCK / VW };
 
-/* acc[row][vector] = sum over k of h[row][k] r[k][vector]; n is gates * NV. rows, n and chains are
+/* acc[row][vector] = sum over k of h[row][k] r[k][vector]; n is gates * NV. rows and n are
  * constants where this is inlined. */
 INLINE void products(vf *acc, const float *r, const float *h, int64_t h_step, int64_t k_max,
-                     const int rows, const int n, const int chains) {
-  vf odd[64];
-  int64_t k = 0;
+                     const int rows, const int n) {
 #pragma GCC unroll 64
   for (int i = 0; i < rows * n; ++i) acc[i] = v_set(0.0f);
-  if (chains == 2) {
-#pragma GCC unroll 64
-    for (int i = 0; i < n; ++i) odd[i] = v_set(0.0f);
-    for (; k + 2 <= k_max; k += 2) {
-      const vf s0 = v_set(h[k]), s1 = v_set(h[k + 1]);
-#pragma GCC unroll 64
-      for (int i = 0; i < n; ++i) {
-        acc[i] = v_fma(s0, v_load(r + (k * n + i) * VW), acc[i]);
-        odd[i] = v_fma(s1, v_load(r + ((k + 1) * n + i) * VW), odd[i]);
-      }
-    }
-#pragma GCC unroll 64
-    for (int i = 0; i < n; ++i) acc[i] = acc[i] + odd[i];
-  }
-  for (; k < k_max; ++k) {
+  for (int64_t k = 0; k < k_max; ++k) {
 #pragma GCC unroll 64
     for (int i = 0; i < n; ++i) {
       const vf w = v_load(r + (k * n + i) * VW);
@@ -36,6 +20,49 @@ INLINE void products(vf *acc, const float *r, const float *h, int64_t h_step, in
         acc[row * n + i] = v_fma(v_set(h[row * h_step + k]), w, acc[row * n + i]);
     }
   }
+}
+
+/* Adds the sums over k in [k0, k1) of one row. */
+INLINE void more(vf *acc, const float *r, const float *h, int64_t k0, int64_t k1, const int n) {
+  for (int64_t k = k0; k < k1; ++k) {
+    const vf s = v_set(h[k]);
+#pragma GCC unroll 64
+    for (int i = 0; i < n; ++i) acc[i] = v_fma(s, v_load(r + (k * n + i) * VW), acc[i]);
+  }
+}
+
+/* The sums of one row: those of both halves. Where registers allow, side by side, for the latency
+ * of FMA. */
+INLINE void one_row(vf *acc, const mrt_rnn_step *s, const float *r, const float *h, const int n) {
+  const int64_t mid = s->mid, k_max = s->hidden;
+  vf other[64];
+#pragma GCC unroll 64
+  for (int i = 0; i < n; ++i) acc[i] = other[i] = v_set(0.0f);
+  if (s->sums) {
+    more(acc, r, h, s->have ? 0 : mid, s->have ? mid : k_max, n);
+#pragma GCC unroll 64
+    for (int i = 0; i < n; ++i) other[i] = v_load(s->sums + i * VW);
+  } else if (n <= 4) {
+    const int64_t both = mid < k_max - mid ? mid : k_max - mid;
+    const float *r1 = r + mid * n * VW, *h1 = h + mid;
+    for (int64_t k = 0; k < both; ++k) {
+      const vf s0 = v_set(h[k]), s1 = v_set(h1[k]);
+#pragma GCC unroll 64
+      for (int i = 0; i < n; ++i) {
+        acc[i] = v_fma(s0, v_load(r + (k * n + i) * VW), acc[i]);
+        other[i] = v_fma(s1, v_load(r1 + (k * n + i) * VW), other[i]);
+      }
+    }
+    more(acc, r, h, both, mid, n);
+    more(other, r1, h1, both, k_max - mid, n);
+  } else {
+    more(acc, r, h, 0, mid, n);
+#pragma GCC unroll 64
+    for (int i = 0; i < n; ++i) other[i] = acc[i], acc[i] = v_set(0.0f);
+    more(acc, r, h, mid, k_max, n);
+  }
+#pragma GCC unroll 64
+  for (int i = 0; i < n; ++i) acc[i] = acc[i] + other[i];
 }
 
 /* The new state of one row: acc holds R h of all gates, x0 and x what the input gives the first one
@@ -93,8 +120,10 @@ INLINE vf new_lstm(const vf *acc, const float *x0, const float *x, const float *
       for (int i = 0; i < (gates)-1; ++i)                                                       \
         __builtin_prefetch(s->x + (b + row) * s->x_step + u * ((gates)-1) + i * BLOCK);         \
     }                                                                                           \
-    products(acc, r, s->h + b * s->padded, s->padded, s->hidden, rows, (gates)*NV,              \
-             rows == 1 && (gates)*NV <= 4 ? 2 : 1);                                             \
+    if (rows == 1)                                                                              \
+      one_row(acc, s, r, s->h + b * s->padded, (gates)*NV);                                     \
+    else                                                                                        \
+      products(acc, r, s->h + b * s->padded, s->padded, s->hidden, rows, (gates)*NV);           \
     FINISH(name, gates)                                                                         \
   }                                                                                             \
   static void step_##name(const mrt_rnn_step *s, int64_t block0, int64_t block1) {              \
@@ -106,6 +135,13 @@ INLINE vf new_lstm(const vf *acc, const float *x0, const float *x, const float *
       if (ROWS > 2 && s->batch - b == 2) rows_##name(s, k *BLOCK, b, r, 2), b += 2;             \
       for (; b < s->batch; ++b) rows_##name(s, k *BLOCK, b, r, 1);                              \
     }                                                                                           \
+  }                                                                                             \
+  static void half_##name(const mrt_rnn_step *s, int64_t block, int half, float *sums) {        \
+    vf acc[(gates)*NV];                                                                         \
+    for (int i = 0; i < (gates)*NV; ++i) acc[i] = v_set(0.0f);                                  \
+    more(acc, s->r + block * s->hidden * (gates)*BLOCK, s->h, half ? s->mid : 0,                \
+         half ? s->hidden : s->mid, (gates)*NV);                                                \
+    for (int i = 0; i < (gates)*NV; ++i) v_store(sums + i * VW, acc[i]);                        \
   }
 STEP(tanh, 1)
 STEP(relu, 1)
@@ -116,4 +152,8 @@ const mrt_rnn_kernels TABLE = {.name = TABLE_NAME,
                                .step = {[MRT_RNN_TANH] = step_tanh,
                                         [MRT_RNN_RELU] = step_relu,
                                         [MRT_RNN_GRU] = step_gru,
-                                        [MRT_RNN_LSTM] = step_lstm}};
+                                        [MRT_RNN_LSTM] = step_lstm},
+                               .half = {[MRT_RNN_TANH] = half_tanh,
+                                        [MRT_RNN_RELU] = half_relu,
+                                        [MRT_RNN_GRU] = half_gru,
+                                        [MRT_RNN_LSTM] = half_lstm}};
