@@ -30,9 +30,9 @@ static int64_t row_bytes(const mrt_qconv *p, int64_t ow) {
 }
 
 bool mrt_qdepth_fits(const mrt_qconv *p) {
-  bool machine = false;
+  bool machine = mrt_qplanes_fits(p) && mrt_qplanes_machine();
 #ifdef MRT_HAVE_AVX512VNNI
-  machine = (mrt_cpu_get()->isa & MRT_ISA_AVX512VNNI) != 0;
+  machine = machine || (mrt_cpu_get()->isa & MRT_ISA_AVX512VNNI);
 #endif
   return machine && p->depthwise && window_rows(p) * p->kw <= MAX_TAPS &&
          period_of(p) <= MAX_PERIOD;

@@ -5,7 +5,7 @@
 
 #include "base/cpu.h"
 
-enum { BLOCK = 64, MAX_TAPS = 16, SPACE = 20 << 10, SLACK = 2 * BLOCK };
+enum { BLOCK = 64, MAX_TAPS = MRT_QPLANES_TAPS, SPACE = 20 << 10, SLACK = 2 * BLOCK };
 
 static inline int64_t round64(int64_t n) { return (n + 63) / 64 * 64; }
 static inline int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -14,6 +14,36 @@ static inline int64_t max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
 bool mrt_qplanes_fits(const mrt_qconv *p) {
   return p->cout % 16 == 0 && p->kh <= 3 && p->kw <= MAX_TAPS && p->dil_h == 1 && p->dil_w == 1 &&
          p->stride_h == p->stride_w && p->stride_w <= 2;
+}
+
+bool mrt_qplanes_machine(void) { return (mrt_cpu_get()->isa & MRT_ISA_AVX2) != 0; }
+
+/* Only where mrt_qplanes_machine() says so. */
+static void run_fill(const mrt_qplanes_fill *f) {
+#ifdef MRT_HAVE_AVX512VNNI
+  if (mrt_cpu_get()->isa & MRT_ISA_AVX512VNNI) {
+    mrt_qplanes_fill_avx512vnni(f);
+    return;
+  }
+#endif
+#ifdef MRT_HAVE_AVX2
+  mrt_qplanes_fill_avx2(f);
+#else
+  (void)f;
+#endif
+}
+static void run_dots(const mrt_qplanes_dots *d) {
+#ifdef MRT_HAVE_AVX512VNNI
+  if (mrt_cpu_get()->isa & MRT_ISA_AVX512VNNI) {
+    mrt_qplanes_dots_avx512vnni(d);
+    return;
+  }
+#endif
+#ifdef MRT_HAVE_AVX2
+  mrt_qplanes_dots_avx2(d);
+#else
+  (void)d;
+#endif
 }
 
 /* How a row is cut: slices of 64 channels or none, pieces of output pixels. */
@@ -79,9 +109,7 @@ static uint8_t *fill_phase(const piece *e, int64_t phase) {
     if (e->line[i]) f.safe = min_i64(f.safe, x->end - f.row[i] - BLOCK);
   }
   if (f.step == f.bytes) f.bytes *= f.runs, f.runs = 1;
-#ifdef MRT_HAVE_AVX512VNNI
-  if (hi > lo) mrt_qplanes_fill_avx512vnni(&f);
-#endif
+  if (hi > lo) run_fill(&f);
   const uint8_t pad = (uint8_t)x->zero ^ f.flip;
   for (int v = 0; v < MRT_QPLANES_ROWS; ++v) {
     memset(to + v * plane, pad, (size_t)(lo * c));
@@ -120,11 +148,7 @@ static void run_piece(const piece *e, uint8_t *const y[2]) {
     d.col += e->slice * BLOCK;
     d.scale += e->slice * BLOCK;
   }
-#ifdef MRT_HAVE_AVX512VNNI
-  mrt_qplanes_dots_avx512vnni(&d);
-#else
-  (void)d;
-#endif
+  run_dots(&d);
 }
 
 static const uint8_t *line_at(const mrt_qplanes_image *x, int64_t row) {

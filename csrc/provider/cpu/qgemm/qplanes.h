@@ -12,7 +12,7 @@
 
 #include "provider/cpu/qgemm/qdepth.h"
 
-enum { MRT_QPLANES_ROWS = 4 };
+enum { MRT_QPLANES_ROWS = 4, MRT_QPLANES_TAPS = 16 /* of a row, at most */ };
 
 /* `runs` runs of `bytes` bytes, `step` apart, of four rows; gaps between runs are squeezed out. */
 typedef struct mrt_qplanes_fill {
@@ -25,6 +25,7 @@ typedef struct mrt_qplanes_fill {
   int64_t plane; /* bytes from plane to plane */
 } mrt_qplanes_fill;
 void mrt_qplanes_fill_avx512vnni(const mrt_qplanes_fill *f);
+void mrt_qplanes_fill_avx2(const mrt_qplanes_fill *f);
 
 typedef struct mrt_qplanes_dots {
   const uint8_t *const *tap; /* [taps], in plane 0 */
@@ -39,8 +40,10 @@ typedef struct mrt_qplanes_dots {
   bool is_signed, shifted;
 } mrt_qplanes_dots;
 void mrt_qplanes_dots_avx512vnni(const mrt_qplanes_dots *d);
+void mrt_qplanes_dots_avx2(const mrt_qplanes_dots *d);
 
 bool mrt_qplanes_fits(const mrt_qconv *p); /* of what qdepth.h computes */
+bool mrt_qplanes_machine(void);            /* there are loops for it */
 size_t mrt_qplanes_worker_bytes(const mrt_qconv *p, int64_t ow);
 
 /* Rows of an image, or a ring of them: row r is number r - first, or r % ring. */
