@@ -73,6 +73,7 @@ static void make_weights(band_case *t, mrt_band_args *a) {
     t->bias[i] = guarded_floats(&t->gb[i], p->cout, 0);
     t->gp[i] = guarded_new(mrt_conv_packed_size(p), 0);
     mrt_conv_pack(&all, p, t->w[i], (float *)t->gp[i].data);
+    if (t->b.pairs && i != 1) mrt_band_pair_weights(p, (float *)t->gp[i].data);
     t->whole_bias[i] = guarded_floats(&t->gwb[i], mrt_c16_blocks(p->cout) * 16, 0);
     memset(t->whole_bias[i], 0, t->gwb[i].bytes);
     memcpy(t->whole_bias[i], t->bias[i], (size_t)p->cout * sizeof(float));
@@ -233,7 +234,9 @@ static void body(void) {
     int64_t h = sizes[rng_below(12)], w = sizes[rng_below(12)];
     if (h + d->pad_top + d->pad_bottom < k) h = k;
     if (w + d->pad_left + d->pad_right < k) w = k;
+    b.pairs = rng_below(2);
     check_band(b, 1 + rng_below(2), h, w, b.projects && rng_below(2));
+    b.pairs = false;
     if (i % 3 != 2) continue;
     if (i % 5 == 0) d->cin = d->cout = d->groups = 150 + rng_below(150); /* several slices */
     b.tiles = i % 2 ? mrt_conv_split_kernels_get() : &mrt_conv_split_model;

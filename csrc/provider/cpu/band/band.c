@@ -46,13 +46,46 @@ mrt_conv mrt_band_project(const mrt_band *b) {
   return mrt_conv_pointwise(b->depthwise.cin, b->cout);
 }
 
+/* ---- pairs ---- */
+/* A block of which 8 columns or fewer are there, alone or after a whole one. */
+static bool in_pairs(int64_t k, int64_t columns) {
+  return k % 2 == 0 && columns % 16 > 0 && columns % 16 <= 8;
+}
+
+bool mrt_band_pairs_ok(const mrt_conv *p) {
+  const mrt_conv_kernels *kernels = mrt_conv_kernels_get();
+  return kernels->pixel_tile && kernels->pixel_tile(16, 16) && in_pairs(p->cin, p->cout);
+}
+
+void mrt_band_pair_weights(const mrt_conv *p, float *packed) {
+  if (!mrt_band_pairs_ok(p)) return;
+  float *at = packed + p->cout / PANEL * PANEL * p->cin, two[2 * PANEL];
+  for (int64_t k = 0; k < p->cin; k += 2, at += 2 * PANEL) {
+    for (int64_t i = 0; i < PANEL; ++i) two[2 * i] = at[i], two[2 * i + 1] = at[PANEL + i];
+    memcpy(at, two, sizeof two);
+  }
+}
+
+/* What a panel's weights from column n on want of tiles. */
+static int pair_flag(const mrt_band *b, int64_t n, int64_t k, int64_t columns) {
+  return b->pairs && n + PANEL > columns && in_pairs(k, columns) ? MRT_TILE_PAIRS : 0;
+}
+
 /* ---- how the work is cut ---- */
-static plan make_plan(const mrt_band *b, int64_t h, int64_t w) {
+/* Bands of an image, if any number gives the same bits: no more than there are workers, since each
+ * expands rows of its neighbours once more. */
+static int64_t fewer_bands(const mrt_par *par, int64_t n, int64_t bands) {
+  const int64_t workers = mrt_par_workers(par);
+  return n % workers == 0 ? 1 : min_i64(bands, workers);
+}
+
+static plan make_plan(const mrt_par *par, const mrt_band *b, int64_t n, int64_t h, int64_t w) {
   const mrt_conv *d = &b->depthwise;
   plan p = {.wide = d->cin, .groups = ceil_div(d->cin, PANEL)};
   p.oh = mrt_conv_out(h, d->kh, d->stride_h, 1, d->pad_top, d->pad_bottom);
   p.ow = mrt_conv_out(w, d->kw, d->stride_w, 1, d->pad_left, d->pad_right);
-  p.out_blocks = mrt_c16_blocks(b->projects ? b->cout : p.wide);
+  p.out_channels = b->projects ? b->cout : p.wide;
+  p.out_blocks = mrt_c16_blocks(p.out_channels);
   p.bands = p.parts = 1;
   if (p.oh <= 0 || p.ow <= 0) return p;
   if (p.oh == 1 || (p.oh * p.ow <= PART_AREA && (d->stride_h == 1 || p.oh < BAND_ROWS)))
@@ -79,6 +112,7 @@ static plan make_plan(const mrt_band *b, int64_t h, int64_t w) {
       ceil_div(max_i64(p.team * group_floats, split_floats), PAGE_FLOATS) * PAGE_FLOATS +
       GAP_FLOATS;
   p.image_floats = p.out_blocks * 16 * p.oh * p.ow;
+  if (!p.split && p.parts == 1) p.bands = fewer_bands(par, n, p.bands);
   return p;
 }
 
@@ -92,7 +126,7 @@ static int64_t sums_floats(const mrt_band *b, const plan *p) {
 
 bool mrt_band_scratch_size(const mrt_par *par, const mrt_band *b, int64_t n, int64_t h, int64_t w,
                            size_t *bytes) {
-  const plan p = make_plan(b, h, w);
+  const plan p = make_plan(par, b, n, h, w);
   size_t sums, work;
   if (!mrt_size_mul((size_t)sums_floats(b, &p) * sizeof(float), (size_t)n, &sums)) return false;
   return mrt_size_mul((size_t)p.worker_floats * sizeof(float), (size_t)mrt_par_workers(par),
@@ -102,7 +136,7 @@ bool mrt_band_scratch_size(const mrt_par *par, const mrt_band *b, int64_t n, int
 }
 
 /* ---- a unit ---- */
-/* Tiles of `pixels` neighbouring pixels and 32 or fewer columns. t: a, b, c and bias of the first.
+/* Tiles of `pixels` neighbouring pixels and 1..32 columns. t: a, b, c and bias of the first.
  */
 static void run_tiles(const job *j, mrt_tile *t, int64_t cols, int64_t pixels) {
   if (j->tile) {
@@ -112,6 +146,7 @@ static void run_tiles(const job *j, mrt_tile *t, int64_t cols, int64_t pixels) {
   }
   const int64_t pieces = ceil_div(pixels, j->kern->max_rows), nr = j->kern->nr;
   const mrt_tile base = *t;
+  cols = ceil_div(cols, 16) * 16; /* whole blocks are written */
   for (int64_t n = 0; n < cols; n += nr) {
     t->cols = (int)min_i64(nr, cols - n);
     const mrt_tile_fn *fns = t->cols <= 16 && nr > 16 ? j->kern->narrow : j->kern->wide;
@@ -146,17 +181,18 @@ void mrt_band_activate(const job *j, int which, float *at, int64_t floats) {
 void mrt_band_expand_rows(const job *j, const place *at, int64_t r0, int64_t r1) {
   const mrt_band_args *a = j->a;
   const int64_t w = a->w, in_blocks = mrt_c16_blocks(j->b->cin);
-  const int64_t cols = ceil_div(at->channels, 16) * 16;
+  const int64_t cols = at->channels, blocks = ceil_div(cols, 16);
   mrt_tile t = j->expand;
   t.a = a->x + (at->image * in_blocks * a->h + r0) * w * 16;
   t.b = a->weights[0] + at->group * PANEL * j->b->cin;
   t.bias = a->bias[0] ? a->bias[0] + at->group * PANEL : NULL;
   t.c = at->ring + r0 % j->p.ring_rows * w * 16;
+  t.flags |= pair_flag(j->b, at->group * PANEL, j->b->cin, j->p.wide);
   float *const first = t.c;
   fetch_ahead(at, &t, at->group + j->p.team, t.b + j->p.team * PANEL * j->b->cin, PANEL * j->b->cin,
               (r1 - r0) * w);
   run_tiles(j, &t, cols, (r1 - r0) * w);
-  for (int64_t c = 0; c < cols / 16; ++c)
+  for (int64_t c = 0; c < blocks; ++c)
     mrt_band_activate(j, 0, first + c * j->p.ring_block, (r1 - r0) * w * 16);
 }
 
@@ -255,17 +291,18 @@ static void project_rows(const job *j, const place *at) {
   t.n_blocks = ceil_div(channels, 16);
   for (int64_t i = 0; i < t.n_blocks; ++i)
     blocks[i] = (mrt_kblock){(int32_t)(i * p->rows_block), (int32_t)min_i64(16, channels - i * 16)};
-  for (int64_t n = 0; n < p->out_blocks * 16; n += PANEL) {
-    const int64_t cols = min_i64(PANEL, p->out_blocks * 16 - n);
+  for (int64_t n = 0; n < p->out_channels; n += PANEL) {
+    const int64_t cols = min_i64(PANEL, p->out_channels - n);
     t.a = at->memory + p->team * 2 * p->ring_block;
     t.b = j->a->weights[2] + (n * p->wide + at->lead * PANEL * PANEL);
     place_sums(j, at, n / 16, &t);
+    t.flags |= pair_flag(j->b, n, p->wide, p->out_channels);
     float *const first = t.c;
     fetch_ahead(at, &t, after, t.b + channels * PANEL,
                 min_i64(PANEL * p->team, p->wide - after * PANEL) * PANEL, pixels);
     run_tiles(j, &t, cols, pixels);
     if (at->last && p->parts == 1)
-      for (int64_t c = 0; c < cols / 16; ++c)
+      for (int64_t c = 0; c < ceil_div(cols, 16); ++c)
         mrt_band_activate(j, 2, first + c * p->oh * p->ow * 16, pixels * 16);
   }
   if (at->last && p->parts > 1) mrt_band_meet(j, at);
@@ -353,7 +390,8 @@ static double cost_ns(const job *j) { /* 60 multiply-adds a nanosecond */
 }
 
 void mrt_band_run(const mrt_par *par, const mrt_band *b, const mrt_band_args *a, void *scratch) {
-  job j = {.b = b, .a = a, .p = make_plan(b, a->h, a->w), .kern = mrt_gemm_kernels_get()};
+  job j = {
+      .b = b, .a = a, .p = make_plan(par, b, a->n, a->h, a->w), .kern = mrt_gemm_kernels_get()};
   const mrt_conv_kernels *kernels = mrt_conv_kernels_get();
   j.tile = kernels->pixel_tile ? kernels->pixel_tile(16, 16) : NULL;
   const plan *p = &j.p;

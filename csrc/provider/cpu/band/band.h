@@ -8,8 +8,9 @@
  *
  * Work is cut into bands of output rows (whose first rows are expanded twice) and, for small
  * images, into two parts of the wide channels, whose sums are added, step by step, by the worker
- * that comes second. Both follow from the shape. Every sum runs over the channels in order, as
- * without this operator, but for those parts.
+ * that comes second. Parts follow from the shape; bands too where they matter to the bits (on tiles
+ * of bf16 parts), else there are no more of them than workers. Every sum runs over the channels in
+ * order, as without this operator, but for those parts.
  */
 #ifndef MRT_PROVIDER_CPU_BAND_BAND_H
 #define MRT_PROVIDER_CPU_BAND_BAND_H
@@ -24,6 +25,7 @@ typedef struct mrt_band {
   int64_t cin, cout;      /* cin: of x, if it is expanded; cout: of y, if it is projected */
   bool expands, projects; /* else: the depthwise convolution reads x, writes y */
   mrt_act act[3];         /* after expand, depthwise, project */
+  bool pairs; /* weights of the 1x1 convolutions went through mrt_band_pair_weights; no tiles */
   /* NULL, or tiles of bf16 parts for the 1x1 convolutions, whose weights mrt_conv_split_ok has
    * seen, where a unit of work has tiles_from pixels of x or more. */
   const struct mrt_conv_split_kernels *tiles;
@@ -35,6 +37,12 @@ bool mrt_band_ok(const mrt_conv *depthwise);
 /* The 1x1 convolutions as mrt_conv_pack wants them. */
 mrt_conv mrt_band_expand(const mrt_band *b);
 mrt_conv mrt_band_project(const mrt_band *b);
+
+/* Has the last panel of packed weights so few columns that pairs of k are better, and does the
+ * machine have a kernel for those? */
+bool mrt_band_pairs_ok(const mrt_conv *pointwise);
+/* Makes such a panel [k/2][32][2]; other weights stay as they are. */
+void mrt_band_pair_weights(const mrt_conv *pointwise, float *packed);
 
 typedef struct mrt_band_args {
   int64_t n, h, w; /* of x */

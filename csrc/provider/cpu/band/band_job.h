@@ -13,7 +13,7 @@ enum { MRT_BAND_PANEL = 32 }; /* wide channels of a group */
 /* How the work is cut. */
 typedef struct mrt_band_plan {
   int64_t oh, ow, wide, groups; /* wide channels, in groups of 32 */
-  int64_t out_blocks;
+  int64_t out_channels, out_blocks;
   int64_t bands, parts;
   int64_t team;                   /* groups that are projected at once: 1 or 2 */
   int64_t step, steps, ring_rows; /* output rows of a step, input rows kept */

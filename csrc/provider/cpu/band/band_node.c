@@ -69,6 +69,12 @@ static mrt_status *pack(const void *arg, const mrt_tensor *source, void *dst) {
   return NULL;
 }
 
+static mrt_status *pack_pairs(const void *arg, const mrt_tensor *source, void *dst) {
+  MRT_TRY(pack(arg, source, dst));
+  mrt_band_pair_weights(arg, dst);
+  return NULL;
+}
+
 /* The same bytes, of weights that tiles of bf16 parts can take. */
 static mrt_status *pack_for_tiles(const void *arg, const mrt_tensor *source, void *dst) {
   if (!mrt_conv_split_ok(arg, source->data))
@@ -77,12 +83,16 @@ static mrt_status *pack_for_tiles(const void *arg, const mrt_tensor *source, voi
 }
 
 static mrt_status *get_weights(band_kernel *q, int i, const mrt_tensor *w, const mrt_conv *conv) {
-  const bool tiles = q->b.tiles && i != 1;
-  const mrt_packer packer = {.format = tiles ? "conv.band.split.1" : "conv.band.f32.1",
+  const bool tiles = q->b.tiles && i != 1, pairs = q->b.pairs && i != 1 && mrt_band_pairs_ok(conv);
+  const mrt_packer packer = {.format = tiles   ? "conv.band.split.1"
+                                       : pairs ? "conv.band.pairs.1"
+                                               : "conv.band.f32.1",
                              .params = {conv->cin, conv->cout, conv->groups, conv->kh, conv->kw},
                              .bytes = mrt_conv_packed_size(conv),
                              .align_source = true,
-                             .pack = tiles ? pack_for_tiles : pack,
+                             .pack = tiles   ? pack_for_tiles
+                                     : pairs ? pack_pairs
+                                             : pack,
                              .arg = conv};
   mrt_status *st = mrt_packed_get(w, &packer, &q->weights[i]);
   if (!tiles || mrt_status_code(st) != MRT_NOT_IMPLEMENTED) return st;
@@ -157,6 +167,7 @@ static mrt_status *fill(band_kernel *q, const mrt_node *node) {
   if (q->b.expands && q->b.projects && q->b.cin >= TILES_CHANNELS && q->b.cout >= TILES_CHANNELS)
     q->b.tiles = tiles;
   q->b.tiles_from = TILES_PIXELS;
+  q->b.pairs = !q->b.tiles;
   for (int i = 0; i < 3; ++i) {
     const mrt_tensor *w = mrt_node_in_const(node, weight_input[i]);
     const mrt_tensor *b = mrt_node_in_const(node, weight_input[i] + 1);

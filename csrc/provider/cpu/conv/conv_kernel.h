@@ -89,9 +89,9 @@ typedef struct mrt_conv_kernels {
   void (*wino4_output)(const mrt_wino_out *o);
   /* `pixels` pixels of a row, `apart` floats from one to the next in the input and 16 in the
    * output: t without its a_hi, a_row, c_row and r_row, alpha and beta (1) and row_bias (none);
-   * cols 16 or 32; blocks of k of `whole` floats (16: and shorter ones); the bias counts in the
-   * first block (no MRT_TILE_LOAD); ahead_lines lines are fetched for each block of 16 k. NULL:
-   * none (for these), use the tiles of gemm/. */
+   * cols 1..32, of which whole blocks are written; blocks of k of `whole` floats (16: and shorter
+   * ones); the bias counts in the first block (no MRT_TILE_LOAD); ahead_lines lines are fetched for
+   * each block of 16 k. NULL: none (for these), use the tiles of gemm/. */
   mrt_c16_tile_fn (*pixel_tile)(int64_t apart, int64_t whole);
 } mrt_conv_kernels;
 

@@ -22,6 +22,8 @@ enum {
   MRT_TILE_LOAD = 1,  /* start from C instead of 0 (second and later blocks of k) */
   MRT_TILE_FINAL = 2, /* last block of k: apply the epilogue; else store the bare sum */
   MRT_TILE_CLIP = 4,  /* in the epilogue: min(max(x, lo), hi), NaN stays */
+  MRT_TILE_PAIRS =
+      8, /* B is [k/2][32][2], cols 1..24: only for mrt_conv_kernels.pixel_tile(16, 16) */
 };
 
 /* Strides in floats. Columns 16..31 of C and residual lie c_col16 / r_col16 after column 0: 16 for
