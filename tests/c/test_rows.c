@@ -81,6 +81,20 @@ static void updates(const mrt_row_kernels *k, const float *x, int64_t n) {
   CHECK(guarded_done(&g));
 }
 
+/* At every place in a vector; nothing beside it is written. */
+static void copies(const mrt_row_kernels *k, const float *x, int64_t n) {
+  for (int64_t at = 0; at < 17; ++at) {
+    guarded g;
+    float *y = guarded_floats(&g, n + at, 0);
+    for (int64_t i = 0; i < at; ++i) y[i] = -1;
+    k->copy_around(y + at, x, n);
+    int bad = memcmp(y + at, x, (size_t)n * sizeof *y) != 0;
+    for (int64_t i = 0; i < at; ++i) bad += y[i] != -1;
+    CHECK_EQ_I(bad, 0);
+    CHECK(guarded_done(&g));
+  }
+}
+
 static void specials(const mrt_row_kernels *k) {
   float x[40], y[40];
   for (int at = 0; at < 40; ++at) {
@@ -115,6 +129,7 @@ int main(void) {
       norms(k, x, NULL, NULL, n, false);
       norms(k, x, a, NULL, n, true);
       updates(k, x, n);
+      copies(k, x, n);
     }
     specials(k);
   }

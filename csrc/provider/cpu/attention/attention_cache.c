@@ -8,7 +8,7 @@
 #include <emmintrin.h>
 #endif
 
-enum { ROWS = 16, AROUND = 64 << 10 };
+enum { ROWS = 8, AROUND = 64 << 10 };
 
 mrt_attn_rows mrt_attn_rows_of(const mrt_attn *a, bool values, int64_t b, int64_t hk, bool store) {
   const mrt_attn_cache *c = values ? &a->v_cache : &a->k_cache;
@@ -32,14 +32,14 @@ mrt_attn_rows mrt_attn_rows_of(const mrt_attn *a, bool values, int64_t b, int64_
                          .next = next};
 }
 
-static void store(const mrt_attn_rows *r, int64_t row, const float *from, int64_t rows) {
+static void store(const mrt_row_kernels *k, const mrt_attn_rows *r, int64_t row, const float *from,
+                  int64_t rows) {
   float *to = r->present + row * r->size;
-  int64_t n = rows * r->size, i = 0;
-#ifdef __SSE2__
-  if (r->around && (uintptr_t)to % 16 == 0)
-    for (; i + 4 <= n; i += 4) _mm_stream_ps(to + i, _mm_loadu_ps(from + i));
-#endif
-  memcpy(to + i, from + i, (size_t)(n - i) * sizeof(float));
+  const int64_t n = rows * r->size;
+  if (r->around)
+    k->copy_around(to, from, n);
+  else
+    memcpy(to, from, (size_t)n * sizeof(float));
 }
 
 void mrt_attn_rows_stored(void) {
@@ -63,14 +63,14 @@ static void fetch(const mrt_attn_rows *r, int64_t at, int64_t end) {
   for (const float *x = r->next + at * r->size; x < last; x += 16) __builtin_prefetch(x);
 }
 
-static void store_block(const mrt_attn_rows *r, int64_t at, int64_t end, const float *x,
-                        int64_t step) {
+static void store_block(const mrt_row_kernels *k, const mrt_attn_rows *r, int64_t at, int64_t end,
+                        const float *x, int64_t step) {
   if (!r->present) return;
   if (step == r->size) {
-    store(r, at, x, end - at);
+    store(k, r, at, x, end - at);
     return;
   }
-  for (; at < end; ++at, x += step) store(r, at, x, 1);
+  for (; at < end; ++at, x += step) store(k, r, at, x, 1);
 }
 
 void mrt_attn_rows_dot(const mrt_row_kernels *k, const mrt_attn_rows *r, const float *q, float *s) {
@@ -78,7 +78,7 @@ void mrt_attn_rows_dot(const mrt_row_kernels *k, const mrt_attn_rows *r, const f
     const float *x = block(r, at, &end, &step);
     fetch(r, at, end);
     for (int64_t i = at; i < end; ++i) s[i] = k->dot(q, x + (i - at) * step, r->size);
-    store_block(r, at, end, x, step);
+    store_block(k, r, at, end, x, step);
   }
 }
 
@@ -88,7 +88,7 @@ void mrt_attn_rows_add(const mrt_row_kernels *k, const mrt_attn_rows *r, const f
     const float *x = block(r, at, &end, &step);
     fetch(r, at, end);
     for (int64_t i = at; i < end && i < n; ++i) k->axpy(o, s[i], x + (i - at) * step, r->size);
-    store_block(r, at, end, x, step);
+    store_block(k, r, at, end, x, step);
   }
 }
 
@@ -109,7 +109,7 @@ static void join_chunk(void *arg, int64_t chunk, int worker) {
     r.around = false; /* it is read next */
     for (int64_t at = 0, end, step; at < r.n; at = end) {
       const float *x = block(&r, at, &end, &step);
-      store_block(&r, at, end, x, step);
+      store_block(NULL, &r, at, end, x, step);
     }
   }
 }

@@ -31,6 +31,8 @@ typedef struct mrt_row_kernels {
   void (*scale)(float *y, const float *x, float a, int64_t n); /* y = a x */
   float (*dot)(const float *a, const float *b, int64_t n);
   void (*axpy)(float *y, float a, const float *x, int64_t n); /* y += a x */
+  /* A copy that goes around the caches; another thread sees it after a store fence of this one. */
+  void (*copy_around)(float *to, const float *from, int64_t n);
 } mrt_row_kernels;
 
 #define MRT_KERNEL(isa, symbol) extern const mrt_row_kernels symbol;

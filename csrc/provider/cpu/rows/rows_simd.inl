@@ -180,6 +180,14 @@ static void row_axpy(float *y, float a, const float *x, int64_t n) {
   }
 }
 
+/* Vector by vector: parts of a line would keep a buffer busy until all of them have come. */
+static void row_copy_around(float *to, const float *from, int64_t n) {
+  int64_t i = 0;
+  for (; i < n && (uintptr_t)(to + i) % (VW * sizeof(float)); ++i) to[i] = from[i];
+  for (; i + VW <= n; i += VW) v_stream(to + i, v_load(from + i));
+  for (; i < n; ++i) to[i] = from[i];
+}
+
 const mrt_row_kernels TABLE = {.name = TABLE_NAME,
                                .exp_sum = row_exp_sum,
                                .norm = row_norm,
@@ -190,4 +198,5 @@ const mrt_row_kernels TABLE = {.name = TABLE_NAME,
                                .min = row_min,
                                .scale = row_scale,
                                .dot = row_dot,
-                               .axpy = row_axpy};
+                               .axpy = row_axpy,
+                               .copy_around = row_copy_around};

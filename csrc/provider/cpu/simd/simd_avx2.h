@@ -16,6 +16,8 @@ INLINE vf v_set(float x) { return _mm256_set1_ps(x); }
 INLINE vi v_seti(int x) { return (vi)_mm256_set1_epi32(x); }
 INLINE vf v_load(const float *p) { return _mm256_loadu_ps(p); }
 INLINE void v_store(float *p, vf x) { _mm256_storeu_ps(p, x); }
+/* Around the caches; p: at a whole vector. */
+INLINE void v_stream(float *p, vf x) { _mm256_stream_ps(p, x); }
 INLINE __m256i lanes_below(int n) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }

@@ -16,6 +16,8 @@ INLINE vf v_set(float x) { return _mm512_set1_ps(x); }
 INLINE vi v_seti(int x) { return (vi)_mm512_set1_epi32(x); }
 INLINE vf v_load(const float *p) { return _mm512_loadu_ps(p); }
 INLINE void v_store(float *p, vf x) { _mm512_storeu_ps(p, x); }
+/* Around the caches; p: at a whole vector. */
+INLINE void v_stream(float *p, vf x) { _mm512_stream_ps(p, x); }
 INLINE vf v_load_n(const float *p, int n) {
   return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
 }

@@ -15,6 +15,7 @@ typedef bool vm;
 INLINE vf v_set(float x) { return x; }
 INLINE vf v_load(const float *p) { return *p; }
 INLINE void v_store(float *p, vf x) { *p = x; }
+INLINE void v_stream(float *p, vf x) { *p = x; }
 INLINE vf v_load_n(const float *p, int n) { return n > 0 ? *p : 0.0f; }
 INLINE void v_store_n(float *p, vf x, int n) {
   if (n > 0) *p = x;
