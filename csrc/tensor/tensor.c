@@ -294,6 +294,7 @@ void mrt_tensor_init_view(mrt_tensor *t, mrt_dtype dtype, int rank, const int64_
   t->strided = false;
   t->readers = 0;
   t->narrow = 0;
+  t->parts = 0;
   t->rank = rank;
   if (rank) memcpy(t->dims, dims, (size_t)rank * sizeof *dims);
   t->data = data;

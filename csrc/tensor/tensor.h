@@ -91,6 +91,9 @@ struct mrt_tensor {
   uint8_t readers; /* of a model's constant: see mrt_model_sweep */
   uint8_t narrow;  /* of a float32 constant: the type of 2 bytes that holds all of its elements
                       exactly, MRT_FLOAT16 or MRT_BFLOAT16; 0: none is known */
+  uint8_t parts;   /* of a value in MRT_LAYOUT_C16: so many bf16 numbers whose sum is the element
+                      stand in its place (provider/cpu/conv/conv_split.h), said by who has made it
+                      for the only one who reads it; 0: floats */
   int rank;
   int64_t dims[MRT_MAX_RANK];
   int64_t strides[MRT_MAX_RANK]; /* in elements, may be negative or 0; only if strided */

@@ -43,7 +43,8 @@ static void check_block(const mrt_conv_split_kernels *kern, int rows, int cols, 
   enum { GROUPS = 3, RAW = 2 };
   const int64_t part = 32 * 32 + 32;
   const bool raw_too = (variant & 4) && like_tiles(kern), f16 = (variant & 8) != 0;
-  const int b_parts = 1 + variant / 2 % parts; /* B has room for all */
+  const int gives = !(variant & 4) && cols > 16 ? variant / 8 % 3 : 0; /* parts of the output */
+  const int b_parts = 1 + variant / 2 % parts;                         /* B has room for all */
   const int64_t offsets[GROUPS] = {0, part * parts, part * parts * 2 + 32};
   const int64_t na = part * parts * GROUPS + 2048, nb = GROUPS * parts * 1024;
   guarded ga, gb, go[2], gr, gc[2];
@@ -90,6 +91,9 @@ static void check_block(const mrt_conv_split_kernels *kern, int rows, int cols, 
     out[i] = (mrt_split_out){.acc = old,
                              .rows = at,
                              .out = y,
+                             .halves = (uint16_t *)y,
+                             .part = 1024,
+                             .parts = gives,
                              .residual = variant & 4 ? res : NULL,
                              .col16 = cols > 16 ? 512 : 0,
                              .bias = bias,
@@ -116,7 +120,13 @@ static void check_block(const mrt_conv_split_kernels *kern, int rows, int cols, 
         if (r >= tall || c >= wide) CHECK(x == 3);
       }
   }
-  CHECK(same_bits((float *)go[0].data, (float *)go[1].data, 1024));
+  CHECK(gives || same_bits((float *)go[0].data, (float *)go[1].data, 1024));
+  for (int64_t i = 0; i < 2048 && gives; ++i) { /* what is marked may be anything */
+    const int64_t r = i % 1024 / 32, c = i % 32 / 2 + i % 2 * 16;
+    const uint16_t *y[] = {(uint16_t *)go[0].data + i, (uint16_t *)go[1].data + i};
+    CHECK(*y[0] == *y[1] || (bad[0][r] >> c & 1));
+    if (at[r] < 0 || i / 1024 >= gives) CHECK(*y[0] == (i % 2 ? 0x4040 : 0));
+  }
   CHECK(memcmp(bad[0], bad[1], sizeof bad[0]) == 0 && out[0].any == out[1].any);
   CHECK(same_halves((uint16_t *)gs[0].data, (uint16_t *)gs[1].data, RAW * 3072));
   CHECK(guarded_done(&ga) && guarded_done(&gb) && guarded_done(&gr) && guarded_done(&gw));
@@ -268,6 +278,92 @@ static void check_errors(const sample *s, const char *name) {
             (long long)s->p.cin, (long long)s->p.cout, (long long)s->p.kh, (long long)s->p.kw,
             (long long)s->p.stride_h, (long long)s->p.stride_w, s->kind, worst, bound);
   CHECK(worst <= bound + end);
+}
+
+/* Output as parts: those of the floats, to the last bit; and back to floats. */
+static void check_gives(const sample *s, const mrt_conv_split_kernels *kern, const mrt_par *par,
+                        const void *weights, uint16_t *halves) {
+  const mrt_conv *p = &s->p;
+  const int64_t area = s->oh * s->ow, part = area * 32, groups = s->n * p->cout / 32;
+  mrt_conv_args a = {.n = s->n,
+                     .h = s->h,
+                     .w = s->w,
+                     .input = s->in,
+                     .weights = weights,
+                     .bias = s->kind & 1 ? s->bias : NULL,
+                     .out_parts = p->parts,
+                     .output = (float *)(void *)halves};
+  if (s->kind & 4) a.act.op = MRT_EW_RELU;
+  guarded gs = guarded_new(mrt_conv_split_scratch_size(par, p, s->h, s->w), 0);
+  mrt_conv_split_run(kern, par, p, &a, gs.data);
+  CHECK(guarded_done(&gs));
+  float *line = aligned_alloc(64, (size_t)part * 4), *back = aligned_alloc(64, (size_t)area * 128);
+  uint16_t *want = aligned_alloc(64, (size_t)part * 4);
+  for (int64_t g = 0; g < groups; ++g) {
+    const mrt_split_line l = {s->out + g * part, 16, area * 16, 32, area, want, part};
+    kern->split_line(&l, p->parts);
+    CHECK(same_halves(want, halves + g * part * p->parts, part * p->parts));
+    mrt_conv_split_join(par, p->parts, halves + g * part * p->parts, 1, 32, area, back);
+    for (int64_t i = 0; i < part; ++i) {
+      const float x = s->out[g * part + i];
+      CHECK(isnan(x) || isinf(x) ? memcmp(&x, back + i, 4) == 0 || isnan(back[i])
+                                 : fabsf(x - back[i]) <= fabsf(x) * 0x1p-8f);
+    }
+  }
+  free(line), free(back), free(want);
+}
+
+/* A second convolution gives the same bits for the first one's parts as for its floats. */
+static void check_takes(const sample *s, const mrt_conv_split_kernels *kern, const mrt_par *par,
+                        const mrt_conv *q, const uint16_t *halves) {
+  const int64_t oh = mrt_conv_out(s->oh, q->kh, q->stride_h, q->dil_h, q->pad_top, q->pad_bottom),
+                ow = mrt_conv_out(s->ow, q->kw, q->stride_w, q->dil_w, q->pad_left, q->pad_right),
+                no = mrt_c16_size(s->n, q->cout, oh, ow), nw = q->cout * q->cin * q->kh * q->kw;
+  float *weights = malloc((size_t)nw * 4), *res = malloc((size_t)no * 4);
+  for (int64_t i = 0; i < nw; ++i) weights[i] = rng_float();
+  for (int64_t i = 0; i < no; ++i) res[i] = rng_float();
+  guarded gp = guarded_new(mrt_conv_split_packed_size(q), 0), gy[2];
+  mrt_conv_split_pack(kern, par, q, weights, gp.data);
+  const int64_t bytes = s->n * s->oh * s->ow * q->cin * 2 * q->parts;
+  guarded gx = guarded_new((size_t)bytes, 0); /* with nothing behind it */
+  memcpy(gx.data, halves, (size_t)bytes);
+  for (int i = 0; i < 2; ++i) {
+    mrt_conv_args a = {.n = s->n,
+                       .h = s->oh,
+                       .w = s->ow,
+                       .input = i ? (float *)gx.data : s->out,
+                       .in_parts = i ? q->parts : 0,
+                       .weights = gp.data};
+    a.output = guarded_floats(&gy[i], no, 0);
+    memcpy(a.output, res, (size_t)no * 4);
+    a.residual = a.output;
+    guarded gs = guarded_new(mrt_conv_split_scratch_size(par, q, s->oh, s->ow), 0);
+    mrt_conv_split_run(kern, par, q, &a, gs.data);
+    CHECK(guarded_done(&gs));
+  }
+  for (int64_t i = 0; i < no; ++i) {
+    const float *y[] = {(float *)gy[0].data + i, (float *)gy[1].data + i};
+    CHECK(memcmp(y[0], y[1], 4) == 0 || (isnan(*y[0]) && isnan(*y[1])));
+  }
+  CHECK(guarded_done(&gp) && guarded_done(&gx) && guarded_done(&gy[0]) && guarded_done(&gy[1]));
+  free(weights), free(res);
+}
+
+static void check_pair(const mrt_conv_split_kernels *kern, const mrt_conv *p, const mrt_conv *q,
+                       int64_t n, int64_t h, int64_t w, int kind, bool special) {
+  const mrt_par pars[2] = {{.threads = 0}, {.threads = 1}};
+  sample s = {.p = *p, .n = n, .h = h, .w = w, .kind = kind};
+  sample_make(&s, rng_float);
+  if (special) s.in[1] = INFINITY, s.in[5] = -INFINITY, s.in[9] = NAN, s.x[0] = 0;
+  sample_run(&s, kern);
+  guarded gp = guarded_new(mrt_conv_split_packed_size(p), 0);
+  mrt_conv_split_pack(kern, &pars[0], p, s.weights, gp.data);
+  guarded gh = guarded_new((size_t)(s.n * s.oh * s.ow * p->cout * 2 * p->parts), 0);
+  uint16_t *halves = (uint16_t *)gh.data;
+  for (int i = 0; i < 2; ++i) check_gives(&s, kern, &pars[i], gp.data, halves);
+  for (int i = 0; i < 2; ++i) check_takes(&s, kern, &pars[i], q, halves);
+  CHECK(guarded_done(&gp) && guarded_done(&gh));
+  sample_free(&s);
 }
 
 /* Weights of 2 bytes give the bits of the same ones as floats. */
@@ -474,6 +570,26 @@ static void test_ordinary(const mrt_conv_split_kernels *kern) {
   CHECK_EQ_I(mended, 0);
 }
 
+/* Values of parts between two convolutions: read in place with whole and broken last tiles, copied,
+ * with bands, phases and padding. */
+static void test_pairs(const mrt_conv_split_kernels *kern) {
+  const bool model = kern == &mrt_conv_split_model;
+  const int most = kern->gemm->most_parts < 2 ? kern->gemm->most_parts : 2;
+  for (int i = 0; i < (model ? 4 : 60); ++i) {
+    mrt_conv p = conv_of(16 + rng_below(40), 32 * (1 + rng_below(model ? 1 : 3)), 1 + rng_below(3),
+                         1, rng_below(2));
+    p.parts = 1 + i % most;
+    mrt_conv q = conv_of(p.cout, 1 + rng_below(70), i % 3 ? 1 : 1 + rng_below(3), 1, 0);
+    if (i % 3 == 0) q.stride_h = q.stride_w = 1 + rng_below(2), q.pad_top = rng_below(2);
+    q.parts = p.parts;
+    check_pair(kern, &p, &q, 1 + rng_below(2), 5 + rng_below(5), 5 + rng_below(9),
+               (int)rng_below(2) * 4 + 1, i % 4 == 3);
+  }
+  mrt_conv p = conv_of(32, 64, 3, 1, 1), q = conv_of(64, 96, 1, 1, 0);
+  p.parts = q.parts = most;
+  if (!model) check_pair(kern, &p, &q, 1, 57, 61, 5, false); /* several bands */
+}
+
 static void test_choice(void) {
   float w[64 * 64];
   mrt_conv p = conv_of(64, 64, 1, 1, 0);
@@ -505,6 +621,7 @@ static void body(void) {
     if ((have & entries[i].isa) != entries[i].isa) continue;
     for (int round = 0; round < 3; ++round) test_special(kern, round);
     test_ordinary(kern);
+    test_pairs(kern);
     if (kern == &mrt_conv_split_model) continue;
     for (int parts = 1; parts <= kern->gemm->most_parts; ++parts)
       for (int k = 0; k < 64; ++k) {

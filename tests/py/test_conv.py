@@ -245,3 +245,37 @@ def test_long_lines_go_in_pieces(
     assert session._sess.stats()["scratch_bytes"] < 9 << 20
     data = model(nodes, {"x": [batch, cin, width], "r": list(shape)}, weights)
     check(data, {"x": x, "r": rand(4, *shape)}, 1e-4)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e30])
+@pytest.mark.parametrize("shape", [(64, 19, 23), (32, 160, 160)])
+def test_values_between_convolutions(shape: tuple[int, int, int], scale: float) -> None:
+    """A value that one convolution reads may be made of what tiles take: no bit of what that gives
+    differs from a graph in which the value is an output as well; weights out of the range of parts
+    are read with floats."""
+    ort = engine.load_engine()
+    channels, height, width = shape
+    weights = {"w": rand(1, channels, 32, 3, 3), "v": rand(2, 32, channels, 1, 1) * scale}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], pads=[1] * 4),
+        helper.make_node("Relu", ["a"], ["y1"]),
+        helper.make_node("Conv", ["y1", "v"], ["y0"]),
+    ]
+    x = rand(3, 2, 32, height, width)
+    x[0, 3, 4, 5], x[1, 1, 1, 1] = np.inf, np.nan
+    alone = engine.make_session(ort, model(nodes, {"x": list(x.shape)}, weights), True)
+    both = engine.make_session(ort, model(nodes, {"x": list(x.shape)}, weights, 2), True)
+    (want,) = engine.make_session(
+        onnxruntime, model(nodes, {"x": list(x.shape)}, weights), True
+    ).run(None, {"x": x})
+    good = np.isfinite(want)
+    try:
+        bounds = {"highest": 1e-5, "high": 1e-4, "medium": 2e-2}
+        for precision, bound in bounds.items():
+            ort.set_float32_matmul_precision(precision)
+            got, other = alone.run(None, {"x": x})[0], both.run(None, {"x": x})[0]
+            assert np.array_equal(got, other, equal_nan=True)
+            assert np.array_equal(np.isfinite(got), good)
+            assert relative_error(got[good], want[good]) <= bound
+    finally:
+        ort.set_float32_matmul_precision("highest")

@@ -104,6 +104,9 @@ typedef struct mrt_conv_args {
                             the output */
   mrt_act act;
   float *output; /* c16, 64-byte aligned; or NCHW: output_nchw */
+  /* Not 0: the input is so many bf16 parts (as many as mrt_conv.parts), the output becomes 1 or 2
+   * (mrt_conv_split_gives): conv_split.h, "values". */
+  int in_parts, out_parts;
   /* With mrt_conv.spread: floats from one output pixel, row, channel block, image to the next (a
    * phase of a transposed convolution fills every other pixel of every other row). */
   int64_t out_pixel, out_row, out_block, out_image;

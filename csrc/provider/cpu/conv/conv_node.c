@@ -19,6 +19,7 @@ typedef struct variant {
   mrt_conv p;
   size_t piece; /* bytes of one group's packed weights */
   int same;     /* the first precision with this variant: that one has the weights */
+  int gives;    /* parts that the next convolution wants, see wanted_parts; 0: floats */
   _Atomic(mrt_packed *) packed; /* NULL: not yet, or weights are not constant */
 } variant;
 
@@ -120,6 +121,7 @@ typedef struct conv_call {
   const float *x, *bias, *residual;
   float *y;
   const void *packed;
+  int in_parts, out_parts;
 } conv_call;
 
 /* Floats of a c16 copy; checked, and addressable by the tiles' 32-bit offsets. */
@@ -207,8 +209,9 @@ static mrt_status *packed_weights(const conv_kernel *q, variant *v, const mrt_te
   return NULL;
 }
 
-static variant *variant_now(const conv_kernel *q) {
+static variant *variant_now(const conv_kernel *q, int *gives) {
   const variant *v = &q->variants[mrt_precision_now(q->precision)];
+  if (gives) *gives = v->gives;
   return (variant *)&q->variants[v->same];
 }
 
@@ -241,7 +244,9 @@ static mrt_status *run_all(const conv_call *v) {
                      .bias = v->bias,
                      .residual = v->residual,
                      .act = q->act,
-                     .output = v->y};
+                     .output = v->y,
+                     .in_parts = v->in_parts,
+                     .out_parts = v->out_parts};
   float *tmp;
   void *scratch;
   if (!q->in_c16 && !v->p.input_nchw) {
@@ -417,12 +422,28 @@ static mrt_status *run_groups(const conv_call *v) {
   return NULL;
 }
 
+/* Input that the convolution before has made of parts, as floats where this one does not take it so
+ * (the process's precision was changed in between, or the weights are out of range). */
+static mrt_status *take_parts(conv_call *v, int parts, bool whole) {
+  const mrt_planes *i = &v->in;
+  float *tmp;
+  if (!parts || (whole && v->p.parts == parts)) {
+    v->in_parts = parts;
+    return NULL;
+  }
+  MRT_TRY(c16_scratch(v->c, i, i->c, &tmp));
+  mrt_conv_split_join(&v->c->par, parts, v->x, i->n, i->c, i->h * i->w, tmp);
+  v->x = tmp;
+  return NULL;
+}
+
 static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
   const conv_kernel *q = (const conv_kernel *)k;
   const mrt_tensor *x = mrt_in(c, 0), *b = mrt_in(c, 2), *r = mrt_in(c, 3);
   mrt_tensor *y = mrt_out(c, 0);
   if (!y || !mrt_tensor_count(y)) return NULL;
-  variant *now = variant_now(q);
+  int gives;
+  variant *now = variant_now(q, &gives);
   conv_call v = {.q = q,
                  .c = c,
                  .p = now->p,
@@ -440,8 +461,12 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
   v.residual = r ? r->data : NULL;
   MRT_TRY(check_call(&v));
   MRT_TRY(get_weights(&v, now));
+  const int64_t piece = q->loop > 1 ? 0 : piece_of(&v);
+  MRT_TRY(take_parts(&v, x->parts, q->loop == 1 && !piece));
+  y->parts = 0;
   if (q->loop > 1) return run_groups(&v);
-  const int64_t piece = piece_of(&v);
+  if (!piece && q->out_c16 && mrt_conv_split_gives(&v.p, &q->act, gives))
+    y->parts = (uint8_t)(v.out_parts = gives);
   return piece ? run_pieces(&v, piece) : run_all(&v);
 }
 
@@ -496,28 +521,66 @@ static void choose(conv_kernel *q, const mrt_provider *p, const mrt_node *node) 
   }
 }
 
-static mrt_status *fill(conv_kernel *q, const mrt_provider *p, const mrt_node *node) {
+/* What the node says. `known`: see mrt_conv_node_narrow. */
+static bool describe(conv_kernel *q, const mrt_provider *p, const mrt_node *node, bool known) {
   const mrt_tensor *w = mrt_node_in_const(node, 1);
-  const void *packed;
-  if (!read_all(node, &q->p, &q->loop, &q->win) || !mrt_conv_node_act(node, &q->act))
-    return MRT_ERR(MRT_FAIL, "not a convolution of this kernel");
-  MRT_TRY(mrt_precision_option(p->env, &q->precision));
+  if (!read_all(node, &q->p, &q->loop, &q->win) || !mrt_conv_node_act(node, &q->act)) return false;
   q->in_c16 = mrt_is_c16(node->in[0].var);
   q->out_c16 = mrt_is_c16(node->out[0]);
   q->p.input_nchw = !q->in_c16 && q->p.cin <= 16 && q->p.groups == 1;
   q->constant = w && !w->strided && mrt_tensor_count(w);
   q->special = q->constant;
-  if (q->constant) q->p.narrow = mrt_conv_node_narrow(&q->p, w, false);
+  if (q->constant) q->p.narrow = mrt_conv_node_narrow(&q->p, w, known);
   choose(q, p, node);
-  mrt_status *st = q->constant ? packed_weights(q, variant_now(q), w, &packed) : NULL;
+  return true;
+}
+
+/* Is it faster to read `parts` than floats? Where they need not be copied into bands, and where one
+ * part is half of what an image takes that leaves L2. */
+static bool parts_pay(const mrt_conv *p, const mrt_node *node, int parts) {
+  enum { LARGE = 3 << 20 };
+  int64_t size[2];
+  mrt_conv_node_image(node, size);
+  return mrt_conv_split_in_place(p) ||
+         (parts == 1 && (double)(p->cin * 4) * (double)size[0] * (double)size[1] >= LARGE);
+}
+
+/* Values that one other convolution reads, and nothing else, are handed over as the bf16 parts that
+ * it would make of them (conv_split.h): the same ones, made while the sums are at hand. */
+static void wanted_parts(conv_kernel *q, const mrt_provider *p, const mrt_node *node) {
+  const mrt_var *y = node->out[0];
+  const mrt_use *use = y->uses;
+  conv_kernel next = {.k = q->k};
+  if (!q->out_c16 || y->n_uses != 1 || y->n_graph_outputs || use->index != 0 ||
+      use->node->graph != node->graph || use->node->provider != node->provider ||
+      strcmp(use->node->op_type, "Conv") != 0 ||
+      (*use->node->domain && strcmp(use->node->domain, "macart") != 0) ||
+      (node->n_in > 3 && node->in[3].var) || !match(p, use->node) ||
+      !describe(&next, p, use->node, true) || next.loop != 1)
+    return;
+  for (int i = 0; i < PRECISIONS; ++i) {
+    const int parts = next.variants[i].p.parts;
+    if (mrt_conv_split_gives(&q->variants[i].p, &q->act, parts) &&
+        parts_pay(&next.variants[i].p, use->node, parts))
+      q->variants[i].gives = parts;
+  }
+}
+
+static mrt_status *fill(conv_kernel *q, const mrt_provider *p, const mrt_node *node) {
+  const mrt_tensor *w = mrt_node_in_const(node, 1);
+  const void *packed;
+  MRT_TRY(mrt_precision_option(p->env, &q->precision));
+  if (!describe(q, p, node, false)) return MRT_ERR(MRT_FAIL, "not a convolution of this kernel");
+  mrt_status *st = q->constant ? packed_weights(q, variant_now(q, NULL), w, &packed) : NULL;
   if (q->special && mrt_status_code(st) == MRT_NOT_IMPLEMENTED) {
     mrt_status_free(st);
     q->special = false;
     choose(q, p, node);
-    st = packed_weights(q, variant_now(q), w, &packed);
+    st = packed_weights(q, variant_now(q, NULL), w, &packed);
   }
-  if (variant_now(q)->p.winograd) q->k.name = "conv_winograd_f32";
-  if (variant_now(q)->p.parts) q->k.name = "conv_split_f32";
+  wanted_parts(q, p, node);
+  if (variant_now(q, NULL)->p.winograd) q->k.name = "conv_winograd_f32";
+  if (variant_now(q, NULL)->p.parts) q->k.name = "conv_split_f32";
   if (q->constant) q->k.any_align = 1 << 1; /* other precisions may need it again */
   return st;
 }

@@ -1,10 +1,12 @@
 /* Split convolutions (conv_split.h): which ones, and how their weights are packed. */
 #include "provider/cpu/conv/conv_split.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
 #include "base/cpu.h"
+#include "ops/common.h"
 
 enum { PANEL = 32, MAX_STRIDE = 4 };
 
@@ -79,6 +81,48 @@ double mrt_conv_choose(mrt_conv *p, mrt_precision precision, int64_t h, int64_t 
 
 void mrt_conv_split_choose(mrt_conv *p, mrt_precision precision, int64_t h, int64_t w) {
   mrt_conv_choose(p, precision, h, w, true);
+}
+
+/* ---- values of parts ---- */
+
+static float from_bf16(uint16_t h) {
+  const uint32_t u = (uint32_t)h << 16;
+  float x;
+  memcpy(&x, &u, sizeof x);
+  return x;
+}
+
+float mrt_conv_split_value(const uint16_t *at, int parts, int64_t part) {
+  const float first = from_bf16(*at);
+  if (parts == 1) return first;
+  const float second = from_bf16(at[part]);
+  if (isinf(first)) return second == -first ? copysignf(FLT_MAX, first) : first;
+  return first + second;
+}
+
+typedef struct join_job {
+  int parts;
+  const uint16_t *src;
+  int64_t groups, area;
+  float *dst;
+} join_job;
+
+/* Groups [begin, end) of all images. */
+static void join_groups(void *arg, int64_t begin, int64_t end) {
+  const join_job *j = arg;
+  const int64_t part = j->area * MRT_SPLIT_PIXEL;
+  for (int64_t g = begin; g < end; ++g)
+    for (int64_t i = 0; i < j->area; ++i)
+      for (int c = 0; c < 32; ++c)
+        j->dst[((g * 2 + c / 16) * j->area + i) * 16 + c % 16] = mrt_conv_split_value(
+            j->src + g * j->parts * part + i * MRT_SPLIT_PIXEL + c % 16 * 2 + c / 16, j->parts,
+            part);
+}
+
+void mrt_conv_split_join(const mrt_par *par, int parts, const void *src, int64_t n, int64_t c,
+                         int64_t area, float *dst) {
+  join_job j = {parts, src, n * (c / 32), area, dst};
+  mrt_par_range(par, j.groups, (double)area * 32, join_groups, &j);
 }
 
 /* ---- weights ---- */

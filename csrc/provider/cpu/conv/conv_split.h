@@ -14,6 +14,11 @@
  * Plain input of few channels (input_nchw): group ky holds all (kx, channel) of the output pixel's
  * own window row, there are no column phases.
  *
+ * Values between two of these convolutions may be made of parts at once: whole images in the same
+ * order, without phases and padding, [image][channel group][part][row][pixel][32 halves], which for
+ * two parts takes the memory of floats. A 1x1 convolution reads them where they lie, others copy
+ * them into their bands.
+ *
  * Weights are split when they are packed: [panel of 32][channel group][tap][part][2 tiles], so that
  * taps read again what L1 still holds. Three parts are half as large again as floats and need not
  * be: with mrt_conv.raw weights are kept as blocks of [32 k][32] numbers and split slice by slice
@@ -70,8 +75,14 @@ typedef struct mrt_split_block {
  * then the result is below 2^-60) are not written but marked in bad. */
 typedef struct mrt_split_out {
   const float *acc;
+  int64_t first;       /* pixel q of row 0 */
   const int64_t *rows; /* [32]: floats from `out` to the row's pixel; -1: no such pixel */
   float *out;
+  /* Instead of out, 1 or 2 parts, `part` halves apart: twice as many halves from here as rows says
+   * floats. No residual, and all columns; marked elements are written, too, with anything. */
+  uint16_t *halves;
+  int64_t part;
+  int parts;
   const float *residual; /* like out, or NULL */
   int64_t col16;         /* floats to columns 16 .. 31 of out and residual; 0: there are none */
   const float *bias;     /* [32] */
@@ -116,6 +127,24 @@ void mrt_conv_split_choose(mrt_conv *p, mrt_precision precision, int64_t h, int6
 double mrt_conv_choose(mrt_conv *p, mrt_precision precision, int64_t h, int64_t w, bool split);
 /* Nanoseconds on one core, about, of p->parts > 0. */
 double mrt_conv_split_cost(const mrt_conv *p, int64_t h, int64_t w);
+
+/* May its output become parts, if kernels of p->parts > 0 run it: whole groups of channels? */
+static inline bool mrt_conv_split_gives(const mrt_conv *p, const mrt_act *act, int parts) {
+  return p->parts && parts >= 1 && parts <= 2 && p->cout % 32 == 0 && !p->spread &&
+         !p->output_nchw &&
+         (act->op == MRT_EW_COPY || act->op == MRT_EW_RELU || act->op == MRT_EW_CLIP);
+}
+/* Are pixels of values neighbours in tiles, too? */
+static inline bool mrt_conv_split_in_place(const mrt_conv *p) {
+  return p->kh * p->kw == 1 && p->stride_h * p->stride_w == 1 && !p->pad_top && !p->pad_left &&
+         !p->pad_bottom && !p->pad_right;
+}
+/* Values of parts as floats in c16. */
+void mrt_conv_split_join(const mrt_par *par, int parts, const void *src, int64_t n, int64_t c,
+                         int64_t area, float *dst);
+/* The float whose parts lie `part` halves apart. Of what is beyond bf16's largest number the first
+ * part is infinite and the second is so, too, with the other sign. */
+float mrt_conv_split_value(const uint16_t *at, int parts, int64_t part);
 
 /* Parts of a weight. */
 static inline int mrt_conv_split_b_parts(const mrt_conv *p) {

@@ -45,9 +45,11 @@ typedef struct beside {
 
 INLINE beside beside_of(const mrt_split_block *t, int products, mrt_split_out *before) {
   const int64_t steps = t->groups * products;
+  /* Several rows at a time have less to prepare; products of one part have no time for them. */
+  const int step = (int)((MRT_STRIP + steps - 1) / steps), least = products > 1 ? 4 : 1;
   return (beside){.out = before,
                   .row = before ? 0 : MRT_STRIP,
-                  .step = (int)((MRT_STRIP + steps - 1) / steps),
+                  .step = step < least ? least : step,
                   .lines = t->ahead_lines,
                   .ahead = t->ahead,
                   .line = t->ahead_line,

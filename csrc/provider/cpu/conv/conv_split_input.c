@@ -114,18 +114,24 @@ mrt_split_band mrt_split_job_band(const mrt_split_job *j, int64_t image, int64_t
   return b;
 }
 
+int64_t mrt_split_job_least(const mrt_split_job *j) {
+  return (j->oh / j->bands - 1) * j->pitch + j->ow;
+}
+
 /* Memory of a worker, in whole pages: sums (of all blocks, if k is cut), a block of plain output,
- * output rows of a band, lines of plain input, two slices of split weights, the split input of a
- * band. A page is left free behind it: hardware that fetches ahead of the input's end would take
- * the next worker's sums away from the other core's cache, again and again (a third of the time of
- * small images). */
+ * output rows of a band and of its last block, lines of plain input, two slices of split weights,
+ * the split input of a band. A page is left free behind it: hardware that fetches ahead of the
+ * input's end would take the next worker's sums away from the other core's cache, again and again
+ * (a third of the time of small images). */
 static size_t acc_bytes(const mrt_split_job *j) {
   return (size_t)(j->slices > 1 ? j->blocks : 2) * MRT_STRIP * MRT_STRIP * sizeof(float);
 }
 static size_t tile_bytes(const mrt_split_job *j) {
   return j->p->output_nchw ? MRT_STRIP * MRT_STRIP * sizeof(float) : 0;
 }
-static size_t rows_bytes(const mrt_split_job *j) { return (size_t)(j->blocks * MRT_STRIP) * 8; }
+static size_t rows_bytes(const mrt_split_job *j) {
+  return (size_t)((j->blocks + 1) * MRT_STRIP) * 8;
+}
 static int64_t line_pixels(const mrt_split_job *j) {
   return (j->ow - 1) * j->p->stride_w + j->p->kw;
 }
@@ -223,6 +229,22 @@ static void window_row(const mrt_split_job *j, const mrt_split_band *b, int64_t 
   }
 }
 
+/* `count` pixels of input that is parts already, from column x0 of row y on. */
+static void copy_line(const mrt_split_job *j, const mrt_split_band *b, int64_t group, int64_t y,
+                      int64_t x0, int64_t count, uint16_t *dst) {
+  enum { BYTES = MRT_SPLIT_PIXEL * 2 };
+  const int64_t area = j->h * j->w, step = j->p->stride_w * MRT_SPLIT_PIXEL;
+  const uint16_t *in = (const uint16_t *)(const void *)j->a->input;
+  for (int p = 0; p < j->parts; ++p, dst += j->part) {
+    const int64_t plane = (b->image * j->in_groups + group) * j->parts + p;
+    const uint16_t *src = in + (plane * area + y * j->w + x0) * MRT_SPLIT_PIXEL;
+    if (step == MRT_SPLIT_PIXEL)
+      memcpy(dst, src, (size_t)count * BYTES);
+    else
+      for (int64_t i = 0; i < count; ++i) memcpy(dst + i * MRT_SPLIT_PIXEL, src + i * step, BYTES);
+  }
+}
+
 /* Row r (of the band's phase planes) of one channel group. */
 static void split_row(const mrt_split_job *j, const mrt_split_band *b, int64_t group, int64_t r,
                       uint16_t *a) {
@@ -238,7 +260,9 @@ static void split_row(const mrt_split_job *j, const mrt_split_band *b, int64_t g
       int64_t x0, n = row_values(j, fx, &x0);
       if (y < 0 || y >= j->h) n = 0;
       if (r == 0) zero(j, dst, left);
-      if (n > 0) {
+      if (n > 0 && j->a->in_parts) {
+        copy_line(j, b, group, y, x0, n, dst + left * MRT_SPLIT_PIXEL);
+      } else if (n > 0) {
         const mrt_split_line l = {.src = in + (y * j->w + x0) * 16,
                                   .step = p->stride_w * 16,
                                   .block = area,

@@ -23,6 +23,7 @@ typedef struct mrt_split_job {
   int parts, b_parts;
   int64_t h, w, oh, ow, in_blocks, out_blocks;
   mrt_split_phases y, x;
+  bool in_place;              /* the input is parts and is read where it lies */
   int64_t in_groups, groups;  /* of 32 channels; of k */
   int64_t slice, slices;      /* groups of a slice; of a panel */
   int64_t panels, each;       /* of all fans; of one */
@@ -53,6 +54,7 @@ void mrt_split_job_offsets(const mrt_split_job *j);
 typedef struct mrt_split_band {
   int64_t image, y0, rows, blocks;
 } mrt_split_band;
+int64_t mrt_split_job_least(const mrt_split_job *j); /* pixels of the smallest band */
 mrt_split_band mrt_split_job_band(const mrt_split_job *j, int64_t image, int64_t i);
 
 typedef struct mrt_split_memory {

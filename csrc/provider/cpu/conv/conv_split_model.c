@@ -10,33 +10,6 @@
 #define INLINE         static inline
 #define FETCH(address) (void)(address)
 
-static void finish_row(mrt_split_out *o, int r) {
-  o->bad[r] = 0;
-  if (o->rows[r] < 0) return;
-  for (int c = 0; c < (o->col16 ? 32 : 16); ++c) {
-    const int64_t at = o->rows[r] + c / 16 * o->col16 + c % 16;
-    float x = o->acc[r * 32 + c];
-    const float size = fabsf(x);
-    const bool small = size != 0 && size < 0x1p-90f;
-    x += o->bias[c];
-    if (o->residual) x += o->residual[at];
-    if (!(size < INFINITY) || (small && !(fabsf(x) >= 0x1p-60f))) {
-      o->bad[r] |= 1u << c;
-      continue;
-    }
-    if (o->clip) {
-      x = x < o->lo ? o->lo : x;
-      x = x > o->hi ? o->hi : x;
-    }
-    o->out[at] = x;
-  }
-  o->any |= o->bad[r];
-}
-
-static void finish_rows(mrt_split_out *o, int r, int end) {
-  for (; r < end; ++r) finish_row(o, r);
-}
-
 /* Nearest bf16: as gemm_split_model.c. */
 static uint16_t to_bf16(float x, bool last) {
   uint32_t u;
@@ -56,6 +29,36 @@ static void split_one(float x, int parts, uint16_t *dst, int64_t part) {
     dst[p * part] = h;
     x -= back;
   }
+}
+
+static void finish_row(mrt_split_out *o, int r) {
+  o->bad[r] = 0;
+  if (o->rows[r] < 0) return;
+  for (int c = 0; c < (o->col16 ? 32 : 16); ++c) {
+    const int64_t at = o->rows[r] + c / 16 * o->col16 + c % 16;
+    float x = o->acc[r * 32 + c];
+    const float size = fabsf(x);
+    const bool small = size != 0 && size < 0x1p-90f;
+    x += o->bias[c];
+    if (o->residual) x += o->residual[at];
+    if (!(size < INFINITY) || (small && !(fabsf(x) >= 0x1p-60f))) {
+      o->bad[r] |= 1u << c;
+      if (!o->parts) continue;
+    }
+    if (o->clip) {
+      x = x < o->lo ? o->lo : x;
+      x = x > o->hi ? o->hi : x;
+    }
+    if (o->parts)
+      split_one(x, o->parts, o->halves + 2 * o->rows[r] + c % 16 * 2 + c / 16, o->part);
+    else
+      o->out[at] = x;
+  }
+  o->any |= o->bad[r];
+}
+
+static void finish_rows(mrt_split_out *o, int r, int end) {
+  for (; r < end; ++r) finish_row(o, r);
 }
 
 static void split_pair(const void *raw, bool f16, uint16_t *dst, int64_t pair) {

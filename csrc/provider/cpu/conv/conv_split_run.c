@@ -14,6 +14,7 @@
 
 enum {
   FIRST_BYTES = 256 << 10, /* of weights fetched while the input is split */
+  ONCE_BYTES = 36 << 10,   /* of weights beside which pixels pass by L1, for each of their parts */
   PANEL = 32
 };
 
@@ -22,6 +23,23 @@ static inline int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t align16(int64_t n) { return (n + 15) & ~(int64_t)15; }
 
 /* ---- output ---- */
+
+/* Pixels that the last block of a band begins before its own, so that its tiles end with the
+ * band: input that is read where it lies may have nothing behind it. */
+static int64_t shift_of(const mrt_split_job *j, const mrt_split_band *b) {
+  const int64_t total = (b->rows - 1) * j->pitch + j->ow;
+  return j->in_place ? -total & 15 : 0;
+}
+
+/* The rows of that block, behind those of all: first none for the pixels of the block before. */
+static void fill_last(const mrt_split_job *j, const mrt_split_band *b, int64_t *rows) {
+  const int64_t shift = shift_of(j, b), first = (b->blocks - 1) * MRT_STRIP - shift;
+  int64_t *last = rows + b->blocks * MRT_STRIP;
+  for (int64_t i = 0; i < MRT_STRIP && shift; ++i) {
+    last[i] = i < shift ? -1 : rows[first + i];
+    if (last[i] >= 0 && j->p->output_nchw) last[i] = i * 16;
+  }
+}
 
 /* Offsets of the band's output pixels from its first one (with a plain output: in the tile of their
  * block); there may be no room behind the last. */
@@ -33,6 +51,7 @@ static void fill_rows(const mrt_split_job *j, const mrt_split_band *b, int64_t *
   while (q < b->blocks * MRT_STRIP) rows[q++] = -1;
   for (int64_t i = 0; i < q && j->p->output_nchw; ++i)
     if (rows[i] >= 0) rows[i] = i % MRT_STRIP * 16;
+  fill_last(j, b, rows);
 }
 
 /* Weights of input k of a group and a whole panel, as floats. */
@@ -59,6 +78,17 @@ static void weights_of(const mrt_split_job *j, int64_t panel, int64_t group, int
   }
 }
 
+/* Of blocked input. */
+static float input_value(const mrt_split_job *j, int64_t image, int64_t c, int64_t at) {
+  const int64_t area = j->h * j->w;
+  if (!j->a->in_parts)
+    return j->a->input[((image * j->in_blocks + c / 16) * area + at) * 16 + c % 16];
+  const uint16_t *in = (const uint16_t *)(const void *)j->a->input;
+  const int64_t plane = (image * j->in_groups + c / 32) * j->parts;
+  return mrt_conv_split_value(in + (plane * area + at) * MRT_SPLIT_PIXEL + c % 16 * 2 + c % 32 / 16,
+                              j->parts, area * MRT_SPLIT_PIXEL);
+}
+
 /* Sums of one pixel and a panel in float arithmetic: for what tiles cannot do. */
 static void direct_pixel(const mrt_split_job *j, int64_t image, int64_t oy, int64_t ox,
                          int64_t panel, float *sum) {
@@ -75,8 +105,7 @@ static void direct_pixel(const mrt_split_job *j, int64_t image, int64_t oy, int6
         v = j->a->input[((image * p->cin + c) * j->h + y) * j->w + x];
         weights_of(j, panel, t / p->kw, t % p->kw * p->cin + c, w);
       } else {
-        v = j->a->input[((image * j->in_blocks + c / 16) * j->h * j->w + y * j->w + x) * 16 +
-                        c % 16];
+        v = input_value(j, image, c, y * j->w + x);
         weights_of(j, panel, c / 32 * p->kh * p->kw + t, c % 32, w);
       }
       for (int n = 0; n < PANEL; ++n) sum[n] += v * w[n];
@@ -84,33 +113,47 @@ static void direct_pixel(const mrt_split_job *j, int64_t image, int64_t oy, int6
   }
 }
 
+/* Element c of the pixel at o->halves + 2 * at. */
+static void put_parts(const mrt_split_job *j, const mrt_split_out *o, int64_t at, int c, float x) {
+  float line[32] __attribute__((aligned(64))) = {x};
+  uint16_t to[2 * MRT_SPLIT_PIXEL] __attribute__((aligned(64)));
+  const mrt_split_line l = {
+      .src = line, .block = 16, .channels = 32, .count = 1, .dst = to, .part = MRT_SPLIT_PIXEL};
+  j->kern->split_line(&l, o->parts);
+  for (int p = 0; p < o->parts; ++p)
+    o->halves[2 * at + p * o->part + c % 16 * 2 + c / 16] = to[p * MRT_SPLIT_PIXEL];
+}
+
 /* Elements that the tiles may have got wrong. */
-static void mend(const mrt_split_job *j, const mrt_split_band *b, const int64_t *rows,
-                 int64_t panel, const mrt_split_out *o) {
+static void mend(const mrt_split_job *j, const mrt_split_band *b, int64_t panel,
+                 const mrt_split_out *o) {
   for (int r = 0; r < MRT_STRIP; ++r) {
     if (!o->bad[r]) continue;
     float sum[PANEL];
-    const int64_t q = o->rows - rows + r;
+    const int64_t q = o->first + r;
     direct_pixel(j, b->image, b->y0 + q / j->pitch, q % j->pitch, panel, sum);
     for (int c = 0; c < PANEL; ++c) {
       if (!(o->bad[r] >> c & 1)) continue;
-      const int64_t at = o->rows[r] + c / 16 * o->col16 + c % 16;
+      const int64_t at = o->rows[r] + (o->parts ? 0 : c / 16 * o->col16 + c % 16);
       float x = sum[c] + o->bias[c];
       if (o->residual) x += o->residual[at];
       if (o->clip) {
         x = x < o->lo ? o->lo : x;
         x = x > o->hi ? o->hi : x;
       }
-      o->out[at] = x;
+      if (o->parts)
+        put_parts(j, o, at, c, x);
+      else
+        o->out[at] = x;
     }
   }
 }
 
 /* A block's pixels from the tile into the planes of a plain output. */
-static void write_planes(const mrt_split_job *j, const mrt_split_band *b, const int64_t *rows,
-                         int64_t panel, const mrt_split_out *o) {
+static void write_planes(const mrt_split_job *j, const mrt_split_band *b, int64_t panel,
+                         const mrt_split_out *o) {
   const mrt_conv_kernels *kern = mrt_conv_kernels_get();
-  const int64_t area = j->oh * j->ow, cout = j->p->cout, first = o->rows - rows;
+  const int64_t area = j->oh * j->ow, cout = j->p->cout, first = o->first;
   for (int r = 0; r < MRT_STRIP;) {
     int n = 1;
     while (r + n < MRT_STRIP && (o->rows[r + n] < 0) == (o->rows[r] < 0)) ++n;
@@ -125,9 +168,9 @@ static void write_planes(const mrt_split_job *j, const mrt_split_band *b, const 
 }
 
 /* What is left to do for a block whose rows have been finished. */
-static void complete(const mrt_split_job *j, const mrt_split_band *b, const int64_t *rows,
-                     int64_t panel, const mrt_split_out *o) {
-  if (o->any) mend(j, b, rows, panel, o);
+static void complete(const mrt_split_job *j, const mrt_split_band *b, int64_t panel,
+                     const mrt_split_out *o) {
+  if (o->any) mend(j, b, panel, o);
   for (int r = 0; r < MRT_STRIP && j->act;) { /* pixels that follow each other at once */
     int n = 1;
     while (r + n < MRT_STRIP && o->rows[r] >= 0 && o->rows[r + n] == o->rows[r] + n * 16) ++n;
@@ -137,7 +180,7 @@ static void complete(const mrt_split_job *j, const mrt_split_band *b, const int6
     }
     r += n;
   }
-  if (j->p->output_nchw) write_planes(j, b, rows, panel, o);
+  if (j->p->output_nchw) write_planes(j, b, panel, o);
 }
 
 static mrt_split_out out_of(const mrt_split_job *j, const mrt_split_band *b,
@@ -148,8 +191,16 @@ static mrt_split_out out_of(const mrt_split_job *j, const mrt_split_band *b,
   int64_t at = b->image * j->out_image + c * 2 * j->out_block + b->y0 * j->out_row;
   const bool plain = p->output_nchw;
   if (p->fan_h) at += fan / p->fan_w * (j->out_row / p->fan_h) + fan % p->fan_w * 16;
+  const int64_t shift = block + 1 == b->blocks ? shift_of(j, b) : 0, part = j->oh * j->ow * 32;
+  uint16_t *halves = (uint16_t *)(void *)j->a->output;
+  if (j->a->out_parts)
+    halves += (b->image * j->each + c) * j->a->out_parts * part + b->y0 * j->ow * 32;
   return (mrt_split_out){.acc = acc,
-                         .rows = mem->rows + block * MRT_STRIP,
+                         .first = block * MRT_STRIP - shift,
+                         .rows = mem->rows + (block + (shift != 0)) * MRT_STRIP,
+                         .halves = halves,
+                         .part = part,
+                         .parts = j->a->out_parts,
                          .out = plain ? mem->tile : j->a->output + at,
                          .residual = j->a->residual ? j->a->residual + at : NULL,
                          .col16 = c * 2 + 1 >= j->out_blocks ? 0
@@ -202,15 +253,15 @@ static step step_of(const mrt_split_job *j, const stretch *w, slice s, int64_t i
   const int64_t steps = steps_of(j, w), after = i + (raw ? 2 : 1);
   const char *weights = raw ? (const char *)slice_memory(j, w->mem, i) : slice_weights(j, s);
   step q = {.i = i};
-  q.t =
-      (mrt_split_block){.b = (const uint16_t *)(const void *)weights,
-                        .b_parts = j->b_parts,
-                        .offsets = j->offsets + s.first,
-                        .groups = s.groups,
-                        .part = j->part,
-                        .cols = (int)min_i64(PANEL, j->out_blocks * 16 - s.panel % j->each * PANEL),
-                        .load = s.first > 0,
-                        .once = j->p->kh * j->p->kw == 1};
+  q.t = (mrt_split_block){
+      .b = (const uint16_t *)(const void *)weights,
+      .b_parts = j->b_parts,
+      .offsets = j->offsets + s.first,
+      .groups = s.groups,
+      .part = j->part,
+      .cols = (int)min_i64(PANEL, j->out_blocks * 16 - s.panel % j->each * PANEL),
+      .load = s.first > 0,
+      .once = j->p->kh * j->p->kw == 1 && j->slice * j->group_bytes <= j->parts * ONCE_BYTES};
   if (raw && i + 1 < steps) {
     const slice next = slice_of(j, w->p0, i + 1);
     q.t.raw = slice_weights(j, next);
@@ -237,8 +288,9 @@ static mrt_split_block block_of(const mrt_split_job *j, const stretch *w, const 
   const int64_t share = m - w->m0, count = w->m1 - w->m0;
   const int64_t sums = j->slices > 1 ? share : (q->i * count + share) % 2;
   mrt_split_block t = q->t;
-  t.a = w->a + m * MRT_STRIP * MRT_SPLIT_PIXEL;
-  t.rows = (int)min_i64(MRT_STRIP, total - m * MRT_STRIP);
+  const int64_t shift = m + 1 == w->band->blocks ? shift_of(j, w->band) : 0;
+  t.a = w->a + (m * MRT_STRIP - shift) * MRT_SPLIT_PIXEL;
+  t.rows = (int)min_i64(MRT_STRIP, total - m * MRT_STRIP + shift);
   t.acc = w->mem->acc + sums * MRT_STRIP * MRT_STRIP;
   t.ahead_line = share * q->ahead;
   t.pair = mrt_par_begin(q->pairs, count, share);
@@ -264,7 +316,7 @@ static void run_panels(const mrt_split_job *j, const stretch *w) {
     for (int64_t m = w->m0; m < w->m1; ++m) {
       const mrt_split_block t = block_of(j, w, &q, m);
       j->kern->multiply(&t, j->parts, waits >= 0 ? &out : NULL);
-      if (waits >= 0) complete(j, w->band, w->mem->rows, waits, &out);
+      if (waits >= 0) complete(j, w->band, waits, &out);
       waits = -1;
       if (i % j->slices + 1 < j->slices) continue;
       out = out_of(j, w->band, w->mem, s.panel, m, t.acc, bad);
@@ -273,10 +325,18 @@ static void run_panels(const mrt_split_job *j, const stretch *w) {
   }
   j->kern->gemm->end();
   j->kern->finish(&out);
-  complete(j, w->band, w->mem->rows, waits, &out);
+  complete(j, w->band, waits, &out);
 }
 
 /* ---- sharing out ---- */
+
+/* Where a band's parts are: with the worker that splits them, or in the input. */
+static const uint16_t *band_at(const mrt_split_job *j, const mrt_split_band *b,
+                               const mrt_split_memory *mem) {
+  const uint16_t *in = (const uint16_t *)(const void *)j->a->input;
+  if (!j->in_place) return mem->a;
+  return in + b->image * j->in_groups * j->group + b->y0 * j->w * MRT_SPLIT_PIXEL;
+}
 
 /* The input of a band by one worker; meanwhile the first weights are fetched. */
 static void split_band(const mrt_split_job *j, const mrt_split_band *b, int64_t panel,
@@ -287,7 +347,7 @@ static void split_band(const mrt_split_job *j, const mrt_split_band *b, int64_t 
   for (int64_t i = 0; i < n; ++i) {
     for (int64_t l = mrt_par_begin(lines, n, i); l < mrt_par_begin(lines, n, i + 1); ++l)
       __builtin_prefetch(weights + l * 64, 0, 2);
-    mrt_split_job_input_row(j, b, i / rows, i % rows, mem->lines, mem->a);
+    if (!j->in_place) mrt_split_job_input_row(j, b, i / rows, i % rows, mem->lines, mem->a);
   }
   fill_rows(j, b, mem->rows);
 }
@@ -314,7 +374,7 @@ static void unit_chunk(void *arg, int64_t chunk, int worker) {
   const mrt_split_band b = mrt_split_job_band(j, u / j->bands, u % j->bands);
   const stretch w = {.band = &b,
                      .mem = &mem,
-                     .a = mem.a,
+                     .a = band_at(j, &b, &mem),
                      .p0 = mrt_par_begin(j->panels, j->parts_n, part),
                      .p1 = mrt_par_begin(j->panels, j->parts_n, part + 1),
                      .m1 = b.blocks,
@@ -337,11 +397,11 @@ static void panel_chunk(void *arg, int64_t chunk, int worker) {
   const mrt_split_job *j = arg;
   const mrt_split_band b = mrt_split_job_band(j, j->image, j->band);
   const int64_t n = chunk / j->parts_m, m = chunk % j->parts_m;
-  const mrt_split_memory mem = mrt_split_job_memory(j, worker);
+  const mrt_split_memory mem = mrt_split_job_memory(j, worker), shared = mrt_split_job_memory(j, 0);
   fill_rows(j, &b, mem.rows);
   run_panels(j, &(stretch){.band = &b,
                            .mem = &mem,
-                           .a = mrt_split_job_memory(j, 0).a,
+                           .a = band_at(j, &b, &shared),
                            .p0 = mrt_par_begin(j->panels, j->parts_n, n),
                            .p1 = mrt_par_begin(j->panels, j->parts_n, n + 1),
                            .m0 = mrt_par_begin(b.blocks, j->parts_m, m),
@@ -355,7 +415,7 @@ static void run_shared(const mrt_par *par, mrt_split_job *j) {
     const mrt_split_band b = mrt_split_job_band(j, j->image, j->band);
     j->units = j->in_groups * (b.rows + j->y.far);
     j->chunks = mrt_par_chunks(j->units, mrt_split_job_split_ns(j));
-    mrt_par_run(par, j->chunks, split_chunk, j);
+    if (!j->in_place) mrt_par_run(par, j->chunks, split_chunk, j);
     const int64_t want =
         mrt_par_chunks(j->panels * b.blocks, mrt_split_job_product_ns(j, b.blocks));
     j->parts_n = min_i64(j->panels, want);
@@ -394,6 +454,15 @@ static void set_epilogue(mrt_split_job *j, float *bias) {
   j->bias = bias;
 }
 
+/* Parts are read where they lie if a band is long enough for its last tiles (shift_of). */
+static void set_input(mrt_split_job *j) {
+  const int64_t least = mrt_split_job_least(j);
+  j->in_place = j->a->in_parts && mrt_conv_split_in_place(j->p) && least >= MRT_STRIP;
+  if (!j->in_place) return;
+  j->part = j->h * j->w * MRT_SPLIT_PIXEL;
+  j->group = j->part * j->parts;
+}
+
 static void set_output(mrt_split_job *j) {
   const mrt_conv_args *a = j->a;
   const int64_t row = j->ow * 16, block = j->oh * row;
@@ -414,6 +483,7 @@ void mrt_conv_split_run(const mrt_conv_split_kernels *kern, const mrt_par *par, 
   j.a = args;
   set_epilogue(&j, scratch);
   set_output(&j);
+  set_input(&j);
   j.offsets = (int64_t *)((float *)scratch + j.each * PANEL);
   j.held = j.offsets + align16(j.groups);
   j.scratch = mrt_worker_first((char *)(j.held + align16(workers)) + MRT_WORKER_PAGE);

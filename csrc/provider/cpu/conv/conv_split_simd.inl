@@ -7,6 +7,28 @@
 #define INLINE         static inline __attribute__((always_inline))
 #define FETCH(address) _mm_prefetch(address, _MM_HINT_T1)
 
+/* From [x0 | x1] to pairs. */
+static const uint16_t interleave[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
+                                        21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
+                                        11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+
+/* Two registers of floats to registers of pairs of bf16, one per part. */
+INLINE void split_two(__m512 x0, __m512 x1, const int parts, __m512i order, uint16_t *dst,
+                      int64_t part) {
+  const __m512i high = _mm512_set1_epi32((int)0xffff0000u), half = _mm512_set1_epi32(0x8000);
+#pragma GCC unroll 2
+  for (int p = 0; p + 1 < parts; ++p) {
+    const __m512i t0 = _mm512_add_epi32((__m512i)x0, half);
+    const __m512i h0 = _mm512_and_si512(t0, high);
+    const __m512i h1 = _mm512_and_si512(_mm512_add_epi32((__m512i)x1, half), high);
+    _mm512_store_si512(dst + p * part, _mm512_or_si512(_mm512_srli_epi32(t0, 16), h1));
+    x0 = _mm512_sub_ps(x0, (__m512)h0);
+    x1 = _mm512_sub_ps(x1, (__m512)h1);
+  }
+  const __m512i last = (__m512i)_mm512_cvtne2ps_pbh(x1, x0);
+  _mm512_store_si512(dst + (parts - 1) * part, _mm512_permutexvar_epi16(order, last));
+}
+
 /* Lanes whose sum cannot be trusted: neither zero nor 2^-90 <= |x| < infinity. */
 INLINE __mmask16 untrusted(__m512 x) {
   const __m512i low = _mm512_set1_epi32((127 - 90) << 23), all = _mm512_set1_epi32(0x7fffffff);
@@ -41,6 +63,30 @@ INLINE uint32_t finish_half(const finish_row *f, const int half, const float *ac
   return bad;
 }
 
+INLINE finish_row finish_of(const mrt_split_out *o) {
+  return (finish_row){{_mm512_loadu_ps(o->bias), _mm512_loadu_ps(o->bias + 16)},
+                      _mm512_set1_ps(o->clip ? o->lo : -__builtin_inff()),
+                      _mm512_set1_ps(o->clip ? o->hi : __builtin_inff())};
+}
+
+/* Rows that are not all good, or may not be. Not inlined: what it holds in registers would be made
+ * ready for good rows, too. */
+__attribute__((noinline, cold)) static void finish_doubtful(mrt_split_out *o, int r, int end) {
+  const finish_row f = finish_of(o);
+  for (; r < end; ++r) {
+    const float *acc = o->acc + r * 32;
+    const int64_t at = o->rows[r];
+    uint32_t b = 0;
+    for (int half = 0; half < (o->col16 ? 2 : 1) && at >= 0; ++half) {
+      const int64_t to = at + half * o->col16;
+      b |= finish_half(&f, half, acc, o->residual ? o->residual + to : NULL, o->out + to)
+           << (16 * half);
+    }
+    o->bad[r] = b;
+    o->any |= b;
+  }
+}
+
 /* The same for sums that are all trusted. */
 INLINE void finish_good(const finish_row *f, const int half, const float *acc,
                         const float *residual, float *out, const bool top) {
@@ -69,32 +115,58 @@ INLINE bool all_good(const float *acc, int n, const bool two) {
  * compiler knows. */
 INLINE void finish_some(mrt_split_out *o, int r, int end, const bool add, const bool two,
                         const bool top) {
-  const finish_row f = {{_mm512_loadu_ps(o->bias), _mm512_loadu_ps(o->bias + 16)},
-                        _mm512_set1_ps(o->clip ? o->lo : -__builtin_inff()),
-                        _mm512_set1_ps(o->clip ? o->hi : __builtin_inff())};
+  const finish_row f = finish_of(o);
   const float *acc = o->acc + r * 32, *residual = o->residual;
   const int64_t *rows = o->rows, col16 = o->col16;
   float *out = o->out;
-  uint32_t *bad = o->bad, any = 0;
-  while (r < end) {
-    const int stop = end - r < 8 ? end : r + 8;
-    const bool good = all_good(acc, stop - r, two);
-    for (; r < stop; ++r, acc += 32) {
-      const int64_t at = rows[r];
-      uint32_t b = 0;
-      if (at >= 0 && __builtin_expect(good, 1)) {
-        finish_good(&f, 0, acc, add ? residual + at : NULL, out + at, top);
-        if (two) finish_good(&f, 1, acc, add ? residual + at + col16 : NULL, out + at + col16, top);
-      } else if (at >= 0) {
-        b = finish_half(&f, 0, acc, add ? residual + at : NULL, out + at);
-        if (two)
-          b |= finish_half(&f, 1, acc, add ? residual + at + col16 : NULL, out + at + col16) << 16;
-      }
-      bad[r] = b;
-      any |= b;
-    }
+  uint32_t *bad = o->bad;
+  if (__builtin_expect(!all_good(acc, end - r, two), 0)) {
+    finish_doubtful(o, r, end);
+    return;
   }
-  o->any |= any;
+  for (; r < end; ++r, acc += 32) {
+    const int64_t at = rows[r];
+    bad[r] = 0;
+    if (at < 0) continue;
+    finish_good(&f, 0, acc, add ? residual + at : NULL, out + at, top);
+    if (two) finish_good(&f, 1, acc, add ? residual + at + col16 : NULL, out + at + col16, top);
+  }
+}
+
+/* Which columns of a row of sums, whose results became parts, cannot be trusted. */
+__attribute__((noinline, cold)) static void mark_doubtful(mrt_split_out *o, int r, int end) {
+  const finish_row f = finish_of(o);
+  for (; r < end; ++r) {
+    for (int half = 0; half < 2 && o->rows[r] >= 0; ++half) {
+      const __m512 sum = _mm512_load_ps(o->acc + r * 32 + 16 * half);
+      const __mmask16 m = untrusted(sum);
+      o->bad[r] |= (uint32_t)(m & (__mmask16)~absorbed(sum, _mm512_add_ps(sum, f.bias[half]), m))
+                   << (16 * half);
+    }
+    o->any |= o->bad[r];
+  }
+}
+
+/* Rows whose results become parts. Marked elements get what was computed. */
+INLINE void finish_parts(mrt_split_out *o, int r, int end, const int parts) {
+  const finish_row f = finish_of(o);
+  const __m512i order = _mm512_loadu_si512(interleave);
+  const float *acc = o->acc + r * 32;
+  const int64_t *rows = o->rows, part = o->part;
+  uint16_t *halves = o->halves;
+  uint32_t *bad = o->bad;
+  const bool good = all_good(acc, end - r, true);
+  for (int i = r; i < end; ++i, acc += 32) {
+    __m512 x[2];
+    bad[i] = 0;
+    if (rows[i] < 0) continue;
+    for (int half = 0; half < 2; ++half) {
+      x[half] = _mm512_add_ps(_mm512_load_ps(acc + 16 * half), f.bias[half]);
+      x[half] = _mm512_min_ps(f.hi, _mm512_max_ps(f.lo, x[half]));
+    }
+    split_two(x[0], x[1], parts, order, halves + 2 * rows[i], part);
+  }
+  if (__builtin_expect(!good, 0)) mark_doubtful(o, r, end);
 }
 
 INLINE void finish_columns(mrt_split_out *o, int r, int end, const bool two) {
@@ -110,32 +182,14 @@ INLINE void finish_columns(mrt_split_out *o, int r, int end, const bool two) {
 }
 
 INLINE void finish_rows(mrt_split_out *o, int r, int end) {
-  if (o->col16)
+  if (o->parts == 1)
+    finish_parts(o, r, end, 1);
+  else if (o->parts)
+    finish_parts(o, r, end, 2);
+  else if (o->col16)
     finish_columns(o, r, end, true);
   else
     finish_columns(o, r, end, false);
-}
-
-/* From [x0 | x1] to pairs. */
-static const uint16_t interleave[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
-                                        21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
-                                        11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-
-/* Two registers of floats to registers of pairs of bf16, one per part. */
-INLINE void split_two(__m512 x0, __m512 x1, const int parts, __m512i order, uint16_t *dst,
-                      int64_t part) {
-  const __m512i high = _mm512_set1_epi32((int)0xffff0000u), half = _mm512_set1_epi32(0x8000);
-#pragma GCC unroll 2
-  for (int p = 0; p + 1 < parts; ++p) {
-    const __m512i t0 = _mm512_add_epi32((__m512i)x0, half);
-    const __m512i h0 = _mm512_and_si512(t0, high);
-    const __m512i h1 = _mm512_and_si512(_mm512_add_epi32((__m512i)x1, half), high);
-    _mm512_store_si512(dst + p * part, _mm512_or_si512(_mm512_srli_epi32(t0, 16), h1));
-    x0 = _mm512_sub_ps(x0, (__m512)h0);
-    x1 = _mm512_sub_ps(x1, (__m512)h1);
-  }
-  const __m512i last = (__m512i)_mm512_cvtne2ps_pbh(x1, x0);
-  _mm512_store_si512(dst + (parts - 1) * part, _mm512_permutexvar_epi16(order, last));
 }
 
 static inline __mmask16 mask_of(int n) {
