@@ -1,4 +1,5 @@
-/* Bump arena: blocks in a list, doubling up to 1 MiB; large requests get a block of their own. */
+/* Bump arena: blocks in a list, each up to a quarter of all before it, so that little is left over
+ * when many small things stay; large requests get a block of their own. */
 #include <stdio.h>
 #include <string.h>
 
@@ -11,8 +12,10 @@ typedef struct block {
 struct mrt_arena {
   const mrt_alloc *alloc;
   block *head;
-  size_t next_size;
+  size_t next_size, total;
 };
+
+enum { LEAST = 4096, MOST = 1 << 20 }; /* bytes of a block */
 
 #define HEADER ((sizeof(block) + 15) & ~(size_t)15)
 
@@ -21,7 +24,7 @@ mrt_status *mrt_arena_create(const mrt_alloc *alloc, mrt_arena **out) {
   *out = NULL;
   MRT_TRY(mrt_mem_new_zero(alloc, sizeof *a, (void **)&a));
   a->alloc = alloc;
-  a->next_size = 4096;
+  a->next_size = LEAST;
   *out = a;
   return NULL;
 }
@@ -53,7 +56,9 @@ void *mrt_arena_alloc(mrt_arena *arena, size_t size) {
     } else {
       b->next = arena->head;
       arena->head = b;
-      if (arena->next_size < ((size_t)1 << 20)) arena->next_size *= 2;
+      arena->total += bytes;
+      if (arena->total / 4 > LEAST) arena->next_size = arena->total / 4 & ~(size_t)(LEAST - 1);
+      if (arena->next_size > MOST) arena->next_size = MOST;
     }
   }
   void *p = (char *)b + HEADER + b->used;

@@ -116,7 +116,7 @@ static mrt_status *widen(mrt_kctx *c, const mrt_tensor *t, mrt_tensor *view) {
 static mrt_status *run2(mrt_kctx *c, const row_fn *table, const mrt_tensor *a, const mrt_tensor *b,
                         mrt_tensor *out) {
   if (a->dtype != MRT_FLOAT16 && a->dtype != MRT_BFLOAT16) return apply(c, table, a, b, out);
-  mrt_tensor fa, fb, fo = *out;
+  mrt_tensor fa, fb, fo;
   MRT_TRY(widen(c, a, &fa));
   MRT_TRY(widen(c, b, &fb));
   if (out->dtype == MRT_BOOL) return apply(c, table, &fa, &fb, out);
@@ -141,8 +141,9 @@ static mrt_status *run_variadic(mrt_kctx *c, const row_fn *table, bool mean) {
   mrt_bcast bc;
   if (!out) return NULL;
   MRT_TRY(mrt_bcast_init(&bc, 1, &first, out->rank, out->dims));
-  mrt_tensor spread = *first; /* the first input, seen with the output's shape and strides 0 */
+  mrt_tensor spread; /* the first input, seen with the output's shape and strides 0 */
   int64_t step = 1;
+  mrt_tensor_look(&spread, first);
   for (int i = out->rank - 1; i >= 0; --i) {
     int k = i - (out->rank - first->rank);
     int64_t d = k < 0 ? 1 : first->dims[k];

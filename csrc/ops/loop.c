@@ -108,7 +108,7 @@ static mrt_status *stack(mrt_kctx *c, const loop *l, int i) {
                      mrt_shape_format(a, sizeof a, first->rank, first->dims),
                      mrt_shape_format(b, sizeof b, t ? t->rank : 0, t ? t->dims : NULL));
     }
-    mrt_tensor part = *y; /* a view of row k */
+    mrt_tensor part; /* a view of row k */
     mrt_tensor_init_view(&part, (mrt_dtype)y->dtype, first->rank, first->dims,
                          (char *)y->data + (size_t)k * first->bytes, first->bytes, MRT_HOST);
     MRT_TRY(mrt_tensor_copy_into(&part, t));

@@ -84,7 +84,9 @@ static mrt_status *space_infer(mrt_infer *c) {
 static mrt_status *permute6(mrt_tensor *y, const mrt_tensor *x, const int64_t *dims,
                             const int *perm) {
   int64_t strides[6], step = 1;
-  mrt_tensor from = *x, to = *y;
+  mrt_tensor from, to;
+  mrt_tensor_look(&from, x);
+  mrt_tensor_look(&to, y);
   for (int i = 5; i >= 0; --i) {
     strides[i] = step;
     step *= dims[i];

@@ -110,7 +110,7 @@ static void view(const mrt_tensor *t, int axis, int64_t index, int64_t b, bool b
                  mrt_tensor *out) {
   int64_t stride[MRT_MAX_RANK + 1] = {0}, step = 1, offset = index;
   int k = 0;
-  *out = *t;
+  mrt_tensor_look(out, t);
   out->base.flags = MRT_VALUE_BORROWED;
   for (int d = t->rank - 1; d >= 0; --d) {
     stride[d] = step;

@@ -65,6 +65,16 @@ mrt_status *mrt_tensor_create_in(const mrt_alloc *alloc, mrt_dtype dtype, mrt_la
   return NULL;
 }
 
+/* Bytes of a tensor's struct that mean something; a few dims are always there. */
+static size_t struct_size(int rank, bool strided) {
+  const size_t dims = rank < 4 ? 4 : (size_t)rank;
+  return strided ? sizeof(mrt_tensor) : offsetof(mrt_tensor, dims) + dims * sizeof(int64_t);
+}
+
+void mrt_tensor_look(mrt_tensor *out, const mrt_tensor *t) {
+  memcpy(out, t, struct_size(t->rank, t->strided));
+}
+
 mrt_status *mrt_tensor_wrap(const mrt_alloc *alloc, mrt_dtype dtype, int rank, const int64_t *dims,
                             const int64_t *strides, void *data, mrt_device device,
                             void (*release)(void *ctx, mrt_tensor *tensor), void *ctx,
@@ -73,7 +83,7 @@ mrt_status *mrt_tensor_wrap(const mrt_alloc *alloc, mrt_dtype dtype, int rank, c
   mrt_tensor *t = NULL;
   *out = NULL;
   MRT_TRY(mrt_shape_bytes(dtype, rank, dims, &bytes));
-  MRT_TRY(mrt_mem_new(alloc, sizeof *t, (void **)&t));
+  MRT_TRY(mrt_mem_new(alloc, struct_size(rank, strides != NULL), (void **)&t));
   mrt_tensor_init_view(t, dtype, rank, dims, data, bytes, device);
   t->base.flags = 0;
   if (strides) {

@@ -95,15 +95,16 @@ struct mrt_tensor {
                       stand in its place (provider/cpu/conv/conv_split.h), said by who has made it
                       for the only one who reads it; 0: floats */
   int rank;
-  int64_t dims[MRT_MAX_RANK];
-  int64_t strides[MRT_MAX_RANK]; /* in elements, may be negative or 0; only if strided */
-  void *data;                    /* element 0; on mrt_device_is_host(device) only */
-  size_t bytes;                  /* of the contiguous contents */
+  void *data;   /* element 0; on mrt_device_is_host(device) only */
+  size_t bytes; /* of the contiguous contents */
   mrt_device device;
   void (*release)(void *ctx, struct mrt_tensor *tensor);
   void *ctx;
   const mrt_alloc *alloc;   /* of this object (and its data when release is NULL and owns) */
   const mrt_recipe *recipe; /* NULL: none */
+  /* The last: counted tensors end behind those that they have, see mrt_tensor_look. */
+  int64_t dims[MRT_MAX_RANK];
+  int64_t strides[MRT_MAX_RANK]; /* in elements, may be negative or 0; only if strided */
 };
 
 typedef struct mrt_string { /* immutable, counted; NULL pointer = empty string */
@@ -189,6 +190,9 @@ bool mrt_tensor_file_place(const mrt_tensor *t, mrt_file_place *out);
  * dims must have been checked (mrt_shape_bytes). */
 void mrt_tensor_init_view(mrt_tensor *t, mrt_dtype dtype, int rank, const int64_t *dims, void *data,
                           size_t bytes, mrt_device device);
+/* The caller's struct describes what t does, and is not counted. (Assignment would read dims that t
+ * has no memory for.) */
+void mrt_tensor_look(mrt_tensor *out, const mrt_tensor *t);
 /* Contiguous copy in host memory (source: any strides, host). */
 mrt_status *mrt_tensor_copy(const mrt_alloc *alloc, const mrt_tensor *src,
                             mrt_tensor **out) MRT_MUST_CHECK;

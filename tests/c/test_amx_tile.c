@@ -1,5 +1,5 @@
-/* amx/tile.h, tile_model: every tile instruction of this machine against the software model, bit for bit, and
- * the model against plain loops on any machine. */
+/* amx/tile.h, tile_model: every tile instruction of this machine against the software model, bit
+ * for bit, and the model against plain loops on any machine. */
 #define MRT_AMX_MODEL
 #include "provider/cpu/amx/tile.h"
 

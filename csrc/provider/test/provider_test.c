@@ -82,7 +82,7 @@ static void *shadow_of(const mrt_provider *p, const mrt_tensor *tensor) {
 }
 
 static mrt_status *shadow_view(const mrt_provider *p, const mrt_tensor *t, mrt_tensor *out) {
-  *out = *t;
+  mrt_tensor_look(out, t);
   out->device = MRT_HOST;
   out->data = shadow_of(p, t);
   if (out->data || !t->bytes) return NULL;
