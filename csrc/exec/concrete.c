@@ -55,7 +55,7 @@ mrt_status *mrt_frame_concrete(mrt_frame *f, int step) {
   MRT_TRY_GOTO(st, done, def->infer(&k.c));
   for (int i = 0; i < s->n_out; ++i) {
     const mrt_type *t = k.c.out_types[i];
-    mrt_kctx *c = &f->steps[step].c;
+    mrt_kctx *c = &f->steps[step];
     int64_t dims[MRT_MAX_RANK];
     mrt_tensor *out;
     if (!c->out[i]) continue;

@@ -96,17 +96,16 @@ static void wire(mrt_frame *f) {
       f->slots[i].tensor = next++;
   for (int i = 0; i < p->n_steps; ++i) {
     mrt_step *s = &p->steps[i];
-    f->steps[i].frame = f;
-    f->steps[i].step = s;
-    f->steps[i].c = (mrt_kctx){.node = s->node,
-                               .in = f->ptrs + s->in,
-                               .out = f->ptrs + s->out,
-                               .n_in = s->n_in,
-                               .n_out = s->n_out,
-                               .alloc = p->alloc,
-                               .draws = &s->draws,
-                               .v = &mrt_frame_vtbl,
-                               .frame = f};
+    f->steps[i] = (mrt_kctx){.node = s->node,
+                             .in = f->ptrs + s->in,
+                             .out = f->ptrs + s->out,
+                             .n_in = s->n_in,
+                             .n_out = s->n_out,
+                             .alloc = p->alloc,
+                             .draws = &s->draws,
+                             .v = &mrt_frame_vtbl,
+                             .frame = f,
+                             .step = s};
   }
 }
 

@@ -18,12 +18,6 @@ typedef struct mrt_run { /* shared by the frames of one run */
   void **streams;       /* [n_providers], of the root frame; NULL: no provider has queues */
 } mrt_run;
 
-typedef struct mrt_step_ctx {
-  mrt_kctx c; /* first: kernels see only this */
-  mrt_frame *frame;
-  const mrt_step *step;
-} mrt_step_ctx;
-
 struct mrt_frame {
   mrt_plan *plan;
   mrt_frame *parent; /* during a run */
@@ -33,7 +27,7 @@ struct mrt_frame {
   mrt_tensor *tensors; /* of the slots that have dims in the plan; constants need none */
   uint8_t *owned;      /* [n_slots]: value is a reference of this frame */
   mrt_slot **ptrs;     /* parallel to plan->refs */
-  mrt_step_ctx *steps;
+  mrt_kctx *steps;
   mrt_eval **evals; /* [n_segments] bound now; NULL none */
   struct mrt_block {
     void *data;

@@ -94,7 +94,7 @@ static void set_owned(mrt_frame *f, int slot, mrt_value *take) {
 static int slot_number(const mrt_frame *f, const mrt_slot *slot) { return (int)(slot - f->slots); }
 
 static mrt_status *ctx_scratch(mrt_kctx *c, size_t bytes, void **out) {
-  return mrt_frame_scratch(c->frame, ((mrt_step_ctx *)c)->step, bytes, out);
+  return mrt_frame_scratch(c->frame, c->step, bytes, out);
 }
 
 static mrt_status *ctx_alloc_output(mrt_kctx *c, int i, mrt_dtype dtype, int rank,
@@ -121,7 +121,7 @@ static mrt_status *ctx_set_output(mrt_kctx *c, int i, mrt_value *take) {
 static mrt_status *ctx_run_subgraph(mrt_kctx *c, int which, int n_in, mrt_value *const *in,
                                     int n_out, mrt_value **out) {
   mrt_frame *f = c->frame;
-  const mrt_step *s = ((mrt_step_ctx *)c)->step;
+  const mrt_step *s = c->step;
   memset(out, 0, (size_t)n_out * sizeof *out);
   if (which >= s->n_children) return MRT_ERR(MRT_FAIL, "no subgraph %d", which);
   mrt_plan *child = s->children[which];
@@ -198,10 +198,10 @@ static mrt_status *check_outputs(mrt_frame *f, const mrt_step *s) {
 static mrt_status *run_step(mrt_frame *f, int i) {
   mrt_plan *p = f->plan;
   const mrt_step *s = &p->steps[i];
-  mrt_step_ctx *ctx = &f->steps[i];
+  mrt_kctx *ctx = &f->steps[i];
   if (s->alias && !f->concrete) {
     mrt_slot *out = &f->slots[p->refs[s->out]];
-    const mrt_tensor *in = mrt_in(&ctx->c, 0);
+    const mrt_tensor *in = mrt_in(ctx, 0);
     if (in && in->bytes == out->tensor->bytes && !in->strided) {
       out->tensor->data = in->data;
       out->tensor->device = in->device;
@@ -211,9 +211,9 @@ static mrt_status *run_step(mrt_frame *f, int i) {
     f->concrete = true; /* not what was planned: this run goes on carefully */
   }
   MRT_TRY(prepare_outputs(f, i));
-  ctx->c.par = f->run->par;
-  if (f->run->streams) ctx->c.stream = f->run->streams[s->node->provider];
-  mrt_status *st = s->kernel->run(s->kernel, &ctx->c);
+  ctx->par = f->run->par;
+  if (f->run->streams) ctx->stream = f->run->streams[s->node->provider];
+  mrt_status *st = s->kernel->run(s->kernel, ctx);
   if (f->scratch_need || f->gap) mrt_frame_scratch_reset(f);
   if (st) return st;
   return s->check || f->concrete ? check_outputs(f, s) : NULL;

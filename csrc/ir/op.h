@@ -110,6 +110,7 @@ struct mrt_kctx {
   atomic_ullong *draws;
   const mrt_kctx_vtbl *v;
   void *frame;
+  const void *step; /* the frame's; a copy of this struct serves as well */
 };
 
 static inline mrt_value *mrt_in_value(const mrt_kctx *c, int i) {
