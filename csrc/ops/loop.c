@@ -96,7 +96,7 @@ static mrt_status *stack(mrt_kctx *c, const loop *l, int i) {
   mrt_tensor *y, *first = mrt_value_tensor(l->made[i]);
   if (!first) return MRT_ERR(MRT_INVALID_ARGUMENT, "scan output %d is not a tensor", i);
   dims[0] = trips;
-  memcpy(dims + 1, first->dims, sizeof first->dims);
+  memcpy(dims + 1, first->dims, (size_t)first->rank * sizeof *dims);
   MRT_TRY(mrt_out_alloc(c, l->n_state + i, (mrt_dtype)first->dtype, first->rank + 1, dims, &y));
   if (mrt_dtype_bits((mrt_dtype)y->dtype) < 8) return mrt_no_type("Loop", y->dtype);
   for (int64_t k = 0; k < trips; ++k) {

@@ -139,7 +139,7 @@ static mrt_status *make_output(mrt_kctx *c, run_ctx *r, int i, const mrt_tensor 
   const mrt_type *t = r->s.body->outputs[k]->type;
   if (one) {
     rank = one->rank;
-    memcpy(inner, one->dims, sizeof one->dims);
+    memcpy(inner, one->dims, (size_t)rank * sizeof *inner);
   } else if (t && t->kind == MRT_KIND_TENSOR && t->dtype) {
     dtype = t->dtype;
     rank = t->rank < 0 ? 0 : t->rank;
@@ -224,7 +224,7 @@ static mrt_status *finish(mrt_kctx *c, run_ctx *r, int64_t b) {
     mrt_tensor *y = mrt_out(c, i), row;
     if (!t) return MRT_ERR(MRT_INVALID_ARGUMENT, "state %d is not a tensor", i);
     int64_t dims[MRT_MAX_RANK + 1] = {r->batch};
-    memcpy(dims + 1, t->dims, sizeof t->dims);
+    memcpy(dims + 1, t->dims, (size_t)t->rank * sizeof *dims);
     if (b == 0) MRT_TRY(mrt_out_alloc(c, i, (mrt_dtype)t->dtype, t->rank + 1, dims, &y));
     if (!y) return MRT_ERR(MRT_FAIL, "state %d", i);
     view(y, 0, b, 0, false, &row);

@@ -85,7 +85,7 @@ static mrt_status *compress_run(mrt_kctx *c) {
     MRT_TRY(mrt_fix_axis(mrt_node_int(c->node, "axis"), x->rank, &axis));
     if (!x->rank) return MRT_ERR(MRT_INVALID_ARGUMENT, "Compress along an axis of a scalar");
     rank = x->rank;
-    memcpy(dims, x->dims, sizeof dims);
+    memcpy(dims, x->dims, (size_t)rank * sizeof *dims);
     outer = mrt_dims_product(x->dims, 0, axis);
     len = x->dims[axis];
     inner = mrt_dims_product(x->dims, axis + 1, rank);

@@ -119,7 +119,7 @@ static mrt_status *split_run(mrt_kctx *c) {
     MRT_TRY(split_one(&p, in[i], NULL, &counts[i]));
     if (counts[i] > most) most = counts[i];
   }
-  memcpy(dims, x->dims, sizeof x->dims);
+  memcpy(dims, x->dims, (size_t)x->rank * sizeof *dims);
   dims[x->rank] = most;
   if (mrt_out_wanted(c, 1)) {
     MRT_TRY(mrt_out_alloc(c, 1, MRT_INT64, x->rank, dims, &z));

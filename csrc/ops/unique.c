@@ -169,7 +169,7 @@ static mrt_status *put_values(mrt_kctx *c, const items *s, const groups *g, int 
   if (!mrt_out_wanted(c, 0)) return NULL;
   if (has_axis) {
     rank = s->x->rank;
-    memcpy(dims, s->x->dims, sizeof dims);
+    memcpy(dims, s->x->dims, (size_t)rank * sizeof *dims);
     dims[axis] = g->n;
   }
   MRT_TRY(mrt_elem_size(c, s->x, &size));
