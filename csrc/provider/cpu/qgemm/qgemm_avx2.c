@@ -17,35 +17,86 @@ INLINE __m256i widen4(const uint8_t *p) {
   return _mm256_shuffle_epi8(_mm256_set1_epi32(x), order);
 }
 
-/* Sixteen bytes a row at a time; everything else in plain C. */
-static void finish(const mrt_qtile *t, const int32_t *raw) {
-  const bool s8 = t->out == MRT_Q_S8;
-  if ((!s8 && t->out != MRT_Q_U8) || t->add || t->b_zero || t->cols < COLS) {
-    mrt_qtile_finish(t, raw, COLS);
-    return;
+/* Sixteen bytes a row at a time: packing with saturation does the clamping, zero points are added
+ * to 16-bit numbers. Everything else in plain C. */
+enum { PLAIN, SHIFTED, SUM }; /* SUM: a QLinearAdd behind */
+typedef struct byte_store {
+  __m256 scale[2], bias[2], low, high, ra, rb;
+  __m256i zero, other;
+  __m128i lo, hi;
+} byte_store;
+
+INLINE __m256i rounded(const byte_store *b, const int32_t *x, __m128i add, const int h,
+                       const bool s8, const int kind) {
+  const __m256i n = _mm256_loadu_si256((const __m256i *)(x + 8 * h));
+  __m256 v = kind == SHIFTED ? _mm256_castsi256_ps(n) : _mm256_cvtepi32_ps(n);
+  v = _mm256_fmadd_ps(v, b->scale[h], b->bias[h]);
+  if (kind == SUM) {
+    if (h) add = _mm_unpackhi_epi64(add, add);
+    const __m256i o = s8 ? _mm256_cvtepi8_epi32(add) : _mm256_cvtepu8_epi32(add);
+    const __m256 z = _mm256_cvtepi32_ps(_mm256_sub_epi32(o, b->other));
+    v = _mm256_round_ps(_mm256_min_ps(_mm256_max_ps(v, b->low), b->high), 8);
+    v = _mm256_fmadd_ps(v, b->ra, _mm256_mul_ps(z, b->rb));
   }
-  const __m256 lo = _mm256_set1_ps(t->lo), hi = _mm256_set1_ps(t->hi);
-  const __m256i zero = _mm256_set1_epi32(t->zero);
+  return _mm256_cvtps_epi32(v);
+}
+INLINE __m128i bytes_of(const byte_store *b, const int32_t *x, __m128i add, const bool s8,
+                        const int kind) {
+  const __m256i q = _mm256_packs_epi32(rounded(b, x, add, 0, s8, kind),
+                                       rounded(b, x, add, 1, s8, kind)),
+                p = _mm256_adds_epi16(_mm256_permute4x64_epi64(q, 0xd8), b->zero);
+  const __m128i low = _mm256_castsi256_si128(p), high = _mm256_extracti128_si256(p, 1);
+  if (s8) return _mm_min_epi8(_mm_max_epi8(_mm_packs_epi16(low, high), b->lo), b->hi);
+  return _mm_min_epu8(_mm_max_epu8(_mm_packus_epi16(low, high), b->lo), b->hi);
+}
+INLINE byte_store byte_store_of(const mrt_qtile *t, const int kind) {
+  const int32_t zero = kind == SUM ? t->add_out : t->zero;
+  const float lo = kind == SUM ? t->add_lo : t->lo, hi = kind == SUM ? t->add_hi : t->hi;
+  byte_store b = {.zero = _mm256_set1_epi16((int16_t)zero),
+                  .lo = _mm_set1_epi8((char)((int)__builtin_rintf(lo) + zero)),
+                  .hi = _mm_set1_epi8((char)((int)__builtin_rintf(hi) + zero))};
+  for (int h = 0; h < 2; ++h) {
+    b.scale[h] = _mm256_loadu_ps(t->scale + 8 * h);
+    b.bias[h] = kind == SHIFTED ? _mm256_mul_ps(b.scale[h], _mm256_set1_ps(-0x1p23f))
+                                : _mm256_loadu_ps(t->bias + 8 * h);
+  }
+  if (kind == SUM) {
+    b.low = _mm256_set1_ps(t->lo), b.high = _mm256_set1_ps(t->hi);
+    b.ra = _mm256_set1_ps(t->ra), b.rb = _mm256_set1_ps(t->rb);
+    b.other = _mm256_set1_epi32(t->add_zero);
+  }
+  return b;
+}
+INLINE void store_bytes(const mrt_qtile *t, const int32_t *raw, const bool s8, const int kind) {
+  const byte_store b = byte_store_of(t, kind);
+  const size_t cols = (size_t)t->cols;
   for (int s = 0; s < t->n_segments; ++s) {
     const mrt_qsegment *g = &t->segments[s];
-    for (int k = 0; k < g->count; ++k) {
-      const int32_t *x = raw + (g->first + k) * COLS;
-      __m256i q[2];
-      for (int h = 0; h < 2; ++h) {
-        const __m256i n = _mm256_loadu_si256((const __m256i *)(x + 8 * h));
-        const __m256 v = t->shifted ? _mm256_castsi256_ps(n) : _mm256_cvtepi32_ps(n);
-        const __m256 scale = _mm256_loadu_ps(t->scale + 8 * h),
-                     bias = t->shifted ? _mm256_mul_ps(scale, _mm256_set1_ps(-0x1p23f))
-                                       : _mm256_loadu_ps(t->bias + 8 * h),
-                     y = _mm256_fmadd_ps(v, scale, bias);
-        q[h] = _mm256_add_epi32(_mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(y, lo), hi)), zero);
-      }
-      const __m256i p = _mm256_permute4x64_epi64(_mm256_packs_epi32(q[0], q[1]), 0xd8);
-      const __m128i a = _mm256_castsi256_si128(p), b = _mm256_extracti128_si256(p, 1);
-      _mm_storeu_si128((__m128i *)((uint8_t *)t->c + g->at + k * t->c_row),
-                       s8 ? _mm_packs_epi16(a, b) : _mm_packus_epi16(a, b));
+    const int32_t *x = raw + g->first * COLS;
+    uint8_t *y = (uint8_t *)t->c + g->at, part[COLS] = {0};
+    const uint8_t *add = kind == SUM ? t->add + g->at : part;
+    for (int k = 0; k < g->count; ++k, x += COLS, y += t->c_row) {
+      const bool whole = cols == COLS;
+      if (kind == SUM && !whole) __builtin_memcpy(part, add, cols);
+      const __m128i o = _mm_loadu_si128((const __m128i *)(whole ? add : part)),
+                    p = bytes_of(&b, x, o, s8, kind);
+      if (kind == SUM) add += t->c_row;
+      _mm_storeu_si128((__m128i *)(whole ? y : part), p);
+      if (!whole) __builtin_memcpy(y, part, cols);
     }
   }
+}
+static void finish(const mrt_qtile *t, const int32_t *raw) {
+  const bool s8 = t->out == MRT_Q_S8;
+  const bool sums = !t->shifted && __builtin_fabsf(t->ra) < 1e6f && __builtin_fabsf(t->rb) < 1e6f;
+  if ((!s8 && t->out != MRT_Q_U8) || t->b_zero || !t->in_range || (t->add && !sums))
+    mrt_qtile_finish(t, raw, COLS);
+  else if (t->add)
+    s8 ? store_bytes(t, raw, true, SUM) : store_bytes(t, raw, false, SUM);
+  else if (t->shifted) /* order is all that is right below the zero point */
+    s8 ? store_bytes(t, raw, true, SHIFTED) : store_bytes(t, raw, false, SHIFTED);
+  else
+    s8 ? store_bytes(t, raw, true, PLAIN) : store_bytes(t, raw, false, PLAIN);
 }
 
 INLINE void tile(const mrt_qtile *t, const int rows) {
