@@ -2,14 +2,20 @@
 #include "exec/frame.h"
 
 #include <string.h>
+#include <sys/mman.h>
 
 enum {
   MAX_POOLED = 8,  /* free frames kept per plan */
   PATIENCE = 256,  /* runs after which a frame that served none of them goes */
   SLACK = 1 << 20, /* bytes of scratch that are never worth giving back */
   LARGE = 128 << 10,
-  HOT = 64 << 10, /* scratch that rather stays in one place, and so in L2, from step to step */
+  SPARE = 4 << 20, /* addresses behind a block, at most */
+  HOT = 64 << 10,  /* scratch that rather stays in one place, and so in L2, from step to step */
 };
+
+/* Under a sanitizer each piece is a block of its own and no longer than was asked for, so that a
+ * kernel which leaves it is seen. */
+static const bool apart = MRT_ASAN;
 
 static void destroy_streams(mrt_frame *f) {
   for (int i = 0; i < f->plan->n_providers && f->streams; ++i) {
@@ -52,12 +58,36 @@ void mrt_frame_block_free(mrt_frame *f, int i) {
   f->blocks[i] = (struct mrt_block){0};
 }
 
+/* Advice: no huge page where the spare addresses begin, or behind: touched, it is memory as a
+ * whole. The block starts on one. */
+static void small_pages(char *spare, size_t size) {
+  char *from = spare - (uintptr_t)spare % MRT_ALIGN_MAP;
+  (void)madvise(from, (size_t)(spare - from) + size, MADV_NOHUGEPAGE);
+}
+
+/* Large ones are mappings. Scratch that begins where no value lies and ends behind the block adds
+ * only what lies behind. */
+static mrt_status *host_block_new(const mrt_alloc *a, struct mrt_block *b, size_t bytes) {
+  size_t all;
+  const size_t spare = apart || bytes < MRT_ALIGN_MAP ? 0 : bytes < SPARE ? bytes : SPARE;
+  if (spare && mrt_size_add(bytes, spare, &all)) {
+    mrt_status *st = mrt_mem_new_aligned(a, all, MRT_ALIGN_MAP, &b->data);
+    if (!st) {
+      small_pages((char *)b->data + bytes, spare);
+      b->spare = spare;
+      return NULL;
+    }
+    mrt_status_free(st); /* the block alone may fit */
+  }
+  return mrt_mem_new_aligned(a, bytes, MRT_ALIGN, &b->data);
+}
+
 mrt_status *mrt_frame_block_new(mrt_frame *f, int i, size_t bytes) {
   int memory = i % f->plan->n_memories;
   struct mrt_block *b = &f->blocks[i];
   mrt_frame_block_free(f, i);
   if (!memory) {
-    MRT_TRY(mrt_mem_new_aligned(f->plan->alloc, bytes, MRT_ALIGN, &b->data));
+    MRT_TRY(host_block_new(f->plan->alloc, b, bytes));
   } else if (bytes) {
     const mrt_provider *p = f->plan->providers[memory - 1];
     MRT_TRY_CTX(p->v->mem_alloc(p, bytes, &b->data), "%s", p->name);
@@ -249,7 +279,7 @@ void mrt_frames_count(mrt_plan *p, size_t *blocks, size_t *scratch) {
   pthread_mutex_lock(&p->lock);
   for (const mrt_frame *f = p->frames; f; f = f->next) {
     for (int i = 0; i < p->n_segments * p->n_memories; i += p->n_memories)
-      *blocks += f->blocks[i].size;
+      *blocks += f->blocks[i].size, *scratch += f->blocks[i].touched;
     for (size_t i = 0; i < f->n_scratch; ++i) *scratch += f->scratch_size[i];
   }
   pthread_mutex_unlock(&p->lock);
@@ -261,31 +291,43 @@ void mrt_frames_count(mrt_plan *p, size_t *blocks, size_t *scratch) {
 /* Scratch grows during a first run: outgrown blocks of some size must not stay in the heap. */
 static size_t scratch_align(size_t size) { return size >= LARGE ? MRT_ALIGN_MAP : MRT_ALIGN; }
 
-/* Under a sanitizer each piece is a block of its own and no longer than was asked for, so that a
- * kernel which leaves it is seen. */
-static const bool apart = MRT_ASAN;
-
 static char *align_up(char *at, size_t align) {
   return at + (align - (uintptr_t)at % align) % align;
 }
 
-/* Room where values of the plan lie before or after the step, but not meanwhile; NULL: too little.
- * Only where lifetimes are those of the plan. */
-static void *gap_take(mrt_frame *f, const mrt_step *step, size_t size) {
+/* The room for a step's first piece of scratch: where values of the plan lie before or after the
+ * step, but not meanwhile; else from there to behind the block. */
+static void gap_open(mrt_frame *f, const mrt_step *step, const mrt_eval *e, size_t size) {
   const mrt_plan *p = f->plan;
-  const mrt_eval *e = f->evals[step->segment];
-  if (apart || f->concrete || !e) return NULL;
+  const struct mrt_block *b = &f->blocks[step->segment * p->n_memories];
   const mrt_gap *g = &e->gaps[step - p->steps - p->segments[step->segment].first_step];
   const size_t hole = (size_t)g->size * MRT_ALIGN, tail = (size_t)g->tail * MRT_ALIGN;
-  const size_t rest = g->tail < UINT32_MAX && e->blocks[0] > tail ? e->blocks[0] - tail : 0;
-  char *block = f->blocks[step->segment * p->n_memories].data;
-  if (!block) return NULL;
-  char *begin = block + (rest > hole ? tail : (size_t)g->offset * MRT_ALIGN);
-  char *end = begin + (rest > hole ? rest : hole);
-  if (f->gap) begin = f->gap;
-  begin = align_up(begin, size >= LARGE ? MRT_WORKER_PAGE : MRT_ALIGN);
-  if (begin > end || (size_t)(end - begin) < size) return NULL;
+  const bool open = g->tail < UINT32_MAX && b->size >= tail;
+  if (!b->data) return;
+  char *const block = b->data;
+  if (open && (b->size - tail > hole || hole < size)) {
+    f->gap = block + tail;
+    f->gap_end = block + b->size + b->spare;
+  } else {
+    f->gap = block + (size_t)g->offset * MRT_ALIGN;
+    f->gap_end = f->gap + hole;
+  }
+}
+
+/* Scratch in the plan's block. NULL: too little room. Only where lifetimes are those of the plan.
+ */
+static void *gap_take(mrt_frame *f, const mrt_step *step, size_t size) {
+  const mrt_eval *e = f->evals[step->segment];
+  if (apart || f->concrete || !e) return NULL;
+  const bool large = size >= LARGE;
+  if (!f->gap) gap_open(f, step, e, size + (large ? MRT_WORKER_PAGE : 0));
+  if (!f->gap) return NULL;
+  char *begin = align_up(f->gap, large ? MRT_WORKER_PAGE : MRT_ALIGN);
+  if (begin > f->gap_end || (size_t)(f->gap_end - begin) < size) return NULL;
   f->gap = begin + size;
+  struct mrt_block *b = &f->blocks[step->segment * f->plan->n_memories];
+  const char *end = (const char *)b->data + b->size;
+  if (f->gap > end && (size_t)(f->gap - end) > b->touched) b->touched = (size_t)(f->gap - end);
   return begin;
 }
 

@@ -32,6 +32,8 @@ struct mrt_frame {
   struct mrt_block {
     void *data;
     size_t size;
+    size_t spare;   /* addresses behind it, for scratch; no memory until they are used */
+    size_t touched; /* of spare */
   } * blocks;       /* [n_segments * n_memories] */
   void **streams;   /* [n_providers]; made for root frames when a provider has queues */
   int64_t *symbols; /* [n_symbols]; -1 unbound */
@@ -39,8 +41,8 @@ struct mrt_frame {
   void **scratch;   /* growing blocks; [0] is reused, all are freed back to one at step end */
   size_t *scratch_size;
   size_t n_scratch, cap_scratch, scratch_used, scratch_need, scratch_peak; /* peak: of this run */
-  char *gap;      /* what the running step took of its gap in the block ends here; NULL: nothing */
-  unsigned since; /* end of its last run */
+  char *gap, *gap_end; /* what the running step has left of its gap in the block; NULL: all */
+  unsigned since;      /* end of its last run */
 };
 
 mrt_status *mrt_frame_acquire(mrt_plan *plan, mrt_frame **out) MRT_MUST_CHECK; /* pooled */
