@@ -24,8 +24,7 @@ static mrt_status *fused_conv_decompose(mrt_node *node, const mrt_op_table *ops)
   MRT_TRY(append(&e, "Conv", in[2] ? 3 : 2, in, &n));
   for (int i = 0; i < node->n_attrs; ++i)
     if (strncmp(node->attrs[i].name, "activation", 10) != 0 &&
-        strcmp(node->attrs[i].name, "winograd") != 0 &&
-        strcmp(node->attrs[i].name, "network_bytes") != 0)
+        strcmp(node->attrs[i].name, "winograd") != 0)
       MRT_TRY(mrt_node_set_attr(n, &node->attrs[i]));
   if (residual) {
     mrt_var *sum[2] = {e.value, residual};
@@ -57,8 +56,7 @@ MRT_OP_IN(mt, Conv) = {
     .types = "T=float",
     .attrs =
         "auto_pad:string=NOTSET dilations:ints group:int=1 kernel_shape:ints pads:ints "
-        "strides:ints activation:string= activation_params:floats winograd:ints "
-        "network_bytes:int=0",
+        "strides:ints activation:string= activation_params:floats winograd:ints",
     .versions = first,
     .inplace = {{4, 0}},
     .infer = mrt_conv_infer,

@@ -6,10 +6,7 @@
  *
  * Where tiles multiply floats out of three parts they take over at little loss (a twentieth of a
  * U-Net). Plain multiply-adds lose more (a seventh): there the part is larger, and F(4x4, 3x3) in
- * `high` and `medium`, which would be up to a third slower, is not bounded.
- *
- * Convolutions of bf16 parts in small networks are told how large that is ("network_bytes"): their
- * scratch, bands of the input, is bounded by it (conv_split_input.c). */
+ * `high` and `medium`, which would be up to a third slower, is not bounded. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,7 +20,6 @@ enum { PRECISIONS = MRT_PRECISION_MEDIUM + 1 };
 #define PLAIN_IMAGES 0.2       /* and of values: large images lose most; */
 #define LESS         (3 << 20) /* less what a session has besides: scratch, graph, code; */
 #define LEAST        (1 << 19) /* at least this many bytes */
-#define SMALL        (1 << 25) /* a network of fewer bytes of weights is small */
 
 /* From form `from` to form `to` (both 4, 2 or 0), or further. */
 typedef struct step {
@@ -167,22 +163,6 @@ static mrt_status *mark(const candidate *c, const mrt_op_table *ops, int *fired)
   return mrt_node_set_ints(n, "winograd", PRECISIONS, most);
 }
 
-static mrt_status *tell_size(const budget *b, const mrt_provider *p, mrt_graph *g, int index,
-                             int *fired) {
-  for (mrt_node *n = g->first; n && b->bytes < SMALL; n = n->next) {
-    mrt_conv conv;
-    int64_t loop;
-    if (!is_conv(n, index) || !mrt_node_in_const(n, 1) || !mrt_conv_node_read(n, &conv, &loop) ||
-        loop != 1 || !mrt_conv_split_ok(&conv, NULL))
-      continue;
-    n->domain = "macart"; /* whose Conv has the attribute */
-    MRT_TRY(mrt_node_resolve(n, p->env->ops));
-    MRT_TRY(mrt_node_set_int(n, "network_bytes", (int64_t)b->bytes));
-    ++*fired;
-  }
-  return NULL;
-}
-
 /* As packed weights that are no larger than need be. */
 static double kept_bytes(const mrt_tensor *t) {
   return (double)t->bytes * (t->narrow && t->dtype == MRT_FLOAT ? 0.5 : 1);
@@ -197,7 +177,7 @@ static mrt_status *share_out(budget *b, const mrt_provider *p, mrt_graph *g, int
       read_conv(b, n);
   for (int i = 0; i < PRECISIONS; ++i) choose(b, i);
   for (int i = 0; i < b->n; ++i) MRT_TRY(mark(&b->convs[i], p->env->ops, fired));
-  return b->tiles ? tell_size(b, p, g, index, fired) : NULL;
+  return NULL;
 }
 
 static mrt_status *run(const mrt_provider *p, mrt_graph *g, int index, int *fired) {
@@ -220,9 +200,7 @@ static mrt_status *run(const mrt_provider *p, mrt_graph *g, int index, int *fire
 
 MRT_FUSION(conv_budget) = {
     .name = "conv_budget",
-    .doc =
-        "convolutions whose packed weights may not be larger than the model's, or their scratch"
-        " than a part of them",
+    .doc = "convolutions whose packed weights may not be larger than the model's",
     .order = 95,
     .level = 2,
     .run = run};

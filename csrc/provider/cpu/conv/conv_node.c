@@ -531,7 +531,6 @@ static bool describe(conv_kernel *q, const mrt_provider *p, const mrt_node *node
   q->constant = w && !w->strided && mrt_tensor_count(w);
   q->special = q->constant;
   if (q->constant) q->p.narrow = mrt_conv_node_narrow(&q->p, w, known);
-  q->p.network_bytes = mrt_node_int(node, "network_bytes");
   choose(q, p, node);
   return true;
 }
