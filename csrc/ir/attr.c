@@ -143,12 +143,12 @@ mrt_status *mrt_node_attr_to_input(mrt_node *node, const char *name, int index) 
   return mrt_node_set_input(node, index, v);
 }
 
+/* Tensors of attributes go with the graph's nodes. */
 static bool can_detach(const mrt_node *n) {
   for (int i = 0; i < n->n_attrs; ++i) switch (n->attrs[i].kind) {
       case MRT_ATTR_FLOAT:
       case MRT_ATTR_INT:
       case MRT_ATTR_STRING:
-      case MRT_ATTR_TENSOR:
       case MRT_ATTR_FLOATS:
       case MRT_ATTR_INTS:
       case MRT_ATTR_STRINGS: break;

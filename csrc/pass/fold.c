@@ -144,7 +144,6 @@ static bool add_attr(mrt_str *out, const mrt_attr *a) {
     case MRT_ATTR_STRING: add_list(out, a->s, a->n); break;
     case MRT_ATTR_FLOATS: add_list(out, a->floats, a->n * sizeof *a->floats); break;
     case MRT_ATTR_INTS: add_list(out, a->ints, a->n * sizeof *a->ints); break;
-    case MRT_ATTR_TENSOR: return a->tensor && mrt_tensor_origin(a->tensor, out);
     default: return false;
   }
   return true;

@@ -34,18 +34,9 @@ def test_bert_base_memory(tmp_path: Path) -> None:
     assert costs.over_empty(warm, empty) < 1.15 * (weights + warm["plan_bytes"])
 
 
-# What small models (2 to 4 MiB) may have beside the share of all others: windows of 64 KiB of code,
-# whose number differs between builds. It was 340 KiB and more before constants were given up.
-CODE = 160 << 10
-
-
 @pytest.mark.full
-@pytest.mark.parametrize(
-    ("name", "code"),
-    [("mobilenet_v2", 0), ("mobilenet_v3", 0), ("resnet50", 0), ("vit_b16", 0),
-     ("mobilenet_v2-u8s8", CODE), ("mobilenet_v2-s8s8", CODE), ("silero_vad", CODE)],
-)  # fmt: skip
-def test_memory_of_runs(name: str, code: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3", "resnet50", "vit_b16"])
+def test_memory_of_image_networks(name: str, tmp_path: Path) -> None:
     """Ten runs from a warm cache need weights, planned values and little else."""
     row = next(r for r in suite.ROWS if r.name == name)
     env = {"MRT_CACHE_DIR": str(tmp_path)}
@@ -55,7 +46,7 @@ def test_memory_of_runs(name: str, code: int, tmp_path: Path) -> None:
     # One process differs from the next by 100 KiB: which pages of code the kernel maps around.
     peaks = [warm, *(costs.child("macart", row, 10, env) for _ in range(2))]
     over = [costs.over_empty(x, costs.empty_session()) for x in peaks]
-    assert statistics.median(over) < 1.15 * planned + code
+    assert statistics.median(over) < 1.15 * planned
 
 
 @pytest.mark.full
