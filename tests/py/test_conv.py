@@ -1,6 +1,6 @@
 """Convolutions and pools over layouts, groups, padding and shapes, against onnxruntime.
 
-Covers conv/conv_node, conv_depthwise and pool_node.
+Covers conv/conv_node, conv_read, conv_variants, conv_depthwise and pool_node.
 """
 
 from __future__ import annotations

@@ -1,119 +1,19 @@
-/* Conv and macart.Conv as kernels. How a convolution is computed may differ by precision: each
- * precision has a variant, whose constant weights are packed when it first runs (that of the
- * session's precision when the kernel is made). Inputs and outputs are plain or c16, as the layout
- * pass decided; plain ones are reordered here, except that up to 16 channels are read in place.
- * Groups that do not fill channel blocks are run one after the other between reordered slices of
- * plain tensors. */
-#include <stdatomic.h>
+/* Conv and macart.Conv as kernels: a run. How a convolution is computed is conv_variants.c's
+ * choice; inputs and outputs are plain or c16, as the layout pass decided; plain ones are reordered
+ * here, except that up to 16 channels are read in place. Groups that do not fill channel blocks are
+ * run one after the other between reordered slices of plain tensors. */
 #include <string.h>
 
-#include "provider/cpu/conv/conv_node.h"
 #include "provider/cpu/conv/conv_split.h"
-#include "provider/cpu/gemm/precision.h"
-#include "provider/cpu/half/narrow.h"
-#include "provider/cpu/weights/packed.h"
-
-enum { PRECISIONS = MRT_PRECISION_MEDIUM + 1 };
-
-typedef struct variant {
-  mrt_conv p;
-  size_t piece; /* bytes of one group's packed weights */
-  int same;     /* the first precision with this variant: that one has the weights */
-  int gives;    /* parts that the next convolution wants, see wanted_parts; 0: floats */
-  _Atomic(mrt_packed *) packed; /* NULL: not yet, or weights are not constant */
-} variant;
+#include "provider/cpu/conv/conv_variants.h"
 
 typedef struct conv_kernel {
   mrt_kernel k;
-  mrt_conv p;   /* what all variants share */
-  int64_t loop; /* see mrt_conv_node_read */
-  variant variants[PRECISIONS];
-  int precision; /* mrt_precision, or -1: the process default */
-  bool constant; /* weights can be packed for good */
-  /* Winograd and split parts may be used. They bound the weights' range, which is looked at when
-   * the first variant is packed: weights from the cache were looked at then. */
-  bool special;
-  mrt_act act;
-  mrt_window win; /* as the node says */
-  bool in_c16, out_c16;
+  mrt_conv_choice choice;
 } conv_kernel;
 
-/* ---- the node's constants ---- */
-
-/* Dims of the weights, from the constant or its type; false if not known. */
-static bool weight_dims(const mrt_node *node, int rank, int64_t *dims) {
-  const mrt_type *t = node->in[1].var->type;
-  if (!t || t->rank != rank) return false;
-  for (int i = 0; i < rank; ++i)
-    if (!mrt_expr_is_const(t->dims[i], &dims[i])) return false;
-  return true;
-}
-
-static void set_geometry(mrt_conv *p, const mrt_window *w) {
-  const int x = w->n - 1;
-  p->kw = w->kernel[x], p->stride_w = w->stride[x], p->dil_w = w->dilation[x];
-  p->pad_left = w->begin[x], p->pad_right = w->end[x];
-  p->kh = p->stride_h = p->dil_h = 1;
-  p->pad_top = p->pad_bottom = 0;
-  if (w->n == 1) return;
-  p->kh = w->kernel[0], p->stride_h = w->stride[0], p->dil_h = w->dilation[0];
-  p->pad_top = w->begin[0], p->pad_bottom = w->end[0];
-}
-
-static bool read_all(const mrt_node *node, mrt_conv *p, int64_t *loop, mrt_window *w) {
-  int64_t dims[4];
-  const int rank = mrt_node_in_rank(node, 0);
-  if (node->n_in < 2 || (rank != 3 && rank != 4) || mrt_node_in_dtype(node, 0) != MRT_FLOAT ||
-      mrt_node_in_dtype(node, 1) != MRT_FLOAT || !weight_dims(node, rank, dims))
-    return false;
-  mrt_status *st = mrt_window_read(node, rank - 2, dims + 2, w);
-  const int64_t groups = mrt_node_int(node, "group");
-  bool ok = !st && groups >= 1 && dims[0] > 0 && dims[1] > 0 && dims[0] % groups == 0;
-  mrt_status_free(st);
-  for (int i = 0; i < rank - 2 && ok; ++i) /* padding that cuts off is for the reference kernel */
-    ok = w->kernel[i] == dims[i + 2] && w->begin[i] >= 0 && w->end[i] >= 0;
-  if (!ok || dims[1] > INT32_MAX / groups) return false;
-  *p = (mrt_conv){.cin = dims[1] * groups, .cout = dims[0], .groups = groups};
-  set_geometry(p, w);
-  if (p->kh * p->kw > MRT_POOL_MAX_TAPS || p->cin / groups > INT32_MAX / (p->kh * p->kw))
-    return false;
-  *loop = 1;
-  st = mrt_conv_check(p);
-  if (st) { /* groups that do not fill blocks */
-    mrt_status_free(st);
-    *loop = groups;
-    p->cin /= groups, p->cout /= groups, p->groups = 1;
-  }
-  return true;
-}
-
-bool mrt_conv_node_read(const mrt_node *node, mrt_conv *p, int64_t *loop) {
-  mrt_window w;
-  return read_all(node, p, loop, &w);
-}
-
-mrt_conv_narrow mrt_conv_node_narrow(const mrt_conv *p, const mrt_tensor *w, bool known) {
-  enum { LEAST = 1 << 13 };
-  const int64_t count = mrt_tensor_count(w);
-  mrt_narrow_kind kind;
-  if (count < LEAST || (p->groups > 1 && p->groups == p->cin)) return MRT_CONV_WIDE;
-  if (w->narrow) return w->narrow == MRT_FLOAT16 ? MRT_CONV_F16 : MRT_CONV_BF16;
-  if (known || !mrt_narrow_kind_of(w->data, count, &kind)) return MRT_CONV_WIDE;
-  return kind == MRT_NARROW_F16 ? MRT_CONV_F16 : MRT_CONV_BF16;
-}
-
-void mrt_conv_node_image(const mrt_node *node, int64_t size[2]) {
-  const mrt_type *t = node->in[0].var->type;
-  size[0] = 1;
-  for (int i = t->rank > 3 ? 0 : 1; i < 2; ++i)
-    if (!t->dims[t->rank - 2 + i] || !mrt_expr_is_const(t->dims[t->rank - 2 + i], &size[i]))
-      size[i] = 64;
-}
-
-/* ---- a run ---- */
-
 typedef struct conv_call {
-  const conv_kernel *q;
+  const mrt_conv_choice *q;
   mrt_kctx *c;
   mrt_conv p;   /* with this run's padding */
   size_t piece; /* bytes of one group's packed weights */
@@ -133,7 +33,7 @@ static mrt_status *c16_scratch(mrt_kctx *c, const mrt_planes *s, int64_t channel
 }
 
 static mrt_status *check_call(const conv_call *v) {
-  const conv_kernel *q = v->q;
+  const mrt_conv_choice *q = v->q;
   int64_t floats;
   if (v->in.c != q->p.cin * q->loop)
     return MRT_ERR(MRT_INVALID_ARGUMENT, "X has %lld channels, W is for %lld", (long long)v->in.c,
@@ -150,78 +50,13 @@ static mrt_status *check_call(const conv_call *v) {
   return NULL;
 }
 
-typedef struct pack_arg {
-  const conv_kernel *q;
-  const variant *v;
-} pack_arg;
-
-/* What Winograd and split parts ask of weights, whatever the variants here: another session may map
- * what this one packs. What is asked depends on strides and dilations too, and is part of the key,
- * so that packed weights which were asked less (or nothing) are not taken for good ones. */
-static int asked(const conv_kernel *q) {
-  if (!q->special) return 0;
-  return 1 + 2 * mrt_conv_winograd_ok(&q->p, NULL) + 4 * mrt_conv_split_ok(&q->p, NULL);
-}
-static bool in_range(const conv_kernel *q, const float *weights) {
-  const int what = asked(q);
-  return (!(what & 2) || mrt_conv_winograd_ok(&q->p, weights)) &&
-         (!(what & 4) || mrt_conv_split_ok(&q->p, weights));
-}
-
-static mrt_status *pack(const void *arg, const mrt_tensor *w, void *dst) {
-  const pack_arg *a = arg;
-  const mrt_par par = {0};
-  const int64_t one = mrt_tensor_count(w) / a->q->loop;
-  if (!in_range(a->q, w->data))
-    return MRT_ERR(MRT_NOT_IMPLEMENTED, "weights out of the range of Winograd or bf16 parts");
-  for (int64_t g = 0; g < a->q->loop; ++g)
-    mrt_conv_pack(&par, &a->v->p, (const float *)w->data + g * one,
-                  (char *)dst + (size_t)g * a->v->piece);
-  return NULL;
-}
-
-/* The constant weights of a variant from the store, packed there if need be. */
-static mrt_status *packed_weights(const conv_kernel *q, variant *v, const mrt_tensor *w,
-                                  const void **out) {
-  const mrt_conv *p = &v->p;
-  mrt_packed *have = atomic_load(&v->packed), *none = NULL;
-  if (!have) {
-    const pack_arg arg = {q, v};
-    const int form = p->raw        ? 8
-                     : p->winograd ? 3 + p->winograd / 2
-                     : p->parts    ? mrt_conv_split_b_parts(p)
-                                   : 0;
-    static const char *const formats[] = {"conv.f32.2", "conv.bf16.1", "conv.f16.1"};
-    mrt_packer packer = {.format = formats[p->narrow],
-                         .params = {p->cin, p->cout, p->groups, p->kh, p->kw, q->loop,
-                                    p->input_nchw, form + 16 * asked(q)},
-                         .align_source = true,
-                         .pack = pack,
-                         .arg = &arg};
-    if (!mrt_size_mul(v->piece, (size_t)q->loop, &packer.bytes)) return mrt_status_oom();
-    MRT_TRY(mrt_packed_get(w, &packer, &have));
-    if (!atomic_compare_exchange_strong(&v->packed, &none, have)) { /* another run was faster */
-      mrt_packed_release(have);
-      have = none;
-    }
-  }
-  *out = mrt_packed_data(have);
-  return NULL;
-}
-
-static variant *variant_now(const conv_kernel *q, int *gives) {
-  const variant *v = &q->variants[mrt_precision_now(q->precision)];
-  if (gives) *gives = v->gives;
-  return (variant *)&q->variants[v->same];
-}
-
 /* Weights that are not constant are packed at each run. */
-static mrt_status *get_weights(conv_call *v, variant *now) {
-  const conv_kernel *q = v->q;
+static mrt_status *get_weights(conv_call *v, mrt_conv_variant *now) {
+  const mrt_conv_choice *q = v->q;
   const mrt_tensor *w = mrt_in(v->c, 1);
   char *dst;
   size_t bytes;
-  if (q->constant) return packed_weights(q, now, w, &v->packed);
+  if (q->constant) return mrt_conv_variant_weights(q, now, w, &v->packed);
   if (!mrt_size_mul(now->piece, (size_t)q->loop, &bytes)) return mrt_status_oom();
   MRT_TRY(mrt_scratch(v->c, bytes, (void **)&dst));
   const int64_t one = mrt_tensor_count(w) / q->loop;
@@ -233,7 +68,7 @@ static mrt_status *get_weights(conv_call *v, variant *now) {
 }
 
 static mrt_status *run_all(const conv_call *v) {
-  const conv_kernel *q = v->q;
+  const mrt_conv_choice *q = v->q;
   const mrt_par *par = &v->c->par;
   const mrt_planes *i = &v->in, *o = &v->out;
   mrt_conv_args a = {.n = i->n,
@@ -389,7 +224,7 @@ static mrt_status *run_pieces(const conv_call *v, int64_t piece) {
 
 /* Group by group, image by image, between plain slices. */
 static mrt_status *run_groups(const conv_call *v) {
-  const conv_kernel *q = v->q;
+  const mrt_conv_choice *q = v->q;
   const mrt_par *par = &v->c->par;
   const mrt_planes *i = &v->in, *o = &v->out;
   const int64_t ci = v->p.cin, co = v->p.cout, in_area = i->h * i->w, out_area = o->h * o->w;
@@ -438,12 +273,12 @@ static mrt_status *take_parts(conv_call *v, int parts, bool whole) {
 }
 
 static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
-  const conv_kernel *q = (const conv_kernel *)k;
+  const mrt_conv_choice *q = &((const conv_kernel *)k)->choice;
   const mrt_tensor *x = mrt_in(c, 0), *b = mrt_in(c, 2), *r = mrt_in(c, 3);
   mrt_tensor *y = mrt_out(c, 0);
   if (!y || !mrt_tensor_count(y)) return NULL;
   int gives;
-  variant *now = variant_now(q, &gives);
+  mrt_conv_variant *now = mrt_conv_variant_now(q, &gives);
   conv_call v = {.q = q,
                  .c = c,
                  .p = now->p,
@@ -453,7 +288,7 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
   if (q->win.same) {
     mrt_window w = q->win;
     mrt_window_resolve_same(&w, x->dims + 2, y->dims + 2);
-    set_geometry(&v.p, &w);
+    mrt_conv_node_window(&v.p, &w);
   }
   v.x = x->data, v.y = y->data, v.bias = b ? b->data : NULL;
   if (r && !mrt_shape_equal(r->rank, r->dims, y->rank, y->dims))
@@ -482,107 +317,22 @@ static bool match(const mrt_provider *p, const mrt_node *node) {
 }
 
 static void destroy(mrt_kernel *k) {
-  conv_kernel *q = (conv_kernel *)k;
-  for (int i = 0; i < PRECISIONS; ++i) mrt_packed_release(atomic_load(&q->variants[i].packed));
+  mrt_conv_choice_free(&((conv_kernel *)k)->choice);
   mrt_kernel_free(k);
 }
 
-/* The largest form of Winograd that conv_budget.c leaves to the node. */
-static int most_winograd(const mrt_node *node, int precision) {
-  int n;
-  const int64_t *most = mrt_node_ints(node, "winograd", &n);
-  return most && precision < n ? (int)most[precision] : 4;
-}
-
-/* Fills in the variants. */
-static void choose(conv_kernel *q, const mrt_provider *p, const mrt_node *node) {
-  const char *value = p->env->config(p->env->config_ctx, "session.macart.winograd");
-  const mrt_type *t = node->in[0].var->type;
-  const bool winograd = !value || strcmp(value, "0") != 0;
-  const bool usable = q->constant && q->loop == 1 && t->rank >= 3 && q->special;
-  int64_t size[2] = {1, 64};
-  if (usable) mrt_conv_node_image(node, size);
-  const bool wino = usable && winograd && t->rank == 4 && mrt_conv_winograd_ok(&q->p, NULL);
-  const bool split = usable && mrt_conv_split_ok(&q->p, NULL);
-  for (int i = 0; i < PRECISIONS; ++i) {
-    variant *v = &q->variants[i];
-    const int most = most_winograd(node, i);
-    v->p = q->p;
-    v->p.winograd = 0;
-    if (wino)
-      v->p.winograd =
-          mrt_conv_winograd_pays(&q->p, size[0], size[1], i >= MRT_PRECISION_HIGH && most == 4);
-    if (v->p.winograd > most) v->p.winograd = 0;
-    mrt_conv_choose(&v->p, (mrt_precision)i, size[0], size[1], split);
-    v->piece = mrt_conv_packed_size(&v->p);
-    for (v->same = 0; q->variants[v->same].p.winograd != v->p.winograd ||
-                      q->variants[v->same].p.parts != v->p.parts;)
-      ++v->same;
-  }
-}
-
-/* What the node says. `known`: see mrt_conv_node_narrow. */
-static bool describe(conv_kernel *q, const mrt_provider *p, const mrt_node *node, bool known) {
-  const mrt_tensor *w = mrt_node_in_const(node, 1);
-  if (!read_all(node, &q->p, &q->loop, &q->win) || !mrt_conv_node_act(node, &q->act)) return false;
-  q->in_c16 = mrt_is_c16(node->in[0].var);
-  q->out_c16 = mrt_is_c16(node->out[0]);
-  q->p.input_nchw = !q->in_c16 && q->p.cin <= 16 && q->p.groups == 1;
-  q->constant = w && !w->strided && mrt_tensor_count(w);
-  q->special = q->constant;
-  if (q->constant) q->p.narrow = mrt_conv_node_narrow(&q->p, w, known);
-  choose(q, p, node);
-  return true;
-}
-
-/* Is it faster to read `parts` than floats? Where they need not be copied into bands, and where one
- * part is half of what an image takes that leaves L2. */
-static bool parts_pay(const mrt_conv *p, const mrt_node *node, int parts) {
-  enum { LARGE = 3 << 20 };
-  int64_t size[2];
-  mrt_conv_node_image(node, size);
-  return mrt_conv_split_in_place(p) ||
-         (parts == 1 && (double)(p->cin * 4) * (double)size[0] * (double)size[1] >= LARGE);
-}
-
-/* Values that one other convolution reads, and nothing else, are handed over as the bf16 parts that
- * it would make of them (conv_split.h): the same ones, made while the sums are at hand. */
-static void wanted_parts(conv_kernel *q, const mrt_provider *p, const mrt_node *node) {
-  const mrt_var *y = node->out[0];
-  const mrt_use *use = y->uses;
-  conv_kernel next = {.k = q->k};
-  if (!q->out_c16 || y->n_uses != 1 || y->n_graph_outputs || use->index != 0 ||
-      use->node->graph != node->graph || use->node->provider != node->provider ||
-      strcmp(use->node->op_type, "Conv") != 0 ||
-      (*use->node->domain && strcmp(use->node->domain, "macart") != 0) ||
-      (node->n_in > 3 && node->in[3].var) || !match(p, use->node) ||
-      !describe(&next, p, use->node, true) || next.loop != 1)
-    return;
-  for (int i = 0; i < PRECISIONS; ++i) {
-    const int parts = next.variants[i].p.parts;
-    if (mrt_conv_split_gives(&q->variants[i].p, &q->act, parts) &&
-        parts_pay(&next.variants[i].p, use->node, parts))
-      q->variants[i].gives = parts;
-  }
-}
-
-static mrt_status *fill(conv_kernel *q, const mrt_provider *p, const mrt_node *node) {
-  const mrt_tensor *w = mrt_node_in_const(node, 1);
-  const void *packed;
+static mrt_status *fill(conv_kernel *k, const mrt_provider *p, const mrt_node *node) {
+  mrt_conv_choice *q = &k->choice;
   MRT_TRY(mrt_precision_option(p->env, &q->precision));
-  if (!describe(q, p, node, false)) return MRT_ERR(MRT_FAIL, "not a convolution of this kernel");
-  mrt_status *st = q->constant ? packed_weights(q, variant_now(q, NULL), w, &packed) : NULL;
-  if (q->special && mrt_status_code(st) == MRT_NOT_IMPLEMENTED) {
-    mrt_status_free(st);
-    q->special = false;
-    choose(q, p, node);
-    st = packed_weights(q, variant_now(q, NULL), w, &packed);
-  }
-  wanted_parts(q, p, node);
-  if (variant_now(q, NULL)->p.winograd) q->k.name = "conv_winograd_f32";
-  if (variant_now(q, NULL)->p.parts) q->k.name = "conv_split_f32";
-  if (q->constant) q->k.any_align = 1 << 1; /* other precisions may need it again */
-  return st;
+  if (!mrt_conv_choice_read(q, p, node, false))
+    return MRT_ERR(MRT_FAIL, "not a convolution of this kernel");
+  MRT_TRY(mrt_conv_choice_prepare(q, p, node));
+  mrt_conv_choice_meet(q, p, node);
+  const mrt_conv_variant *now = mrt_conv_variant_now(q, NULL);
+  if (now->p.winograd) k->k.name = "conv_winograd_f32";
+  if (now->p.parts) k->k.name = "conv_split_f32";
+  if (q->constant) k->k.any_align = 1 << 1; /* other precisions may need it again */
+  return NULL;
 }
 
 static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kernel **out) {

@@ -21,6 +21,10 @@ static inline bool mrt_is_c16(const mrt_var *v) { return v && v->layout == MRT_L
  * kernel of this folder runs it. *p: all but the padding of auto_pad SAME. *loop: groups that are
  * done one after the other, in the plain layout only (1: the rest); *p is one of them then. */
 bool mrt_conv_node_read(const mrt_node *node, mrt_conv *p, int64_t *loop);
+/* The same with the window as the node says it. */
+bool mrt_conv_node_read_window(const mrt_node *node, mrt_conv *p, int64_t *loop, mrt_window *w);
+/* A window in *p: kernel, strides, dilations and padding. */
+void mrt_conv_node_window(mrt_conv *p, const mrt_window *w);
 /* What 2-byte numbers its weights w are: depthwise and small ones are as good wide. `known`: only
  * where that need not be looked for. */
 mrt_conv_narrow mrt_conv_node_narrow(const mrt_conv *p, const mrt_tensor *w, bool known);
