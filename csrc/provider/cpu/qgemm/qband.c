@@ -43,6 +43,8 @@ bool mrt_qband_wants_wide(const mrt_qband *b) {
          mrt_qwide_fits(&b->conv[0], &b->conv[1]);
 }
 
+bool mrt_qband_only_wide(const mrt_qband *b) { return mrt_qplanes_slices(&b->conv[1]) == 1; }
+
 /* ---- how the work is cut ---- */
 typedef struct plan {
   int64_t wide, slices;
@@ -317,19 +319,22 @@ static int32_t bound_of(float x, int32_t zero) { return (int32_t)__builtin_rintf
 /* The same on qwide.h: output rows [y0, y1). */
 static void by_pairs(const job *j, const space *s, int64_t image, int64_t y0, int64_t y1) {
   const mrt_qband_args *a = j->a;
-  const mrt_qtile *t = &j->expand.t;
+  const int64_t k = j->b->conv[0].cin;
+  const int32_t zero = a->epi[0]->out_zero;
+  float lo, hi;
+  mrt_qtile_bounds(a->epi[0], &lo, &hi);
   const mrt_qwide q = {.depth = &j->b->conv[1],
-                       .k = j->expand.k,
+                       .k = k,
                        .wide = j->p.wide,
                        .tables = j->b->wide,
-                       .x = a->x + image * a->h * a->w * j->expand.k,
+                       .x = a->x + image * a->h * a->w * k,
                        .h = a->h,
                        .w = a->w,
                        .ow = a->ow,
-                       .shifted = {t->shifted, j->depth.shifted},
-                       .zero = {t->zero, j->depth.zero},
-                       .lo = {bound_of(t->lo, t->zero), j->depth.lo},
-                       .hi = {bound_of(t->hi, t->zero), j->depth.hi},
+                       .shifted = {j->b->wide_shifted[0], j->b->wide_shifted[1]},
+                       .zero = {zero, j->depth.zero},
+                       .lo = {bound_of(lo, zero), j->depth.lo},
+                       .hi = {bound_of(hi, zero), j->depth.hi},
                        .space = s->ring};
   const int64_t at_once = mrt_qwide_step(q.depth);
   mrt_qwide_begin(&q, y0);
@@ -384,10 +389,11 @@ static void columns_chunk(void *arg, int64_t index, int worker) {
 void mrt_qband_run(const mrt_par *par, const mrt_qband *b, const mrt_qband_args *a, void *scratch) {
   job j = {.p = make_plan(par, b, a), .b = b, .a = a, .kern = mrt_qgemm_kernels_get()};
   mrt_qblock *blocks = scratch;
-  if (b->expands) j.expand = product_of(b, a, 0, blocks);
+  if (b->expands && !j.p.by_pairs) j.expand = product_of(b, a, 0, blocks);
   j.project = product_of(b, a, 2, blocks + blocks_of(b->conv[0].cin));
-  mrt_qdepth_rows_of(&b->conv[1], a->epi[1], mrt_qconv_depth_weights(&b->conv[1], a->packed[1]),
-                     mrt_qconv_depth_tables(a->prepared[1]), a->ow, &j.depth);
+  const mrt_qconv *d = &b->conv[1];
+  mrt_qdepth_rows_of(d, a->epi[1], j.p.by_pairs ? NULL : mrt_qconv_depth_weights(d, a->packed[1]),
+                     j.p.by_pairs ? NULL : mrt_qconv_depth_tables(a->prepared[1]), a->ow, &j.depth);
   j.deep = (uint8_t *)scratch + j.p.blocks_bytes;
   j.workers = mrt_worker_first(j.deep + j.p.shared_bytes);
   mrt_par_run(par, j.p.chunks, j.p.small ? slices_chunk : band_chunk, &j);

@@ -18,7 +18,8 @@
 typedef struct mrt_qband {
   mrt_qconv conv[3]; /* expand, depthwise, project; planned */
   bool expands, is_signed;
-  const void *wide; /* tables of qwide.h for the first two, or NULL */
+  const void *wide;     /* tables of qwide.h for the first two, or NULL */
+  bool wide_shifted[2]; /* with them: sums of the first two are */
 } mrt_qband;
 
 typedef struct mrt_qband_args {
@@ -34,6 +35,8 @@ typedef struct mrt_qband_args {
 /* Shapes and machine. */
 bool mrt_qband_fits(const mrt_qband *b);
 bool mrt_qband_wants_wide(const mrt_qband *b);
+/* With `wide` no image is computed otherwise: packed and prepared of the first two may be NULL. */
+bool mrt_qband_only_wide(const mrt_qband *b);
 bool mrt_qband_scratch_size(const mrt_par *par, const mrt_qband *b, const mrt_qband_args *a,
                             size_t *out); /* false: overflow */
 void mrt_qband_run(const mrt_par *par, const mrt_qband *b, const mrt_qband_args *a, void *scratch);

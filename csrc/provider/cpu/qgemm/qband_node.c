@@ -8,6 +8,7 @@
 #include "provider/cpu/cpu.h"
 #include "provider/cpu/qgemm/qband.h"
 #include "provider/cpu/qgemm/qband_node.h"
+#include "provider/cpu/qgemm/qdepth.h"
 
 typedef struct band_kernel {
   mrt_kernel k;
@@ -20,12 +21,16 @@ typedef struct band_kernel {
   bool adds;
 } band_kernel;
 
+static void release_conv(band_kernel *q, int i) {
+  mrt_packed_release(q->weights[i]);
+  mrt_mem_free(q->k.alloc, q->prepared[i]);
+  q->weights[i] = NULL;
+  q->prepared[i] = NULL;
+}
+
 static void destroy(mrt_kernel *k) {
   band_kernel *q = (band_kernel *)k;
-  for (int i = 0; i < 3; ++i) {
-    mrt_packed_release(q->weights[i]);
-    mrt_mem_free(k->alloc, q->prepared[i]);
-  }
+  for (int i = 0; i < 3; ++i) release_conv(q, i);
   mrt_mem_free(k->alloc, q->wide);
   mrt_kernel_free(k);
 }
@@ -211,7 +216,12 @@ static mrt_status *fill_wide(band_kernel *q) {
   mrt_qwide_tables(&q->b.conv[0], mrt_packed_data(q->weights[0]), t, d,
                    mrt_qconv_depth_weights(d, mrt_packed_data(q->weights[1])),
                    mrt_qconv_depth_tables(q->prepared[1]), q->wide);
+  mrt_qdepth_rows rows;
+  mrt_qdepth_rows_of(d, &q->epi[1], NULL, mrt_qconv_depth_tables(q->prepared[1]), 1, &rows);
   q->b.wide = q->wide;
+  q->b.wide_shifted[0] = t->shifted;
+  q->b.wide_shifted[1] = rows.shifted;
+  for (int i = 0; i < 2 && mrt_qband_only_wide(&q->b); ++i) release_conv(q, i);
   return NULL;
 }
 

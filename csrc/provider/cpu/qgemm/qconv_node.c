@@ -70,7 +70,7 @@ static mrt_status *pack(const void *arg, const mrt_tensor *w, void *dst) {
 mrt_status *mrt_qconv_weights(const mrt_qconv *p, const mrt_tensor *w, const mrt_tensor *zero,
                               const int32_t *w_zero, mrt_packed **out) {
   const pack_arg arg = {p, w_zero};
-  const mrt_packer packer = {.format = "qconv.4",
+  const mrt_packer packer = {.format = "qconv.5",
                              .params = {p->groups, p->cin, p->cout, p->kh << 32 | p->kw,
                                         p->stride_h << 32 | p->stride_w, p->dil_h << 32 | p->dil_w,
                                         p->w_signed | p->direct << 1 | p->depthwise << 2 |

@@ -16,6 +16,8 @@ static int64_t window_rows(const mrt_qconv *p) {
   return mrt_qplanes_fits(p) ? MRT_QPLANES_ROWS : (p->kh - 1) * p->dil_h + 1 + p->stride_h;
 }
 static int64_t quads_of(const mrt_qconv *p) { return (window_rows(p) * p->kw + 3) / 4; }
+/* Output rows whose weights are kept. In planes the second row's are the first's, one row down. */
+static int64_t rows_kept(const mrt_qconv *p) { return mrt_qplanes_fits(p) ? 1 : 2; }
 static int64_t period_of(const mrt_qconv *p) {
   int64_t common = 64;
   while (p->cout % common) common /= 2;
@@ -39,9 +41,10 @@ bool mrt_qdepth_fits(const mrt_qconv *p) {
 }
 
 /* ---- weights ---- */
-size_t mrt_qdepth_packed_size(const mrt_qconv *p) {
-  return (size_t)(period_of(p) * quads_of(p) * 2 * 4 * BLOCK + p->cout * 4);
+static int64_t weights_bytes(const mrt_qconv *p) {
+  return period_of(p) * quads_of(p) * rows_kept(p) * 4 * BLOCK;
 }
+size_t mrt_qdepth_packed_size(const mrt_qconv *p) { return (size_t)weights_bytes(p); }
 
 /* Channel (of lcm(channels, 64)) that int32 number i of a block's 64 belongs to. */
 static int64_t channel_at(const mrt_qconv *p, int64_t block, int64_t i) {
@@ -57,33 +60,28 @@ static int64_t tap_at(const mrt_qconv *p, int64_t t, int64_t second) {
   return y / p->dil_h * p->kw + x;
 }
 
-/* The weights of a channel less their zero point, and their sum. false: one is no int8. */
+/* The weights of a channel less their zero point. false: one is no int8. */
 static bool spread(const mrt_qconv *p, const uint8_t *w, const int32_t *w_zero, int64_t c,
-                   int8_t *to, int32_t *sum) {
+                   int8_t *to) {
   const int64_t taps = p->kh * p->kw;
   const int32_t zero = w_zero ? w_zero[c] : 0;
-  *sum = 0;
   for (int64_t t = 0; t < taps; ++t) {
     const uint8_t raw = w[c * taps + t];
     const int32_t v = (p->w_signed ? (int8_t)raw : raw) - zero;
     if (v < -128 || v > 127) return false;
     to[t] = (int8_t)v;
-    *sum += v;
   }
   return true;
 }
 
 bool mrt_qdepth_pack(const mrt_qconv *p, const uint8_t *w, const int32_t *w_zero, void *dst) {
-  const int64_t quads = quads_of(p);
+  const int64_t quads = quads_of(p), kept = rows_kept(p);
   int8_t *to = dst, of[BLOCK][MAX_TAPS];
-  int32_t *sums = (int32_t *)(to + period_of(p) * quads * 2 * 4 * BLOCK);
   for (int64_t b = 0; b < period_of(p); ++b) {
-    for (int64_t i = 0; i < BLOCK; ++i) {
-      const int64_t c = channel_at(p, b, i);
-      if (!spread(p, w, w_zero, c, of[i], &sums[c])) return false;
-    }
+    for (int64_t i = 0; i < BLOCK; ++i)
+      if (!spread(p, w, w_zero, channel_at(p, b, i), of[i])) return false;
     for (int64_t q = 0; q < quads; ++q)
-      for (int64_t second = 0; second < 2; ++second, to += 4 * BLOCK)
+      for (int64_t second = 0; second < kept; ++second, to += 4 * BLOCK)
         for (int64_t k = 0; k < 4; ++k) {
           const int64_t at = tap_at(p, 4 * q + k, second);
           for (int64_t i = 0; i < BLOCK; ++i) to[i * 4 + k] = at < 0 ? 0 : of[i][at];
@@ -109,11 +107,18 @@ static void shift(const mrt_qconv *p, const mrt_qgemm_epilogue *e, int32_t *col,
   for (int64_t i = 0; fits && i < period_of(p) * BLOCK; ++i) col[i] += MRT_QSHIFT;
 }
 
+/* Of the weights of number i of all blocks. */
+static int32_t sum_at(const mrt_qconv *p, const int8_t *w, int64_t i) {
+  const int64_t step = rows_kept(p) * 4 * BLOCK;
+  int32_t sum = 0;
+  w += i / BLOCK * quads_of(p) * step + i % BLOCK * 4;
+  for (int64_t q = 0; q < quads_of(p); ++q, w += step) sum += w[0] + w[1] + w[2] + w[3];
+  return sum;
+}
+
 bool mrt_qdepth_tables(const mrt_qconv *p, const mrt_qconv_args *a, void *at) {
   const mrt_qgemm_epilogue *e = a->epi;
   const int64_t blocks = period_of(p);
-  const int32_t *sums =
-      (const int32_t *)((const int8_t *)a->packed + blocks * quads_of(p) * 2 * 4 * BLOCK);
   int32_t *col = at;
   float *scale = (float *)(col + blocks * BLOCK);
   const int32_t xz = a->x_zero + (a->x_signed ? 128 : 0);
@@ -121,7 +126,7 @@ bool mrt_qdepth_tables(const mrt_qconv *p, const mrt_qconv_args *a, void *at) {
   for (int64_t i = 0; i < blocks * BLOCK; ++i) {
     const int64_t c = channel_at(p, i / BLOCK, i % BLOCK);
     const uint32_t bias = e->bias_s32 ? (uint32_t)e->bias_s32[c] : 0;
-    col[i] = (int32_t)(bias - (uint32_t)xz * (uint32_t)sums[c]);
+    col[i] = (int32_t)(bias - (uint32_t)xz * (uint32_t)sum_at(p, a->packed, i));
     scale[i] = e->scale[e->scale_per_col ? c : 0] / e->out_scale;
     fits = fits && __builtin_fabsf(scale[i]) < 0.9f;
   }
@@ -249,13 +254,13 @@ void mrt_qdepth_rows_of(const mrt_qconv *p, const mrt_qgemm_epilogue *e, const v
                            .period = period_of(p),
                            .w = packed,
                            .col = tables,
-                           .scale = (const float *)tables + period_of(p) * BLOCK,
+                           .scale = tables ? (const float *)tables + period_of(p) * BLOCK : NULL,
                            .bytes = ow * p->cout,
                            .zero = e->out_zero,
                            .lo = s8 ? -128 : 0,
                            .hi = s8 ? 127 : 255,
                            .is_signed = s8,
-                           .shifted = *((const bool *)tables + shifted_at(p))};
+                           .shifted = tables && *((const bool *)tables + shifted_at(p))};
   if (e->act.op != MRT_EW_CLIP) return;
   const int32_t lo = (int32_t)e->act.p[0] + e->out_zero, hi = (int32_t)e->act.p[1] + e->out_zero;
   out->lo = lo > out->lo ? lo : out->lo;

@@ -14,7 +14,7 @@
 typedef struct mrt_qdepth_rows {
   const uint8_t *const *tap; /* [quads * 4] */
   int64_t quads, period;     /* blocks until tables repeat */
-  const int8_t *w;           /* [period][quads][output row][4][64] */
+  const int8_t *w;           /* [period][quads][output row][4][64]; qplanes.h has its own form */
   const int32_t *col;        /* [period][64] */
   const float *scale;        /* [period][64], below 1 */
   int64_t bytes;             /* of an output row */
@@ -32,7 +32,7 @@ bool mrt_qdepth_pack(const mrt_qconv *p, const uint8_t *w, const int32_t *w_zero
 /* Tables of one call, or of all where everything is constant; false: factors are out of range. */
 size_t mrt_qdepth_tables_size(const mrt_qconv *p);
 bool mrt_qdepth_tables(const mrt_qconv *p, const mrt_qconv_args *a, void *at);
-/* What the kernels want to know that is the same for all rows. */
+/* What the kernels want to know that is the same for all rows. tables NULL: without them. */
 void mrt_qdepth_rows_of(const mrt_qconv *p, const mrt_qgemm_epilogue *e, const void *packed,
                         const void *tables, int64_t ow, mrt_qdepth_rows *out);
 size_t mrt_qdepth_scratch(const mrt_par *par, const mrt_qconv *p, int64_t ow);

@@ -144,7 +144,7 @@ static void run_piece(const piece *e, uint8_t *const y[2]) {
                         .is_signed = e->r->is_signed,
                         .shifted = e->r->shifted};
   if (sliced) {
-    d.w += e->slice * p->kw * 512;
+    d.w += e->slice * p->kw * 256;
     d.col += e->slice * BLOCK;
     d.scale += e->slice * BLOCK;
   }

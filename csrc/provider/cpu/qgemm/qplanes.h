@@ -30,7 +30,7 @@ void mrt_qplanes_fill_avx2(const mrt_qplanes_fill *f);
 typedef struct mrt_qplanes_dots {
   const uint8_t *const *tap; /* [taps], in plane 0 */
   int64_t taps, plane;
-  const int8_t *w;       /* [period][taps][2][4][64] */
+  const int8_t *w;       /* [period][taps][4][64]; the second row's: one byte up in each dword */
   const int32_t *col;    /* [period][64] */
   const float *scale;    /* [period][64], below 1 */
   int64_t first, period; /* block that tables begin with; blocks until they repeat */

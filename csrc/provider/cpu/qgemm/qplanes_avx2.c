@@ -60,11 +60,12 @@ typedef struct half {
 
 INLINE void half_fill(const mrt_qplanes_dots *d, int64_t block, int which, const int rows,
                       half *out) {
-  const int8_t *w = d->w + block * d->taps * 512 + 32 * which;
+  const int8_t *w = d->w + block * d->taps * 256 + 32 * which;
   for (int64_t q = 0; q < d->taps; ++q)
     for (int r = 0; r < rows; ++r)
       for (int v = 0; v < 4; ++v) {
-        const __m256i x = load(w + ((q * 2 + r) * 4 + v) * 64);
+        const __m256i first = load(w + (q * 4 + v) * 64),
+                      x = r ? _mm256_slli_epi32(first, 8) : first;
         out->w[q][r][v][0] = _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8);
         out->w[q][r][v][1] = _mm256_srai_epi16(x, 8);
       }

@@ -43,11 +43,7 @@ void mrt_qplanes_fill_avx512vnni(const mrt_qplanes_fill *f) {
 }
 
 /* ---- dot products ---- */
-INLINE __m512i dot(__m512i acc, __m512i x, const int8_t *w) {
-  __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(x), "m"(*(const __m512i *)w));
-  return acc;
-}
-INLINE __m512i dot_kept(__m512i acc, __m512i x, __m512i w) {
+INLINE __m512i dot(__m512i acc, __m512i x, __m512i w) {
   __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(x), "v"(w));
   return acc;
 }
@@ -87,6 +83,8 @@ INLINE finish finish_of(const mrt_qplanes_dots *d) {
                   _mm512_set1_epi8((char)d->hi)};
 }
 
+INLINE __m512i second_row(__m512i w) { return _mm512_slli_epi32(w, 8); }
+
 /* Three taps of one output row, 0 or 1: weights and factors of a block stay in registers over all
  * the blocks that share them. */
 INLINE void row_of_3(const mrt_qplanes_dots *d, const int row, const int kind) {
@@ -99,10 +97,12 @@ INLINE void row_of_3(const mrt_qplanes_dots *d, const int row, const int kind) {
     __m512 scale[4], less[4];
 #pragma GCC unroll 4
     for (int v = 0; v < 4; ++v) {
-      const int8_t *from = d->w + (block * 6 + row) * 256 + 64 * v;
-      w[0][v] = _mm512_loadu_si512(from);
-      w[1][v] = _mm512_loadu_si512(from + 512);
-      w[2][v] = _mm512_loadu_si512(from + 1024);
+      const int8_t *from = d->w + block * 768 + 64 * v;
+#pragma GCC unroll 3
+      for (int q = 0; q < 3; ++q) {
+        w[q][v] = _mm512_loadu_si512(from + 256 * q);
+        if (row) w[q][v] = second_row(w[q][v]);
+      }
       col[v] = _mm512_loadu_si512(d->col + block * 64 + 16 * v);
       scale[v] = _mm512_loadu_ps(d->scale + block * 64 + 16 * v);
       less[v] = _mm512_mul_ps(scale[v], _mm512_set1_ps(0x1p23f));
@@ -114,9 +114,9 @@ INLINE void row_of_3(const mrt_qplanes_dots *d, const int row, const int kind) {
 #pragma GCC unroll 4
       for (int v = 0; v < 4; ++v) {
         const int64_t at = v == 3 ? plane3 : v * plane;
-        a[v] = dot_kept(col[v], _mm512_loadu_si512(t0 + at), w[0][v]);
-        a[v] = dot_kept(a[v], _mm512_loadu_si512(t1 + at), w[1][v]);
-        a[v] = dot_kept(a[v], _mm512_loadu_si512(t2 + at), w[2][v]);
+        a[v] = dot(col[v], _mm512_loadu_si512(t0 + at), w[0][v]);
+        a[v] = dot(a[v], _mm512_loadu_si512(t1 + at), w[1][v]);
+        a[v] = dot(a[v], _mm512_loadu_si512(t2 + at), w[2][v]);
       }
       const __m512i p = bytes_of(&f, a, scale, less, kind);
       if (left >= 64)
@@ -134,7 +134,7 @@ INLINE void dots(const mrt_qplanes_dots *d, const int64_t taps, const int rows, 
   const int64_t plane = d->plane, plane3 = 3 * plane;
   int64_t block = d->first, out = 0;
   for (int64_t at = 0; at < d->bytes; at += 64, out += d->step) {
-    const int8_t *w = d->w + block * taps * 512;
+    const int8_t *w = d->w + block * taps * 256;
     const int32_t *col = d->col + block * 64;
     __m512 scale[4], less[4];
     __m512i a[4], b[4];
@@ -144,20 +144,14 @@ INLINE void dots(const mrt_qplanes_dots *d, const int64_t taps, const int rows, 
       scale[v] = _mm512_loadu_ps(d->scale + block * 64 + 16 * v);
       less[v] = _mm512_mul_ps(scale[v], _mm512_set1_ps(0x1p23f));
     }
-    for (int64_t q = 0; q < taps; ++q, w += 512) {
+    for (int64_t q = 0; q < taps; ++q, w += 256) {
       const uint8_t *from = tap[q] + at;
-      const __m512i x0 = _mm512_loadu_si512(from), x1 = _mm512_loadu_si512(from + plane),
-                    x2 = _mm512_loadu_si512(from + 2 * plane),
-                    x3 = _mm512_loadu_si512(from + plane3);
-      a[0] = dot(a[0], x0, w);
-      a[1] = dot(a[1], x1, w + 64);
-      a[2] = dot(a[2], x2, w + 128);
-      a[3] = dot(a[3], x3, w + 192);
-      if (rows > 1) {
-        b[0] = dot(b[0], x0, w + 256);
-        b[1] = dot(b[1], x1, w + 320);
-        b[2] = dot(b[2], x2, w + 384);
-        b[3] = dot(b[3], x3, w + 448);
+#pragma GCC unroll 4
+      for (int v = 0; v < 4; ++v) {
+        const __m512i x = _mm512_loadu_si512(from + (v == 3 ? plane3 : v * plane)),
+                      first = _mm512_loadu_si512(w + 64 * v);
+        a[v] = dot(a[v], x, first);
+        if (rows > 1) b[v] = dot(b[v], x, second_row(first));
       }
     }
     const __m512i p = bytes_of(&f, a, scale, less, kind),

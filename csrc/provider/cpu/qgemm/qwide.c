@@ -8,7 +8,7 @@
 #include "provider/cpu/qgemm/qplanes.h"
 
 enum { G = MRT_QWIDE_GROUP, V = MRT_QWIDE_VECTOR, TAPS = MRT_QWIDE_TAPS, PANEL = 32 };
-enum { EXPAND_VECTORS = 3, FILTER_VECTORS = 2 + 2 * TAPS, BEHIND = 4 };
+enum { EXPAND_VECTORS = 3, FILTER_VECTORS = 2 + TAPS, BEHIND = 4 };
 
 static inline int64_t max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
 
@@ -56,10 +56,8 @@ void mrt_qwide_tables(const mrt_qconv *e, const void *packed, const mrt_qtables 
     to += expand_bytes(e->cin);
     memcpy(to, &r.col[from], 4);
     memcpy(to + V, &r.scale[from], 4);
-    for (int64_t row = 0; row < 2; ++row)
-      for (int64_t q = 0; q < TAPS; ++q)
-        memcpy(to + (2 + row * TAPS + q) * V, dots + (((block * TAPS + q) * 2 + row) * 64 + in) * 4,
-               4);
+    for (int64_t q = 0; q < TAPS; ++q)
+      memcpy(to + (2 + q) * V, dots + ((block * TAPS + q) * 64 + in) * 4, 4);
   }
 }
 

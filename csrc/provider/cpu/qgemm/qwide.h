@@ -18,7 +18,7 @@ enum { MRT_QWIDE_GROUP = 16, MRT_QWIDE_VECTOR = 64, MRT_QWIDE_TAPS = 3, MRT_QWID
 bool mrt_qwide_fits(const mrt_qconv *expand, const mrt_qconv *depth);
 
 /* A group's tables, vectors of 16 numbers: of the expansion col, scale, bias and k / 4 of weights,
- * of the filter col, scale and weights [output row][tap]. `at`: 64-byte aligned. */
+ * of the filter col, scale and weights [tap], of the first output row. `at`: 64-byte aligned. */
 size_t mrt_qwide_tables_size(const mrt_qconv *expand); /* 0: overflow */
 void mrt_qwide_tables(const mrt_qconv *expand, const void *packed, const mrt_qtables *t,
                       const mrt_qconv *depth, const void *depth_packed, const void *depth_tables,

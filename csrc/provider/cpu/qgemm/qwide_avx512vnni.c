@@ -133,7 +133,7 @@ INLINE void dots(const mrt_qwide_dots *d, const int rows, const bool any) {
 #pragma GCC unroll 3
   for (int q = 0; q < MRT_QWIDE_TAPS; ++q) {
     w[0][q] = _mm512_load_si512(table + 32 + 16 * q);
-    w[1][q] = _mm512_load_si512(table + 32 + 16 * (MRT_QWIDE_TAPS + q));
+    w[1][q] = _mm512_slli_epi32(w[0][q], 8); /* one row down */
   }
   const uint8_t *const t0 = d->tap[0], *const t1 = d->tap[1], *const t2 = d->tap[2];
   uint8_t *y0 = d->y[0], *y1 = rows > 1 ? d->y[1] : NULL;
