@@ -8,6 +8,7 @@ enum {
   BAND_BYTES = 768 << 10, /* split input of a band */
   LEAST_BLOCKS = 10,      /* of a band, if it can be helped: weights are read for each */
   LEAST_BLOCKS_1 = 3,     /* the same for one part and two bands */
+  LEAST_BLOCKS_3 = 6,     /* and for four instead of three, one of which two workers would share */
   EVEN_BANDS = 4,
   SLICE_BYTES = 192 << 10, /* split weights: 32 groups of k in three parts */
   PANEL = 32
@@ -103,7 +104,9 @@ void mrt_split_job_make(mrt_split_job *j, const mrt_conv *p, int64_t h, int64_t 
   int64_t even = ceil_div(j->bands, EVEN_BANDS) * EVEN_BANDS;
   const int64_t pixels = j->oh * j->pitch;
   if (pixels < LEAST_BLOCKS * MRT_STRIP * even && j->bands <= 2) even = 2;
-  const int64_t least = even == 2 && j->parts == 1 ? LEAST_BLOCKS_1 : LEAST_BLOCKS;
+  const int64_t least = even == 2 && j->parts == 1 ? LEAST_BLOCKS_1
+                        : j->bands == 3            ? LEAST_BLOCKS_3
+                                                   : LEAST_BLOCKS;
   if (even <= j->oh && pixels >= least * MRT_STRIP * even) band_make(j, ceil_div(j->oh, even));
 }
 
