@@ -211,6 +211,18 @@ static void check_special(float special, float scale) {
   for (int i = 0; i < 3; ++i) CHECK(guarded_done(&gy[i]));
 }
 
+/* No rows, no columns: all there is to see is padding. */
+static void check_empty(bool projects) {
+  mrt_band b = {.cin = 24, .cout = projects ? 24 : 144, .expands = true, .projects = projects};
+  b.depthwise = (mrt_conv){.cin = 144, .cout = 144, .groups = 144, .kh = 3, .kw = 3};
+  mrt_conv *d = &b.depthwise;
+  d->dil_h = d->dil_w = d->stride_h = d->stride_w = 1;
+  d->pad_top = d->pad_bottom = d->pad_left = d->pad_right = 2;
+  check_band(b, 1, 0, 20, projects);
+  check_band(b, 2, 20, 0, projects);
+  check_band(b, 1, 0, 0, projects);
+}
+
 static void body(void) {
   static const int64_t sizes[] = {1, 2, 5, 7, 8, 13, 14, 15, 16, 28, 30, 33};
   static const int64_t channels[] = {3, 8, 16, 24, 32, 40, 72, 130};
@@ -242,6 +254,8 @@ static void body(void) {
     b.tiles = i % 2 ? mrt_conv_split_kernels_get() : &mrt_conv_split_model;
     check_band(b, 1 + rng_below(2), h, w, rng_below(2));
   }
+  check_empty(false);
+  check_empty(true);
   static const float specials[] = {INFINITY, -INFINITY, NAN, 3.4e38f, -3.4e38f};
   for (int i = 0; i < 5; ++i) check_special(specials[i], 1);
   check_special(0, 0x1p-120f);

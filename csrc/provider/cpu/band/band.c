@@ -169,7 +169,7 @@ static void run_tiles(const job *j, mrt_tile *t, int64_t cols, int64_t pixels) {
 static void fetch_ahead(const place *at, mrt_tile *t, int64_t group, const float *next,
                         int64_t floats, int64_t pixels) {
   const int64_t asks = ceil_div(pixels, 14) * t->n_blocks;
-  if (group >= at->end || at->y0 != at->begin) return;
+  if (group >= at->end || at->y0 != at->begin || !asks) return;
   t->ahead = next;
   t->ahead_lines = (int)ceil_div(floats / 16, asks);
 }
@@ -237,7 +237,7 @@ void mrt_band_depthwise_rows(const job *j, const place *at, int64_t c) {
     j->dw(&r);
     const int64_t next = top + d->stride_h;
     slot += max_i64(0, next) - max_i64(0, top);
-    while (j->b->expands && slot >= p->ring_rows) slot -= p->ring_rows;
+    while (p->ring_rows && slot >= p->ring_rows) slot -= p->ring_rows; /* 0: an empty image */
     top = next;
   }
   mrt_band_activate(j, 1, first, (at->y1 - at->y0) * p->ow * 16);
