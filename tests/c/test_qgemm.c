@@ -3,6 +3,7 @@
 #include "kernels.h"
 #include "provider/cpu/qgemm/qgemm.h"
 #include "provider/cpu/qgemm/qgemm_kernel.h"
+#include "provider/cpu/qgemm/qwide.h"
 
 /* Kinds 8 to 10: the zero point is the lowest number, where sums may start high (MRT_QSHIFT).
  * Exactly the sum as a float times the factor, rounded. */
@@ -144,7 +145,34 @@ static void test_model(void) {
   mrt_qgemm_kernels_set(NULL);
 }
 
+/* An image without rows has no byte that may be read: all that is filtered is padding. */
+static void test_no_rows(void) {
+  enum { K = 16, WIDE = 32, W = 40, ROWS = 2 };
+  mrt_qconv expand = mrt_qconv_pointwise(1, K, WIDE), depth = mrt_qconv_pointwise(WIDE, 1, WIDE);
+  depth.kh = depth.kw = 3, depth.pad_top = depth.pad_left = 2;
+  if (!mrt_qwide_fits(&expand, &depth)) return;
+  guarded tables = guarded_new(mrt_qwide_tables_size(&expand), 0),
+          space = guarded_new((size_t)mrt_qwide_space(&depth, W, W), 0),
+          out = guarded_new(ROWS * W * WIDE, 0);
+  memset(tables.data, 0, tables.bytes);
+  memset(space.data, 1, space.bytes);
+  const mrt_qwide q = {.depth = &depth,
+                       .k = K,
+                       .wide = WIDE,
+                       .tables = tables.data,
+                       .w = W,
+                       .ow = W,
+                       .zero = {7, 9},
+                       .hi = {255, 255},
+                       .space = space.data};
+  mrt_qwide_begin(&q, 0);
+  mrt_qwide_run(&q, 0, ROWS, out.data);
+  for (size_t i = 0; i < out.bytes; ++i) CHECK_EQ_I(out.data[i], 9); /* weights and sums are 0 */
+  CHECK(guarded_done(&tables) && guarded_done(&space) && guarded_done(&out));
+}
+
 static void body(void) {
+  test_no_rows();
   test_model();
   static const int64_t sizes[] = {1, 2, 3, 5, 7, 13, 14, 15, 16, 17, 31, 32, 33, 47, 64, 65};
   for (int i = 0; i < 500; ++i)

@@ -94,7 +94,7 @@ static void expand(const mrt_qwide *q, int64_t group, int64_t row, bool stores) 
                         .hi = q->hi[0]};
   for (int i = 0; i < 2; ++i) {
     const bool inside = row + i >= 0 && row + i < q->h;
-    e.row[i] = q->x + (inside ? row + i : 0) * q->w * q->k;
+    e.row[i] = inside ? q->x + (row + i) * q->w * q->k : e.pairs; /* k <= V: it is long enough */
     e.keep |= (uint8_t)(inside << i);
   }
   if (stores) {

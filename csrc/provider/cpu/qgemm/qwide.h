@@ -46,7 +46,7 @@ void mrt_qwide_run(const mrt_qwide *q, int64_t y, int64_t rows, uint8_t *out);
 /* ---- the loops ---- */
 typedef struct mrt_qwide_expand {
   const uint8_t *row[2]; /* two image rows */
-  uint8_t keep;          /* bits 0, 1: that row is in the image (else: any address) */
+  uint8_t keep;          /* bits 0, 1: that row is in the image (else: any `pixels` * k bytes) */
   int64_t pixels, k;
   const void *table;  /* of the expansion */
   uint8_t *pairs;     /* [pixels][64]: the pair before, and then this one */
