@@ -245,67 +245,99 @@ void mrt_band_depthwise_rows(const job *j, const place *at, int64_t c) {
 
 /* ---- sums of two parts ---- */
 
-int64_t mrt_band_half_begin(const plan *p, int64_t half) {
+int64_t mrt_band_halves(const plan *p) { return p->parts > 1 ? HALVES : 1; }
+
+static int64_t half_begin(const plan *p, int64_t half) {
   return min_i64(p->out_blocks, mrt_par_begin(ceil_div(p->out_blocks, 2), HALVES, half) * 2);
 }
 
-void mrt_band_meet(const job *j, const place *at) {
+int64_t mrt_band_half(const plan *p, const place *at, int64_t turn, int64_t *begin, int64_t *end) {
+  const bool parts = p->parts > 1;
+  const int64_t half = parts ? (at->part + 1 + turn) % HALVES : 0;
+  *begin = parts ? half_begin(p, half) : 0;
+  *end = parts ? half_begin(p, half + 1) : p->out_blocks;
+  return half;
+}
+
+static atomic_int *met_at(const job *j, const place *at, int64_t half) {
+  return j->met + (at->image * j->p.steps + at->y0 / j->p.step) * HALVES + half;
+}
+
+mrt_band_sums mrt_band_sums_at(const job *j, place *at, int64_t c) {
+  const plan *p = &j->p;
+  const mrt_band_args *a = j->a;
+  const int64_t first = at->image * p->image_floats + c * p->oh * p->ow * 16 + at->y0 * p->ow * 16;
+  const float *z = a->z ? a->z + first : NULL;
+  if (p->parts == 1) return (mrt_band_sums){a->y + first, z, true, true};
+  if ((c < half_begin(p, 1)) != (at->part == 0)) /* z goes where the bias does not */
+    return (mrt_band_sums){j->sums + first, z, false, false};
+  if (at->last && c < at->joined &&
+      atomic_load_explicit(met_at(j, at, at->part), memory_order_acquire) > 0)
+    at->joined = c;
+  const bool join = c >= at->joined;
+  return (mrt_band_sums){a->y + first, join ? j->sums + first : NULL, true, join};
+}
+
+void mrt_band_meet(const job *j, place *at, int64_t half) {
   const plan *p = &j->p;
   const int64_t block = p->oh * p->ow * 16, floats = (at->y1 - at->y0) * p->ow * 16;
   const float none[2] = {0}, bounds[2] = {j->project.lo, j->project.hi};
-  atomic_int *met = j->met + (at->image * p->steps + at->y0 / p->step) * HALVES;
-  for (int i = 0; i < HALVES; ++i) { /* when both come at once, each adds one half */
-    const int64_t half = (at->part + 1 + i) % HALVES;
-    if (atomic_fetch_add_explicit(met + half, 1, memory_order_acq_rel) == 0) continue;
-    for (int64_t c = mrt_band_half_begin(p, half); c < mrt_band_half_begin(p, half + 1); ++c) {
-      const int64_t first = at->image * p->image_floats + c * block + at->y0 * p->ow * 16;
-      float *y = j->a->y + first;
-      j->add(y, y, j->sums + first, NULL, none, floats);
-      if (j->project.flags & MRT_TILE_CLIP) j->clip(y, y, NULL, NULL, bounds, floats);
-      mrt_band_activate(j, 2, y, floats);
-    }
+  int64_t end = half_begin(p, half + 1);
+  if (half == at->part && at->joined < end)
+    end = at->joined; /* the other part came while this one was at it */
+  else if (atomic_fetch_add_explicit(met_at(j, at, half), 1, memory_order_acq_rel) == 0)
+    return;
+  for (int64_t c = half_begin(p, half); c < end; ++c) {
+    const int64_t first = at->image * p->image_floats + c * block + at->y0 * p->ow * 16;
+    float *y = j->a->y + first;
+    j->add(y, y, j->sums + first, NULL, none, floats);
+    if (j->project.flags & MRT_TILE_CLIP) j->clip(y, y, NULL, NULL, bounds, floats);
+    mrt_band_activate(j, 2, y, floats);
   }
 }
 
-/* Where the sums of a panel from channel block c on go. z is added where the bias is not. */
-static void place_sums(const job *j, const place *at, int64_t c, mrt_tile *t) {
-  const plan *p = &j->p;
-  const mrt_band_args *a = j->a;
-  const bool whole = p->parts == 1,
-             own = whole || (c < mrt_band_half_begin(p, 1)) == (at->part == 0);
-  const int64_t first = at->image * p->image_floats + c * p->oh * p->ow * 16 + at->y0 * p->ow * 16;
-  t->c = (own ? a->y : j->sums) + first;
-  t->bias = a->bias[2] && own ? a->bias[2] + c * 16 : NULL;
-  t->residual = a->z && (whole || !own) ? a->z + first : NULL;
-  t->flags = at->first ? 0 : MRT_TILE_LOAD;
-  if (at->last) t->flags |= MRT_TILE_FINAL | (whole ? j->project.flags : 0);
-}
-
-static void project_rows(const job *j, const place *at) {
+/* Output columns [n0, n1), of which the first is a panel's. */
+static void project_panels(const job *j, place *at, const mrt_tile *base, int64_t n0, int64_t n1) {
   const plan *p = &j->p;
   const int64_t channels = min_i64(PANEL * at->count, p->wide - at->lead * PANEL),
                 pixels = (at->y1 - at->y0) * p->ow, after = at->lead + at->count;
+  for (int64_t n = n0; n < n1; n += PANEL) {
+    const int64_t cols = min_i64(PANEL, n1 - n);
+    const mrt_band_sums sums = mrt_band_sums_at(j, at, n / 16);
+    mrt_tile t = *base;
+    t.b = j->a->weights[2] + (n * p->wide + at->lead * PANEL * PANEL);
+    t.c = sums.at;
+    t.residual = sums.residual;
+    t.bias = j->a->bias[2] && sums.own ? j->a->bias[2] + n : NULL;
+    t.flags = (at->first ? 0 : MRT_TILE_LOAD) | pair_flag(j->b, n, p->wide, p->out_channels);
+    if (at->last) t.flags |= MRT_TILE_FINAL | (sums.whole ? j->project.flags : 0);
+    fetch_ahead(at, &t, after, t.b + channels * PANEL,
+                min_i64(PANEL * p->team, p->wide - after * PANEL) * PANEL, pixels);
+    run_tiles(j, &t, cols, pixels);
+    if (at->last && sums.whole)
+      for (int64_t c = 0; c < ceil_div(cols, 16); ++c)
+        mrt_band_activate(j, 2, sums.at + c * p->oh * p->ow * 16, pixels * 16);
+  }
+}
+
+static void project_rows(const job *j, place *at) {
+  const plan *p = &j->p;
+  const int64_t channels = min_i64(PANEL * at->count, p->wide - at->lead * PANEL);
   mrt_kblock blocks[2 * TEAM];
   mrt_tile t = j->project;
+  t.a = at->memory + p->team * 2 * p->ring_block;
   t.blocks = blocks;
   t.n_blocks = ceil_div(channels, 16);
   for (int64_t i = 0; i < t.n_blocks; ++i)
     blocks[i] = (mrt_kblock){(int32_t)(i * p->rows_block), (int32_t)min_i64(16, channels - i * 16)};
-  for (int64_t n = 0; n < p->out_channels; n += PANEL) {
-    const int64_t cols = min_i64(PANEL, p->out_channels - n);
-    t.a = at->memory + p->team * 2 * p->ring_block;
-    t.b = j->a->weights[2] + (n * p->wide + at->lead * PANEL * PANEL);
-    place_sums(j, at, n / 16, &t);
-    t.flags |= pair_flag(j->b, n, p->wide, p->out_channels);
-    float *const first = t.c;
-    fetch_ahead(at, &t, after, t.b + channels * PANEL,
-                min_i64(PANEL * p->team, p->wide - after * PANEL) * PANEL, pixels);
-    run_tiles(j, &t, cols, pixels);
-    if (at->last && p->parts == 1)
-      for (int64_t c = 0; c < ceil_div(cols, 16); ++c)
-        mrt_band_activate(j, 2, first + c * p->oh * p->ow * 16, pixels * 16);
+  at->joined = p->out_blocks;
+  for (int64_t turn = 0; turn < mrt_band_halves(p); ++turn) {
+    int64_t begin, end;
+    const int64_t half = mrt_band_half(p, at, turn, &begin, &end);
+    if (p->parts > 1 && at->given && half != at->part) continue;
+    project_panels(j, at, &t, begin * 16, min_i64(end * 16, p->out_channels));
+    if (at->last && p->parts > 1) mrt_band_meet(j, at, half);
   }
-  if (at->last && p->parts > 1) mrt_band_meet(j, at);
 }
 
 /* ---- a unit ---- */

@@ -49,6 +49,8 @@ typedef struct mrt_band_place {
   int64_t group, channels;  /* one of them; its channels: 1..32 */
   int64_t y0, y1, begin;    /* output rows of this step; of all: where they begin */
   bool first, last;         /* groups of the part */
+  bool given;               /* the other part's half of the sums, once and for all */
+  int64_t joined;           /* of this part's half: blocks from here on have the other's sums */
   float *memory;            /* of the worker */
   void *split;              /* of the worker, for band_split.c */
   float *ring, *rows;       /* of the group */
@@ -60,12 +62,25 @@ void mrt_band_expand_rows(const mrt_band_job *j, const mrt_band_place *at, int64
 void mrt_band_depthwise_rows(const mrt_band_job *j, const mrt_band_place *at, int64_t c);
 /* Activation `which`, if it is not a clip. */
 void mrt_band_activate(const mrt_band_job *j, int which, float *at, int64_t floats);
-/* The first block of an image's channel blocks whose sums part `half` forms in y, the other one
- * elsewhere. */
-int64_t mrt_band_half_begin(const mrt_band_plan *p, int64_t half);
-/* The sums of this step are complete in this part. Whoever comes second adds those of the two
- * parts, so nobody waits. */
-void mrt_band_meet(const mrt_band_job *j, const mrt_band_place *at);
+
+/* Sums of two parts. Each part owns a half of the outputs, whose sums it forms in y, and forms
+ * those of the other half elsewhere, first. Whoever has finished its sums of a half second adds
+ * those of the first, so nobody waits: nearly always the owner, which then adds them in its tiles.
+ */
+int64_t mrt_band_halves(const mrt_band_plan *p); /* 1: there is one part */
+/* The half that comes as number `turn`, and its channel blocks. */
+int64_t mrt_band_half(const mrt_band_plan *p, const mrt_band_place *at, int64_t turn,
+                      int64_t *begin, int64_t *end);
+/* Where the sums of a panel from channel block c on go, and what is added to finished ones. */
+typedef struct mrt_band_sums {
+  float *at;
+  const float *residual; /* or NULL */
+  bool own;              /* the bias is added */
+  bool whole;            /* if they are finished: with the activation */
+} mrt_band_sums;
+mrt_band_sums mrt_band_sums_at(const mrt_band_job *j, mrt_band_place *at, int64_t c);
+/* The sums of this step are complete in this part, those of `half`. */
+void mrt_band_meet(const mrt_band_job *j, mrt_band_place *at, int64_t half);
 
 /* band_split.c: sets p->split and p->split_bytes, if that pays for images of h x w. */
 void mrt_band_split_plan(const mrt_band *b, int64_t h, int64_t w, mrt_band_plan *p);

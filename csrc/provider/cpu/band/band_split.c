@@ -95,6 +95,7 @@ typedef struct unit {
   mrt_band_place *at;
   memory m;
   int64_t lead, groups, panels; /* of the part: its first group, how many; panels of outputs */
+  int64_t turned;               /* the panel that is projected first */
   int64_t slices;               /* of the part's groups, that are projected at once */
   int64_t y0, y1, r0;           /* output rows; the first input row that is split */
   int64_t item, slice;          /* of weights; the first group of the slice at work */
@@ -118,8 +119,8 @@ static int64_t item_weights(const unit *u, int64_t item, const float **weights) 
     }
     item -= groups;
     if (item < u->panels) {
-      const int64_t first = (u->lead + g) * PANEL;
-      *weights = j->a->weights[2] + (item * wide + first) * PANEL;
+      const int64_t first = (u->lead + g) * PANEL, n = (item + u->turned) % u->panels;
+      *weights = j->a->weights[2] + (n * wide + first) * PANEL;
       return min_i64(groups * PANEL, wide - first);
     }
     item -= u->panels;
@@ -266,29 +267,47 @@ static bool project_panel(unit *u, int64_t item, int64_t n, int64_t groups) {
   const mrt_band_plan *p = &j->p;
   const mrt_band_args *a = j->a;
   const int64_t c = n * 2, plane = p->oh * p->ow * 16, pixels = (u->y1 - u->y0) * p->ow;
-  const bool whole = p->parts == 1, last = u->slice + groups == u->groups,
-             own = whole || (c < mrt_band_half_begin(p, 1)) == (u->at->part == 0);
-  const int64_t first = u->at->image * p->image_floats + c * plane + u->y0 * p->ow * 16;
+  const bool last = u->at->last;
+  const mrt_band_sums sums = mrt_band_sums_at(j, u->at, c);
   mrt_band_tiles *t = &u->tiles;
   float bias[PANEL];
-  copy_bias(bias, own ? a->bias[2] : NULL, c * 16, p->out_blocks * 16);
+  copy_bias(bias, sums.own ? j->a->bias[2] : NULL, c * 16, p->out_blocks * 16);
   begin_item(u, item, u->m.offsets[1], groups, u->m.wide.part, pixels);
-  set_epilogue(t, &j->project, whole, bias);
+  set_epilogue(t, &j->project, sums.whole, bias);
   t->a = u->m.wide.at;
   t->pixels = pixels;
   t->cols = c + 1 < p->out_blocks ? PANEL : PANEL / 2;
   t->acc = u->m.acc + (2 + n) * MRT_BAND_SUMS;
-  t->sums = (own ? a->y : j->sums) + first;
+  t->sums = sums.at;
   t->load = u->slice > 0;
   t->out = last ? t->sums : NULL;
   t->col16 = plane;
-  t->residual = a->z && (whole || !own) ? a->z + first : NULL;
+  t->residual = sums.residual;
   u->multiply(t);
   end_item(u);
   if (!last) return true;
   if (is_wrong(t)) return false;
-  for (int64_t i = 0; i < 2 && c + i < p->out_blocks && whole; ++i)
+  for (int64_t i = 0; i < 2 && c + i < p->out_blocks && sums.whole; ++i)
     mrt_band_activate(j, 2, t->out + i * plane, pixels * 16);
+  return true;
+}
+
+/* What the slice adds to all sums; what it has given away stays, if others come out wrong. */
+static bool project(unit *u, int64_t *item, int64_t groups) {
+  const mrt_band_plan *p = &u->j->p;
+  mrt_band_place *at = u->at;
+  at->y0 = u->y0, at->y1 = u->y1;
+  at->last = u->slice + groups == u->groups;
+  at->joined = p->out_blocks;
+  for (int64_t turn = 0; turn < mrt_band_halves(p); ++turn) {
+    int64_t begin, end;
+    const int64_t half = mrt_band_half(p, at, turn, &begin, &end);
+    for (int64_t n = ceil_div(begin, 2); n * 2 < end; ++n)
+      if (!project_panel(u, (*item)++, n, groups)) return false;
+    if (!at->last || p->parts == 1) continue;
+    mrt_band_meet(u->j, at, half);
+    at->given = true;
+  }
   return true;
 }
 
@@ -306,8 +325,7 @@ static bool run(unit *u) {
       expand_group(u, item++, g, r1);
       depthwise(u);
     }
-    for (int64_t n = 0; n < u->panels; ++n)
-      if (!project_panel(u, item++, n, end - u->slice)) return false;
+    if (!project(u, &item, end - u->slice)) return false;
   }
   return true;
 }
@@ -332,16 +350,14 @@ bool mrt_band_split_unit(const mrt_band_job *j, mrt_band_place *at, int64_t y0, 
   u.slices = ceil_div(u.groups, SLICE);
   for (int64_t g = 0; g < u.m.x.groups; ++g) u.m.offsets[0][g] = g * PARTS * u.m.x.part;
   for (int64_t g = 0; g < SLICE; ++g) u.m.offsets[1][g] = g * PARTS * u.m.wide.part;
+  int64_t end;
+  mrt_band_half(p, at, 0, &u.turned, &end);
+  u.turned = ceil_div(u.turned, 2);
   at->begin = y0;
   at->rows = at->memory;
   at->ring = u.m.ring;
   u.kern->gemm->begin();
   const bool ok = run(&u);
   u.kern->gemm->end();
-  if (ok && p->parts > 1)
-    for (at->y0 = y0; at->y0 < y1; at->y0 = at->y1) {
-      at->y1 = min_i64(y1, at->y0 + p->step);
-      mrt_band_meet(j, at);
-    }
   return ok;
 }
