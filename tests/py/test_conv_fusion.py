@@ -19,6 +19,7 @@ import onnx
 import onnxruntime
 import pytest
 from compare import relative_error
+from graphs import kernels
 from onnx import TensorProto, helper, numpy_helper
 
 import engine
@@ -368,6 +369,17 @@ def test_transposes_read_and_make_blocks(ops: Ops, channels: int) -> None:
     assert found.count("macart.Reorder") <= 1  # the input
     assert found.count("Add") <= 1  # the second; the first is the product's
     assert found.count("Transpose") == 5  # where the stream is entered, too
+    check(data)
+
+
+@pytest.mark.parametrize("axes", [[2, 3], [-1, -2], [1, 2], [2]])
+@pytest.mark.parametrize("keep", [0, 1])
+def test_means_over_images_read_blocks(axes: list[int], keep: int) -> None:
+    """ReduceMean as classifiers end: no reorder in front (c16_roles, pool_node)."""
+    nodes = [node("Conv", "x w", "a", **PAD), node("ReduceMean", "a axes", "y", keepdims=keep)]
+    data = model(nodes, conv_weights(32, 20) | {"axes": np.array(axes)})
+    kernel = dict(kernels(data, {"x": rand(1, 1, 32, 9, 12)}))["ReduceMean"]
+    assert kernel == ("pool_f32" if sorted(a % 4 for a in axes) == [2, 3] else "reduce_f32")
     check(data)
 
 

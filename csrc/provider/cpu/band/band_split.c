@@ -265,7 +265,6 @@ static void expand_group(unit *u, int64_t item, int64_t g, int64_t r1) {
 static bool project_panel(unit *u, int64_t item, int64_t n, int64_t groups) {
   const mrt_band_job *j = u->j;
   const mrt_band_plan *p = &j->p;
-  const mrt_band_args *a = j->a;
   const int64_t c = n * 2, plane = p->oh * p->ow * 16, pixels = (u->y1 - u->y0) * p->ow;
   const bool last = u->at->last;
   const mrt_band_sums sums = mrt_band_sums_at(j, u->at, c);

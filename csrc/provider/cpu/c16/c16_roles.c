@@ -125,6 +125,21 @@ static mrt_c16_role transpose_role(const mrt_node *node, uint64_t *data) {
   return MRT_C16_NEVER;
 }
 
+/* A mean over the image, and over nothing else. */
+static mrt_c16_role mean_role(const mrt_node *node) {
+  const mrt_type *x = node->in[0].var->type;
+  const mrt_tensor *axes = mrt_node_in_const(node, 1);
+  if (!mrt_c16_type_ok(x) || node->in[0].var->constant || !axes || axes->dtype != MRT_INT64 ||
+      axes->strided || mrt_tensor_count(axes) != x->rank - 2)
+    return MRT_C16_NEVER;
+  int found = 0;
+  for (int i = 0; i < x->rank - 2; ++i) {
+    const int64_t axis = mrt_elem_get_i64(MRT_INT64, axes->data, i);
+    found |= axis >= -x->rank && axis < x->rank ? 1 << (axis + x->rank) % x->rank : 1;
+  }
+  return found == (x->rank == 4 ? 4 + 8 : 4) ? MRT_C16_READS : MRT_C16_NEVER;
+}
+
 mrt_c16_role mrt_c16_node(const mrt_node *node, uint64_t *data) {
   mrt_conv conv;
   mrt_act act;
@@ -133,6 +148,7 @@ mrt_c16_role mrt_c16_node(const mrt_node *node, uint64_t *data) {
   *data = 1;
   if (!x || !node->n_out || !node->out[0] || !node->def) return MRT_C16_NEVER;
   if (!*node->domain && strcmp(node->op_type, "Transpose") == 0) return transpose_role(node, data);
+  if (!*node->domain && strcmp(node->op_type, "ReduceMean") == 0) return mean_role(node);
   if (!mrt_c16_type_ok(node->out[0]->type)) return MRT_C16_NEVER;
   if (strcmp(node->op_type, "Conv") == 0) {
     if (node->n_in > 3 && node->in[3].var) *data |= 8;

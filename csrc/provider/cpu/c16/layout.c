@@ -54,11 +54,11 @@ static bool can_be_made(const value *v) {
   return v->maker != MRT_C16_NEVER && !v->var->constant && !v->var->is_input;
 }
 
-/* A convolution reads few plain channels in place, a transpose any. */
+/* A convolution reads few plain channels in place, a transpose or a mean any. */
 static bool reads_plain(const mrt_node *n, int i) {
   mrt_conv p;
   int64_t loop;
-  if (strcmp(n->op_type, "Transpose") == 0) return true;
+  if (strcmp(n->op_type, "Transpose") == 0 || strcmp(n->op_type, "ReduceMean") == 0) return true;
   return i == 0 && strcmp(n->op_type, "Conv") == 0 && mrt_conv_node_read(n, &p, &loop) &&
          p.cin <= 16 && p.groups == 1;
 }

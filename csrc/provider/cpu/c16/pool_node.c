@@ -1,9 +1,9 @@
 /* MaxPool, AveragePool, GlobalMaxPool and GlobalAveragePool of float32 with one or two spatial
  * dims, in either layout. Plain tensors are reordered into c16 and back, which costs less than the
- * window saves. */
+ * window saves. And ReduceMean over the image, where it lies in c16. */
 #include <string.h>
 
-#include "provider/cpu/conv/conv_node.h"
+#include "provider/cpu/c16/c16.h"
 
 typedef struct pool_kernel {
   mrt_kernel k;
@@ -12,7 +12,10 @@ typedef struct pool_kernel {
   bool global, in_c16, out_c16;
 } pool_kernel;
 
-static bool is_global(const mrt_node *node) { return strncmp(node->op_type, "Global", 6) == 0; }
+static bool is_mean(const mrt_node *node) { return strcmp(node->op_type, "ReduceMean") == 0; }
+static bool is_global(const mrt_node *node) {
+  return strncmp(node->op_type, "Global", 6) == 0 || is_mean(node);
+}
 
 static bool read_window(const mrt_node *node, mrt_window *w) {
   const int n = mrt_node_in_rank(node, 0) - 2;
@@ -38,6 +41,13 @@ bool mrt_pool_node_ok(const mrt_node *node) {
 static bool match(const mrt_provider *p, const mrt_node *node) {
   (void)p;
   return mrt_pool_node_ok(node);
+}
+
+static bool match_mean(const mrt_provider *p, const mrt_node *node) {
+  uint64_t data;
+  (void)p;
+  return mrt_is_c16(node->in[0].var) && !mrt_is_c16(node->out[0]) &&
+         mrt_c16_node(node, &data) == MRT_C16_READS;
 }
 
 static mrt_status *c16_scratch(mrt_kctx *c, const mrt_planes *s, float **out) {
@@ -116,3 +126,5 @@ MRT_CPU_KERNEL(global_max_pool_f32) = {
     .domain = "", .op = "GlobalMaxPool", .match = match, .create = create, .layouts = true};
 MRT_CPU_KERNEL(global_average_pool_f32) = {
     .domain = "", .op = "GlobalAveragePool", .match = match, .create = create, .layouts = true};
+MRT_CPU_KERNEL(mean_pool_f32) = {
+    .domain = "", .op = "ReduceMean", .match = match_mean, .create = create, .layouts = true};

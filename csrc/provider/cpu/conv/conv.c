@@ -387,7 +387,9 @@ static void run_tiles(const conv_job *j, const view *v, int64_t image, int64_t g
       const mrt_tile_fn *fns = t.cols <= 16 && nr > 16 ? g->kern->narrow : g->kern->wide;
       t.b = panel_of(j, weights, n, k0, len, worker);
       t.bias = j->bias ? j->bias + group * g->cout + n : NULL;
-      const ahead next = weights_ahead(j, weights, n, n1, p0, k0, len, t1 - t0, last);
+      /* The panel behind the last one is the next chunk's, mostly of the same worker. */
+      const ahead next =
+          weights_ahead(j, weights, n, slices > 1 ? n1 : padded, p0, k0, len, t1 - t0, last);
       if (runs) {
         t.residual = j->a->residual;
         run_pixels(j, v, &t, t0, t1, out0 + n / 16 * j->out_block, last, &next);
@@ -449,6 +451,12 @@ static void conv_chunk(void *arg, int64_t chunk, int worker) {
   }
 }
 
+/* Where part i of the panels begins: larger and smaller parts in turn, so that each worker's range
+ * of chunks has as many panels. */
+static int64_t panel_begin(const conv_job *j, int64_t i) {
+  return j->g.panels / j->parts * i + j->g.panels % j->parts * i / j->parts;
+}
+
 /* A chunk is a group, a part of the image's tiles and a part of the panels. */
 static void split_chunk(void *arg, int64_t chunk, int worker) {
   const conv_job *j = arg;
@@ -458,8 +466,7 @@ static void split_chunk(void *arg, int64_t chunk, int worker) {
   const int64_t t0 = mrt_par_begin(g->tiles, j->m_parts, m),
                 t1 = mrt_par_begin(g->tiles, j->m_parts, m + 1);
   const view v = band_view(j, j->image, group, t0, t1, worker);
-  run_tiles(j, &v, j->image, group, t0, t1, mrt_par_begin(g->panels, j->parts, part),
-            mrt_par_begin(g->panels, j->parts, part + 1), worker);
+  run_tiles(j, &v, j->image, group, t0, t1, panel_begin(j, part), panel_begin(j, part + 1), worker);
 }
 
 /* The shared copy, cut into (group, row). */

@@ -348,6 +348,17 @@ typedef struct global_job {
   bool is_max, out_c16;
 } global_job;
 
+/* Long sums are made of parts, so that few digits are lost. */
+static void mean_pixels(const mrt_conv_kernels *kern, const float *x, int64_t area, float *y) {
+  enum { PART = 1024 };
+  double sums[16] = {0};
+  for (int64_t i = 0; i < area; i += PART) {
+    kern->reduce_sum(x + i * 16, area - i < PART ? area - i : PART, y);
+    for (int l = 0; l < 16; ++l) sums[l] += y[l];
+  }
+  for (int l = 0; l < 16; ++l) y[l] = (float)(sums[l] / (double)area);
+}
+
 static void global_chunk(void *arg, int64_t chunk, int worker) {
   (void)worker;
   const global_job *j = arg;
@@ -355,18 +366,21 @@ static void global_chunk(void *arg, int64_t chunk, int worker) {
   const int64_t blocks = mrt_c16_blocks(j->c), end = mrt_par_begin(j->units, j->chunks, chunk + 1);
   for (int64_t u = mrt_par_begin(j->units, j->chunks, chunk); u < end; ++u) {
     float y[16];
-    (j->is_max ? kern->reduce_max : kern->reduce_sum)(j->in + u * j->area * 16, j->area, y);
+    const float *x = j->in + u * j->area * 16;
+    if (j->is_max)
+      kern->reduce_max(x, j->area, y);
+    else
+      mean_pixels(kern, x, j->area, y);
     const int64_t c0 = u % blocks * 16;
     float *out = j->out + (j->out_c16 ? u * 16 : u / blocks * j->c + c0);
-    for (int64_t l = 0; l < 16 && (j->out_c16 || c0 + l < j->c); ++l)
-      out[l] = j->is_max ? y[l] : y[l] / (float)j->area;
+    for (int64_t l = 0; l < 16 && (j->out_c16 || c0 + l < j->c); ++l) out[l] = y[l];
   }
 }
 
 void mrt_pool_global(const mrt_par *par, mrt_pool_kind kind, int64_t n, int64_t c, int64_t h,
                      int64_t w, const float *in, float *out, bool out_c16) {
   global_job j = {in, out, n, c, h * w, n * mrt_c16_blocks(c), 1, kind == MRT_POOL_MAX, out_c16};
-  j.chunks = mrt_par_chunks(j.units, (double)j.units * (double)(h * w) * 1.5);
+  j.chunks = mrt_par_chunks(j.units, (double)j.units * (double)(h * w) * 2.5);
   if (j.units > 0) mrt_par_run(par, j.chunks, global_chunk, &j);
 }
 
