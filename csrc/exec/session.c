@@ -427,7 +427,7 @@ static mrt_status *create(mrt_session *s, const mrt_session_options *o, const mr
   MRT_TRY(load(s, source));
   MRT_TRY(check_cancel(o));
   MRT_TRY(replace_initializers(s, o));
-  s->weight_bytes = count_weights(s->model->graph, 0);
+  s->env.weight_bytes = s->weight_bytes = count_weights(s->model->graph, 0);
   if (s->trace) mrt_trace_event(s->trace, "Session", "model_loading", begin, mrt_now_ns(), "");
   MRT_TRY(override_dims(s, o));
   MRT_TRY(describe(s));

@@ -22,6 +22,7 @@ typedef struct mrt_provider_env {
   int level;                                         /* GraphOptimizationLevel */
   mrt_tally *tally;                                  /* fusions that fired */
   const char *disabled;                              /* fusions to leave out, "-a,-b" */
+  size_t weight_bytes;                               /* of all constants, as loaded; from fuse on */
   const char *(*config)(void *ctx, const char *key); /* session config entry or NULL */
   void *config_ctx;
 } mrt_provider_env;

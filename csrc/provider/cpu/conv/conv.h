@@ -51,6 +51,8 @@ typedef struct mrt_conv {
   int winograd;     /* 2 or 4: by F(2x2, 3x3) or F(4x4, 3x3), see mrt_conv_winograd_ok; 0: not */
   int parts;        /* 1 .. 3: out of products of bf16 parts on tiles (conv_split.h); 0: float32 */
   bool raw;         /* with parts: weights are kept as numbers and split at run */
+  /* With parts: bytes of all weights around, scratch is bounded by them; 0: many. */
+  int64_t network_bytes;
   mrt_conv_narrow narrow; /* not depthwise, not by Winograd */
   bool spread; /* output pixels lie apart (mrt_conv_args.out_*); not depthwise, no Winograd */
   /* With parts and spread: so many convolutions on one input, weights [fan_h * fan_w][cout]...,

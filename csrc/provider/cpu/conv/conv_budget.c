@@ -19,7 +19,8 @@ enum { PRECISIONS = MRT_PRECISION_MEDIUM + 1 };
 #define PLAIN_SHARE  0.15      /* without tiles of weights, */
 #define PLAIN_IMAGES 0.2       /* and of values: large images lose most; */
 #define LESS         (3 << 20) /* less what a session has besides: scratch, graph, code; */
-#define LEAST        (1 << 19) /* at least this many bytes */
+#define LEAST        (1 << 18) /* at least this many bytes, */
+#define PLAIN_LEAST  (1 << 19) /* without tiles. */
 
 /* From form `from` to form `to` (both 4, 2 or 0), or further. */
 typedef struct step {
@@ -94,7 +95,8 @@ static void choose(budget *b, int precision) {
   const double all =
       b->tiles ? SHARE * (b->bytes + b->images) : PLAIN_SHARE * b->bytes + PLAIN_IMAGES * b->images;
   double over = LESS - all;
-  if (over > -LEAST) over = -LEAST;
+  const double least = b->tiles ? LEAST : PLAIN_LEAST;
+  if (over > -least) over = -least;
   b->n_steps = 0;
   for (int i = 0; i < b->n; ++i) {
     double bytes;

@@ -5,14 +5,18 @@
 #include "provider/cpu/conv/conv_split_job.h"
 
 enum {
-  BAND_BYTES = 768 << 10, /* split input of a band */
-  LEAST_BLOCKS = 10,      /* of a band, if it can be helped: weights are read for each */
-  LEAST_BLOCKS_1 = 3,     /* the same for one part and two bands */
-  LEAST_BLOCKS_3 = 6,     /* and for four instead of three, one of which two workers would share */
+  BAND_BYTES = 768 << 10, /* split input of a band, */
+  SMALL_BAND_BYTES = 256 << 10,
+  LEAST_BLOCKS = 10,  /* of a band, if it can be helped: weights are read for each */
+  LEAST_BLOCKS_1 = 3, /* the same for one part and two bands */
+  LEAST_BLOCKS_3 = 6, /* and for four instead of three, one of which two workers would share */
   EVEN_BANDS = 4,
   SLICE_BYTES = 192 << 10, /* split weights: 32 groups of k in three parts */
   PANEL = 32
 };
+
+/* What scratch of two threads may take of a small network's weights, and of input and output. */
+#define SCRATCH 0.06
 
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -68,6 +72,29 @@ static void set_columns(mrt_split_job *j) {
   }
 }
 
+static size_t slices_bytes(const mrt_split_job *j) {
+  return j->p->raw ? (size_t)(2 * j->slice * j->b_parts * MRT_SPLIT_GROUP_PART) * 2 : 0;
+}
+
+/* Bands of as many rows as fit `most` bytes, and share out well. */
+static void share_bands(mrt_split_job *j, size_t most) {
+  int64_t fit = 1;
+  while (fit < j->oh) {
+    band_make(j, fit + 1);
+    if (j->band_bytes > most) break;
+    ++fit;
+  }
+  band_make(j, fit);
+  /* A number of bands that shares out well. */
+  int64_t even = ceil_div(j->bands, EVEN_BANDS) * EVEN_BANDS;
+  const int64_t pixels = j->oh * j->pitch;
+  if (pixels < LEAST_BLOCKS * MRT_STRIP * even && j->bands <= 2) even = 2;
+  const int64_t least = even == 2 && j->parts == 1 ? LEAST_BLOCKS_1
+                        : j->bands == 3            ? LEAST_BLOCKS_3
+                                                   : LEAST_BLOCKS;
+  if (even <= j->oh && pixels >= least * MRT_STRIP * even) band_make(j, ceil_div(j->oh, even));
+}
+
 void mrt_split_job_make(mrt_split_job *j, const mrt_conv *p, int64_t h, int64_t w) {
   *j = (mrt_split_job){.p = p, .parts = p->parts, .h = h, .w = w};
   j->oh = mrt_conv_out(h, p->kh, p->stride_h, p->dil_h, p->pad_top, p->pad_bottom);
@@ -93,21 +120,11 @@ void mrt_split_job_make(mrt_split_job *j, const mrt_conv *p, int64_t h, int64_t 
   } else {
     set_columns(j);
   }
-  int64_t fit = 1;
-  while (fit < j->oh) {
-    band_make(j, fit + 1);
-    if (j->band_bytes > BAND_BYTES) break;
-    ++fit;
-  }
-  band_make(j, fit);
-  /* A number of bands that shares out well. */
-  int64_t even = ceil_div(j->bands, EVEN_BANDS) * EVEN_BANDS;
-  const int64_t pixels = j->oh * j->pitch;
-  if (pixels < LEAST_BLOCKS * MRT_STRIP * even && j->bands <= 2) even = 2;
-  const int64_t least = even == 2 && j->parts == 1 ? LEAST_BLOCKS_1
-                        : j->bands == 3            ? LEAST_BLOCKS_3
-                                                   : LEAST_BLOCKS;
-  if (even <= j->oh && pixels >= least * MRT_STRIP * even) band_make(j, ceil_div(j->oh, even));
+  share_bands(j, BAND_BYTES);
+  const double values = (double)(j->in_blocks * h * w + j->out_blocks * j->oh * j->ow) * 64;
+  const double all = (double)(j->band_bytes + slices_bytes(j)) * 2; /* of two threads */
+  if (p->network_bytes && all > SCRATCH * ((double)p->network_bytes + values))
+    share_bands(j, SMALL_BAND_BYTES);
 }
 
 mrt_split_band mrt_split_job_band(const mrt_split_job *j, int64_t image, int64_t i) {
@@ -140,9 +157,6 @@ static int64_t line_pixels(const mrt_split_job *j) {
 }
 static size_t lines_bytes(const mrt_split_job *j) {
   return j->p->input_nchw ? (size_t)align16(j->p->cin * line_pixels(j)) * 4 : 0;
-}
-static size_t slices_bytes(const mrt_split_job *j) {
-  return j->p->raw ? (size_t)(2 * j->slice * j->b_parts * MRT_SPLIT_GROUP_PART) * 2 : 0;
 }
 static size_t worker_bytes(const mrt_split_job *j) {
   return mrt_worker_pitch(acc_bytes(j) + tile_bytes(j) + rows_bytes(j) + lines_bytes(j) +

@@ -6,6 +6,9 @@
 #include "provider/cpu/conv/conv_split.h"
 #include "provider/cpu/conv/conv_variants.h"
 
+/* Bytes of weights: below, scratch is bounded by them. */
+enum { SMALL_NETWORK = 32 << 20 };
+
 /* ---- weights ---- */
 
 typedef struct pack_arg {
@@ -114,6 +117,7 @@ bool mrt_conv_choice_read(mrt_conv_choice *q, const mrt_provider *p, const mrt_n
   q->constant = w && !w->strided && mrt_tensor_count(w);
   q->special = q->constant;
   if (q->constant) q->p.narrow = mrt_conv_node_narrow(&q->p, w, known);
+  if (p->env->weight_bytes < SMALL_NETWORK) q->p.network_bytes = (int64_t)p->env->weight_bytes;
   choose(q, p, node);
   return true;
 }
