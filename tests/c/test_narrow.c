@@ -17,9 +17,9 @@ static const entry entries[] = {
 /* A number that the kind holds. */
 static float narrow_float(mrt_narrow_kind kind) {
   const float x = 3 * rng_float();
-  return kind == MRT_NARROW_BF16  ? mrt_bf16_to_f32(mrt_f32_to_bf16(x))
-         : kind == MRT_NARROW_F16 ? mrt_f16_to_f32(mrt_f32_to_f16(x))
-                                  : (float)(int8_t)rng();
+  return kind == MRT_NARROW_BF16 || kind == MRT_NARROW_TILES ? mrt_bf16_to_f32(mrt_f32_to_bf16(x))
+         : kind == MRT_NARROW_F16                            ? mrt_f16_to_f32(mrt_f32_to_f16(x))
+                                                             : (float)(int8_t)rng();
 }
 
 /* [k, n] packed; bytes by hand, the others by the packer (also from [n, k]). */

@@ -152,6 +152,25 @@ static mrt_status *get_b(const matmul_kernel *q, mrt_kctx *c, const mrt_tensor *
   return NULL;
 }
 
+/* Few rows by the bf16 weights of tiles; *done: false where that is not so. */
+static mrt_status *run_few(const matmul_kernel *q, mrt_kctx *c, const mrt_tensor *source,
+                           const mrt_gemm *g, bool *done) {
+  const mrt_matmul_pack *w = &q->weights;
+  mrt_narrow tiles = {.kind = MRT_NARROW_TILES};
+  const uint16_t *b = NULL;
+  void *scratch = NULL;
+  *done = false;
+  if (w->batch != 1 || w->k != g->k || w->n != g->n || !mrt_matmul_few(g)) return NULL;
+  MRT_TRY(mrt_matmul_pack_bf16(w, source, 1, &b));
+  if (!b) return NULL;
+  const size_t bytes = mrt_narrow_scratch_size(&c->par, g->m, g->n, g->k, false);
+  if (bytes) MRT_TRY(mrt_scratch(c, bytes, &scratch));
+  tiles.b = b;
+  mrt_narrow_run(&c->par, g, &tiles, scratch);
+  *done = true;
+  return NULL;
+}
+
 static mrt_status *run_with(const matmul_kernel *q, mrt_kctx *c, const mrt_tensor *source) {
   const mrt_tensor *a = mrt_in(c, 0), *b = mrt_in(c, 1);
   mrt_tensor *y = mrt_out(c, 0);
@@ -185,6 +204,9 @@ static mrt_status *run_with(const matmul_kernel *q, mrt_kctx *c, const mrt_tenso
     mrt_narrow_run(&c->par, &g, &q->narrow, scratch);
     return NULL;
   }
+  bool done = false;
+  if (s.batch == 1) MRT_TRY(run_few(q, c, source, &g, &done));
+  if (done) return NULL;
   MRT_TRY(get_b(q, c, source, b, &s, &g));
   mrt_gemm_batch batch = {.batch = s.batch,
                           .a = s.sa,

@@ -6,9 +6,13 @@
 #include "ops/common.h"
 #include "provider/cpu/gemm/gemm_split.h"
 #include "provider/cpu/gemm/precision.h"
+#include "provider/cpu/half/narrow.h"
 #include "tensor/dtype.h"
 
-enum { FLAG_BYTES = 64 }; /* behind bf16 tiles: a byte that says whether something overflowed */
+enum {
+  FLAG_BYTES = 64, /* behind bf16 tiles: a byte that says whether something overflowed */
+  MEDIUM_ROWS = 32 /* which bf16 tiles are packed for */
+};
 
 typedef struct widen_job {
   const mrt_tensor *t;
@@ -120,6 +124,12 @@ static mrt_status *pack_bf16x2(const void *arg, const mrt_tensor *b, void *dst) 
   return pack_parts(arg, 2, b, dst);
 }
 
+bool mrt_matmul_few(const mrt_gemm *g) {
+  return g->precision == MRT_PRECISION_MEDIUM && g->m <= MRT_NARROW_ROWS && !g->a_trans &&
+         mrt_gemm_split_parts(g->precision, g->m, g->n, g->k) == 0 &&
+         mrt_gemm_split_parts(g->precision, MEDIUM_ROWS, g->n, g->k) == 1;
+}
+
 /* ---- forms ---- */
 static bool has_bf16(const mrt_matmul_pack *w) {
   return w->batch == 1 && mrt_split_kernels_get() && mrt_gemm_packed16_size(2, w->n, w->k);
@@ -188,7 +198,7 @@ mrt_status *mrt_matmul_pack_init(mrt_matmul_pack *w, const mrt_tensor *b, bool t
   if (!w->batch) return NULL;
   const mrt_precision now = mrt_precision_now(precision);
   /* A guess at the rows; other forms are made when a run asks. */
-  const int64_t rows = now == MRT_PRECISION_MEDIUM ? 32 : 128;
+  const int64_t rows = now == MRT_PRECISION_MEDIUM ? MEDIUM_ROWS : 128;
   const int parts =
       has_bf16(w) ? mrt_gemm_split_parts(now, rows, columns ? columns : w->n, w->k) : 0;
   return get(w, b,

@@ -33,6 +33,11 @@ mrt_status *mrt_matmul_pack_f32(const mrt_matmul_pack *w, const mrt_tensor *sour
 mrt_status *mrt_matmul_pack_bf16(const mrt_matmul_pack *w, const mrt_tensor *source, int parts,
                                  const uint16_t **out) MRT_MUST_CHECK;
 
+/* Few rows wait for weights from memory: with MEDIUM they read those that tiles would multiply,
+ * rounded as the mode allows and half as large (MRT_NARROW_TILES), where more rows take tiles, so
+ * that these are there anyway. */
+bool mrt_matmul_few(const mrt_gemm *g);
+
 /* Elements [first, first + n) of a half-float tensor as float32. */
 void mrt_matmul_widen(const mrt_par *par, const mrt_tensor *t, int64_t first, int64_t n,
                       float *out);

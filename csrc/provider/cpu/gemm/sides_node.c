@@ -6,6 +6,7 @@
 #include "provider/cpu/gemm/gemm_split.h"
 #include "provider/cpu/gemm/matmul_pack.h"
 #include "provider/cpu/gemm/precision.h"
+#include "provider/cpu/half/narrow.h"
 
 typedef struct sides_kernel {
   mrt_kernel k;
@@ -50,6 +51,27 @@ static mrt_status *get_parts(sides_run *r, int parts, bool *all) {
   return NULL;
 }
 
+/* Few rows, one side after the other, by the bf16 weights of tiles; *done: false where that is not
+ * so. */
+static mrt_status *run_few(mrt_kctx *c, const mrt_gemm *whole, sides_run *r, bool *done) {
+  void *scratch = NULL;
+  *done = mrt_matmul_few(whole);
+  if (*done) MRT_TRY(get_parts(r, 1, done));
+  if (!*done) return NULL;
+  const size_t bytes = mrt_narrow_scratch_size(&c->par, whole->m, whole->n, whole->k, false);
+  if (bytes) MRT_TRY(mrt_scratch(c, bytes, &scratch));
+  for (int i = 0; i < r->n; ++i) {
+    const mrt_gemm_side *s = &r->side[i];
+    const mrt_narrow tiles = {.kind = MRT_NARROW_TILES, .b = s->b16};
+    const mrt_gemm_epilogue e = {.alpha = 1, .bias = s->bias};
+    mrt_gemm g = *whole;
+    g.sides = NULL;
+    g.n = s->n, g.c = s->c, g.ldc = s->ldc, g.epi = &e;
+    mrt_narrow_run(&c->par, &g, &tiles, scratch);
+  }
+  return NULL;
+}
+
 static mrt_status *get_floats(const sides_kernel *q, mrt_kctx *c, sides_run *r, int64_t k) {
   for (int i = 0; i < r->n; ++i) {
     float *dst;
@@ -81,7 +103,9 @@ static mrt_status *run(const mrt_kernel *kernel, mrt_kctx *c) {
                 .precision = mrt_precision_now(q->precision),
                 .sides = r.side};
   for (int i = 0; i < a->rank - 1; ++i) g.m *= a->dims[i];
-  bool tiles = false;
+  bool tiles = false, done;
+  MRT_TRY(run_few(c, &g, &r, &done));
+  if (done) return NULL;
   g.b16_parts = mrt_gemm_split_parts(g.precision, g.m, g.n, k);
   if (g.b16_parts == 1 || g.b16_parts == 2) MRT_TRY(get_parts(&r, g.b16_parts, &tiles));
   if (!tiles) MRT_TRY(get_floats(q, c, &r, k));

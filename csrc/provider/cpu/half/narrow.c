@@ -28,6 +28,10 @@ const mrt_narrow_kernels *mrt_narrow_kernels_get(void) {
 static int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t panels_of(int64_t n) { return (n + PANEL - 1) / PANEL; }
 static size_t width_of(mrt_narrow_kind kind) { return kind == MRT_NARROW_S8 ? 1 : 2; }
+/* Of a panel. */
+static int64_t rows_of(mrt_narrow_kind kind, int64_t k) {
+  return kind == MRT_NARROW_TILES ? (k + 31) / 32 * 32 : k;
+}
 
 /* ---- packing ---- */
 
@@ -68,8 +72,10 @@ bool mrt_narrow_kind_of(const void *w, int64_t count, mrt_narrow_kind *out) {
 
 size_t mrt_narrow_packed_size(mrt_narrow_kind kind, int64_t n, int64_t k) {
   size_t bytes;
-  return mrt_size_mul((size_t)panels_of(n) * PANEL * width_of(kind), (size_t)k, &bytes) ? bytes
-                                                                                        : SIZE_MAX;
+  return mrt_size_mul((size_t)panels_of(n) * PANEL * width_of(kind), (size_t)rows_of(kind, k),
+                      &bytes)
+             ? bytes
+             : SIZE_MAX;
 }
 
 typedef struct pack_job {
@@ -80,13 +86,22 @@ typedef struct pack_job {
   uint16_t *dst;
 } pack_job;
 
+/* Where element (i, c) of a panel is. */
+static int64_t place_of(mrt_narrow_kind kind, int64_t i, int64_t c) {
+  if (kind != MRT_NARROW_TILES) return i * PANEL + c;
+  return i / 32 * 1024 + c / 16 * 512 + i % 16 * 32 + c % 16 * 2 + i % 32 / 16;
+}
+
 static void pack_panel(const pack_job *j, int64_t panel) {
-  uint16_t *dst = j->dst + panel * PANEL * j->k;
-  for (int64_t i = 0; i < j->k; ++i)
+  const int64_t rows = rows_of(j->kind, j->k);
+  uint16_t *dst = j->dst + panel * PANEL * rows;
+  for (int64_t i = 0; i < rows; ++i)
     for (int64_t c = 0; c < PANEL; ++c) {
       const int64_t n = panel * PANEL + c;
-      const float x = n >= j->n ? 0 : float_at(j->b, j->trans ? n * j->ldb + i : i * j->ldb + n);
-      *dst++ = j->kind == MRT_NARROW_F16 ? mrt_f32_to_f16(x) : (uint16_t)(bits_of(x) >> 16);
+      const bool none = n >= j->n || i >= j->k;
+      const float x = none ? 0 : float_at(j->b, j->trans ? n * j->ldb + i : i * j->ldb + n);
+      dst[place_of(j->kind, i, c)] =
+          j->kind == MRT_NARROW_F16 ? mrt_f32_to_f16(x) : (uint16_t)(bits_of(x) >> 16);
     }
 }
 
@@ -129,7 +144,8 @@ static job job_of(const mrt_gemm *g, const mrt_narrow *w) {
 }
 
 static const char *panel_at(const job *j, int64_t panel) {
-  return (const char *)j->w->b + (size_t)(panel * PANEL * j->g->k) * width_of(j->w->kind);
+  const mrt_narrow_kind kind = j->w->kind;
+  return (const char *)j->w->b + (size_t)(panel * PANEL * rows_of(kind, j->g->k)) * width_of(kind);
 }
 
 /* Row m of C from column n on, `cols` of them. */

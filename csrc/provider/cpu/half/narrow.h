@@ -2,8 +2,10 @@
  * scale for each column. Every weight is widened exactly, sums are float32, so the result is that
  * of the same product with wide weights, read from memory in a half or a quarter of the time.
  *
- * Packed B has the form of mrt_gemm_pack_b with narrow elements: [ceil(n / 32)][k][32]. Up to 8
- * rows widen weights in registers; more rows widen some panels and leave the rest to the product.
+ * Packed B has the form of mrt_gemm_pack_b with narrow elements: [ceil(n / 32)][k][32], or is what
+ * tiles multiply (mrt_gemm.b16 of one part): [ceil(n / 32)][ceil(k / 32)][2][16][16 columns][2],
+ * the last of k = i and i + 16. Up to 8 rows widen weights in registers; more rows widen some
+ * panels and leave the rest to the product.
  */
 #ifndef MRT_PROVIDER_CPU_HALF_NARROW_H
 #define MRT_PROVIDER_CPU_HALF_NARROW_H
@@ -16,6 +18,7 @@ typedef enum mrt_narrow_kind {
   MRT_NARROW_BF16,
   MRT_NARROW_F16,
   MRT_NARROW_S8,
+  MRT_NARROW_TILES, /* bf16 */
   MRT_NARROW_KINDS
 } mrt_narrow_kind;
 
@@ -51,7 +54,7 @@ const mrt_narrow_kernels *mrt_narrow_kernels_get(void);
 bool mrt_narrow_kind_of(const void *w, int64_t count, mrt_narrow_kind *out);
 
 size_t mrt_narrow_packed_size(mrt_narrow_kind kind, int64_t n, int64_t k); /* SIZE_MAX: too large */
-/* B: floats that are bf16 or f16 numbers, as for mrt_gemm_pack_b. */
+/* B: floats that are numbers of the kind (not S8), as for mrt_gemm_pack_b. */
 void mrt_narrow_pack(mrt_narrow_kind kind, const void *b, int64_t ldb, bool trans, int64_t k,
                      int64_t n, void *dst);
 

@@ -1,5 +1,6 @@
 /* Kernels over narrow weights, written over a file's vectors of VW columns:
  *   load_bf16(p), load_f16(p), load_s8(p)   VW numbers from p as floats
+ *   load_first(p), load_second(p)           of VW pairs of bf16
  *   SPAN, TILE                              vectors and rows that registers hold sums for */
 #include <stdbool.h>
 
@@ -66,10 +67,60 @@ INLINE void span(const mrt_narrow_kind kind, const char *panel, int64_t k, const
     }
 }
 
-#define SPANS(kind, a, a_row, a_k, rows, phases, sums) \
-  for (int col = 0; col < COLS; col += SPAN * VW)      \
-    span(kind, panel, k, a, a_row, a_k, rows, phases, sums, col);
-#define KERNELS(name, kind)                                                                    \
+/* The same of tiles (narrow.h); the last group's rows of A are filled up with zeros. */
+INLINE void span_tiles(const char *panel, int64_t k, const float *a, int64_t a_row, int64_t a_k,
+                       const int rows, const int phases, float *sums, int col) {
+  vf acc[4][TILE][SPAN];
+  float rest[TILE * 32];
+#pragma GCC unroll 8
+  for (int p = 0; p < phases; ++p)
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 8
+      for (int v = 0; v < SPAN; ++v) acc[p][r][v] = v_set(0.0f);
+  for (int64_t g = 0; g < k; g += 32, a += 32 * a_k, panel += 32 * COLS * 2) {
+    if (k - g < 32) {
+      for (int r = 0; r < rows; ++r)
+        for (int i = 0; i < 32; ++i) rest[r * 32 + i] = i < k - g ? a[r * a_row + i * a_k] : 0;
+      a = rest, a_row = 32, a_k = 1;
+    }
+    for (int i = 0; i < 16; i += 2)
+#pragma GCC unroll 8
+      for (int p = 0; p < 2; ++p)
+#pragma GCC unroll 8
+        for (int v = 0; v < SPAN; ++v) {
+          const int c = col + v * VW;
+          const char *at = panel + c / 16 * 1024 + (i + p) * 64 + c % 16 * 4;
+          __builtin_prefetch(at + FAR, 0, 2);
+          __builtin_prefetch(at + NEAR);
+          const vf w0 = load_first((const uint16_t *)(const void *)at);
+          const vf w1 = load_second((const uint16_t *)(const void *)at);
+#pragma GCC unroll 8
+          for (int r = 0; r < rows; ++r) {
+            const float *x = a + r * a_row + (i + p) * a_k;
+            vf *s0 = &acc[2 * p % phases][r][v], *s1 = &acc[(2 * p + 1) % phases][r][v];
+            *s0 = v_fma(v_set(x[0]), w0, *s0);
+            *s1 = v_fma(v_set(x[16 * a_k]), w1, *s1);
+          }
+        }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < SPAN; ++v) {
+#pragma GCC unroll 8
+      for (int p = 1; p < phases; ++p) acc[0][r][v] = acc[0][r][v] + acc[p][r][v];
+      v_store(sums + r * COLS + col + v * VW, acc[0][r][v]);
+    }
+}
+
+#define SPANS(kind, a, a_row, a_k, rows, phases, sums)              \
+  for (int col = 0; col < COLS; col += SPAN * VW)                   \
+    if (kind == MRT_NARROW_TILES)                                   \
+      span_tiles(panel, k, a, a_row, a_k, rows, phases, sums, col); \
+    else                                                            \
+      span(kind, panel, k, a, a_row, a_k, rows, phases, sums, col);
+#define SUMS(name, kind)                                                                       \
   static void sums_##name(const void *panel, int64_t k, const float *a, int64_t lda, int rows, \
                           float *sums) {                                                       \
     switch (rows) {                                                                            \
@@ -81,16 +132,28 @@ INLINE void span(const mrt_narrow_kind kind, const char *panel, int64_t k, const
         for (int r = 0; r < MRT_NARROW_ROWS; r += TILE)                                        \
           SPANS(kind, a + r, 1, MRT_NARROW_ROWS, TILE, 1, sums + r * COLS)                     \
     }                                                                                          \
-  }                                                                                            \
-  static void widen_##name(const void *panel, int64_t k, const float *scale, float *out) {     \
-    for (int64_t i = 0; i < k * COLS; i += COLS)                                               \
-      for (int c = 0; c < COLS; c += VW)                                                       \
-        v_store(out + i + c,                                                                   \
-                load_one(kind, panel, i + c) * (scale ? v_load(scale + c) : v_set(1.0f)));     \
+  }
+#define KERNELS(name, kind)                                                                \
+  SUMS(name, kind)                                                                         \
+  static void widen_##name(const void *panel, int64_t k, const float *scale, float *out) { \
+    for (int64_t i = 0; i < k * COLS; i += COLS)                                           \
+      for (int c = 0; c < COLS; c += VW)                                                   \
+        v_store(out + i + c,                                                               \
+                load_one(kind, panel, i + c) * (scale ? v_load(scale + c) : v_set(1.0f))); \
   }
 KERNELS(bf16, MRT_NARROW_BF16)
 KERNELS(f16, MRT_NARROW_F16)
 KERNELS(s8, MRT_NARROW_S8)
+SUMS(tiles, MRT_NARROW_TILES)
+static void widen_tiles(const void *panel, int64_t k, const float *scale, float *out) {
+  for (int64_t i = 0; i < k; ++i)
+    for (int c = 0; c < COLS; c += VW) {
+      const uint16_t *p =
+          (const uint16_t *)panel + i / 32 * 1024 + c / 16 * 512 + i % 16 * 32 + c % 16 * 2;
+      v_store(out + i * COLS + c, (i & 16 ? load_second(p) : load_first(p)) *
+                                      (scale ? v_load(scale + c) : v_set(1.0f)));
+    }
+}
 
 /* n columns from c on: a vector, or the rest of a panel. */
 INLINE vf finish_load(const float *p, int n) { return n < VW ? v_load_n(p, n) : v_load(p); }
@@ -112,5 +175,7 @@ static void finish(const mrt_narrow_row *row) {
     finish_at(row, c, row->cols - c < VW ? row->cols - c : VW);
 }
 
-const mrt_narrow_kernels TABLE = {
-    TABLE_NAME, {sums_bf16, sums_f16, sums_s8}, finish, {widen_bf16, widen_f16, widen_s8}};
+const mrt_narrow_kernels TABLE = {TABLE_NAME,
+                                  {sums_bf16, sums_f16, sums_s8, sums_tiles},
+                                  finish,
+                                  {widen_bf16, widen_f16, widen_s8, widen_tiles}};

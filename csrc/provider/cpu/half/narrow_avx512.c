@@ -14,6 +14,13 @@ INLINE vf load_f16(const uint16_t *p) {
 INLINE vf load_s8(const int8_t *p) {
   return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
 }
+INLINE vf load_first(const uint16_t *p) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(p), 16));
+}
+INLINE vf load_second(const uint16_t *p) {
+  const __m512i high = _mm512_set1_epi32((int)0xffff0000u);
+  return _mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(p), high));
+}
 
 #define TABLE      mrt_narrow_avx512
 #define TABLE_NAME "avx512"
