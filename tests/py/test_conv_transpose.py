@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from run_nodes import both, run_nodes
+
+import macart as ort
 
 pytestmark = pytest.mark.full
 
@@ -100,3 +102,37 @@ def test_between_convolutions(shape: tuple[Any, ...], optimize: bool) -> None:
     kinds = {"y": TensorProto.FLOAT}
     ours = run_nodes(nodes, {"x": x}, kinds, 22, None, constants, optimize)
     close(ours, run_nodes(nodes, {"x": x}, kinds, 22, "onnxruntime", constants))
+
+
+def test_precision() -> None:
+    """Each mode against float64, switched at run time, and as a session's option."""
+    rng = np.random.default_rng(11)
+    x = rng.standard_normal((2, 128, 30, 33)).astype(np.float32)
+    w = rng.standard_normal((128, 48, 2, 2)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("ConvTranspose", ["x", "w"], ["y"], strides=[2, 2])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 48, 60, 66])],
+        [numpy_helper.from_array(w, "w")],
+    )
+    imports = [helper.make_opsetid("", 22)]
+    data = helper.make_model(graph, opset_imports=imports, ir_version=10).SerializeToString()
+
+    def product(x: np.ndarray, w: np.ndarray) -> np.ndarray:
+        return np.einsum("nchw,cmyx->nmhywx", x, w, optimize=True).reshape(2, 48, 60, 66)
+
+    x64, w64 = x.astype(np.float64), w.astype(np.float64)
+    want, mass = product(x64, w64), product(np.abs(x64), np.abs(w64))
+    bounds = {"highest": 3e-7, "high": 2e-5, "medium": 8e-3}
+    switched = ort.InferenceSession(data)
+    try:
+        for mode in (*bounds, "highest"):
+            options = ort.SessionOptions()
+            options.add_session_config_entry("session.float32_matmul_precision", mode)
+            y = ort.InferenceSession(data, options).run(None, {"x": x})[0]
+            assert np.max(np.abs(y - want) / mass) < bounds[mode]
+            ort.set_float32_matmul_precision(mode)
+            np.testing.assert_array_equal(switched.run(None, {"x": x})[0], y)
+    finally:
+        ort.set_float32_matmul_precision("highest")

@@ -79,13 +79,15 @@ static mrt_conv fan_conv(const mrt_convt *p) {
   return c;
 }
 
-void mrt_convt_choose(mrt_convt *p, const float *weights, int64_t h, int64_t w) {
+void mrt_convt_choose(mrt_convt *p, mrt_precision precision, const float *weights, int64_t h,
+                      int64_t w) {
+  p->parts = 0;
   mrt_conv all = plain_conv(p), c = fan_conv(p);
   all.cout = p->cin, all.cin = p->cout * p->kh * p->kw; /* as the weights lie */
   if (p->kh != p->stride_h || p->kw != p->stride_w || p->pad_top || p->pad_left ||
       mrt_convt_plain(p) || !mrt_conv_split_ok(&all, weights))
     return;
-  mrt_conv_split_choose(&c, MRT_PRECISION_HIGHEST, h, w);
+  mrt_conv_split_choose(&c, precision, h, w);
   p->parts = c.parts;
 }
 

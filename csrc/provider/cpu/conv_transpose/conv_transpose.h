@@ -9,20 +9,22 @@
 #define MRT_PROVIDER_CPU_CONV_TRANSPOSE_H
 
 #include "provider/cpu/conv/conv_node.h"
+#include "provider/cpu/gemm/gemm.h"
 
 typedef struct mrt_convt {
   int64_t cin, cout;
   int64_t kh, kw, stride_h, stride_w;
   int64_t pad_top, pad_left; /* the rest follows from the output's size */
-  int parts;                 /* 3: all phases at once out of bf16 products; see mrt_convt_choose */
+  int parts; /* > 0: all phases at once out of bf16 products, see mrt_convt_choose */
 } mrt_convt;
 
 /* Can mrt_convt_run do it? Every phase must have a tap and no padding may cut an input row off. */
 bool mrt_convt_ok(const mrt_convt *p);
 /* For images of about this size: sets p->parts, if the kernel is as large as the stride, nothing is
  * padded (the output is exactly stride times the input) and split products (conv/conv_split.h) are
- * faster. Three parts serve every precision. */
-void mrt_convt_choose(mrt_convt *p, const float *weights, int64_t h, int64_t w);
+ * faster; else 0. */
+void mrt_convt_choose(mrt_convt *p, mrt_precision precision, const float *weights, int64_t h,
+                      int64_t w);
 /* Packing of plain [cin][cout][kh][kw]. dst: 64-byte aligned. */
 size_t mrt_convt_packed_size(const mrt_convt *p);
 mrt_status *mrt_convt_pack(const mrt_alloc *alloc, const mrt_convt *p, const float *weights,

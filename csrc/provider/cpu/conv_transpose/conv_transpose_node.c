@@ -1,15 +1,22 @@
 /* ConvTranspose of float32 with constant weights, one group and no dilation, on one or two spatial
- * dims, in either layout. */
+ * dims, in either layout. Weights are packed in the form that the precision wants when the kernel
+ * is made, in another one when a run first wants that. */
+#include <stdatomic.h>
 #include <string.h>
 
 #include "base/cpu.h"
 #include "provider/cpu/conv_transpose/conv_transpose.h"
+#include "provider/cpu/gemm/precision.h"
 #include "provider/cpu/weights/packed.h"
+
+enum { PRECISIONS = MRT_PRECISION_MEDIUM + 1, MOST_PARTS = 3 };
 
 typedef struct convt_kernel {
   mrt_kernel k;
-  mrt_convt p; /* padding as the node says; see resolve */
-  mrt_packed *packed;
+  mrt_convt p;           /* padding as the node says; see resolve. No parts: */
+  int parts[PRECISIONS]; /* of each precision */
+  _Atomic(mrt_packed *) packed[MOST_PARTS + 1]; /* by parts; NULL: not yet */
+  int precision;                                /* mrt_precision, or -1: the process default */
   mrt_window win;
   int64_t extra[MRT_MAX_SPATIAL]; /* output_padding */
   bool by_size, upper;            /* padding follows from the output's size; who gets the odd one */
@@ -96,6 +103,37 @@ static mrt_status *check(const convt_kernel *q, const mrt_tensor *x, const mrt_t
              ? NULL
              : MRT_ERR(MRT_INVALID_ARGUMENT, "ConvTranspose: rank %d: too much padding", x->rank);
 }
+static mrt_status *pack(const void *arg, const mrt_tensor *w, void *dst) {
+  const mrt_convt *p = arg;
+  memset(dst, 0, mrt_convt_packed_size(p));
+  return mrt_convt_pack(mrt_alloc_default(), p, w->data, dst);
+}
+
+static mrt_status *get_weights(const convt_kernel *q, int parts, const mrt_tensor *w,
+                               const float **out) {
+  _Atomic(mrt_packed *) *at = (_Atomic(mrt_packed *) *)&q->packed[parts];
+  mrt_packed *have = atomic_load(at), *none = NULL;
+  mrt_convt p = q->p;
+  p.parts = parts;
+  if (!have) {
+    const mrt_packer packer = {
+        .format = "convt.f32.1",
+        .params = {p.cin, p.cout, p.kh << 32 | p.kw, p.stride_h << 32 | p.stride_w,
+                   p.pad_top << 32 | p.pad_left, p.parts, mrt_cpu_get()->isa},
+        .bytes = mrt_convt_packed_size(&p),
+        .align_source = true,
+        .pack = pack,
+        .arg = &p};
+    MRT_TRY(mrt_packed_get(w, &packer, &have));
+    if (!atomic_compare_exchange_strong(at, &none, have)) { /* another run was faster */
+      mrt_packed_release(have);
+      have = none;
+    }
+  }
+  *out = mrt_packed_data(have);
+  return NULL;
+}
+
 static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
   const convt_kernel *q = (const convt_kernel *)k;
   const mrt_tensor *x = mrt_in(c, 0), *b = mrt_in(c, 2);
@@ -103,6 +141,7 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
   if (!y || !mrt_tensor_count(y)) return NULL;
   const mrt_planes in = mrt_planes_of(x), out = mrt_planes_of(y);
   mrt_convt p = q->p;
+  p.parts = q->parts[mrt_precision_now(q->precision)];
   if (q->by_size) resolve(q, x, y, &p);
   MRT_TRY(check(q, x, b, &in, &p));
   const bool plain = mrt_convt_plain(&p);
@@ -112,11 +151,11 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
                       .oh = out.h,
                       .ow = out.w,
                       .input = x->data,
-                      .weights = mrt_packed_data(q->packed),
                       .bias = b ? b->data : NULL,
                       .output = y->data};
   float *tmp;
   void *scratch;
+  MRT_TRY(get_weights(q, p.parts, mrt_in(c, 1), &a.weights));
   if (!q->in_c16) {
     MRT_TRY(blocked(c, &in, &tmp));
     mrt_c16_from_nchw(&c->par, x->data, in.n, in.c, in.h, in.w, tmp);
@@ -146,43 +185,34 @@ static void choose(const mrt_node *node, convt_kernel *q) {
       size[i] = 64;
   for (int i = 0; i < q->win.n; ++i)
     if (q->extra[i] || q->win.end[i] || q->by_size) return;
-  mrt_convt_choose(&q->p, mrt_node_in_const(node, 1)->data, size[0], size[1]);
+  for (int i = 0; i < PRECISIONS; ++i) {
+    mrt_convt p = q->p;
+    mrt_convt_choose(&p, (mrt_precision)i, mrt_node_in_const(node, 1)->data, size[0], size[1]);
+    q->parts[i] = p.parts;
+  }
 }
 
 static void destroy(mrt_kernel *k) {
-  mrt_packed_release(((convt_kernel *)k)->packed);
+  convt_kernel *q = (convt_kernel *)k;
+  for (int i = 0; i <= MOST_PARTS; ++i) mrt_packed_release(atomic_load(&q->packed[i]));
   mrt_kernel_free(k);
 }
-static mrt_status *pack(const void *arg, const mrt_tensor *w, void *dst) {
-  const mrt_convt *p = arg;
-  memset(dst, 0, mrt_convt_packed_size(p));
-  return mrt_convt_pack(mrt_alloc_default(), p, w->data, dst);
-}
-
-static mrt_status *get_weights(convt_kernel *q, const mrt_tensor *w) {
-  const mrt_convt *p = &q->p;
-  const mrt_packer packer = {
-      .format = "convt.f32.1",
-      .params = {p->cin, p->cout, p->kh << 32 | p->kw, p->stride_h << 32 | p->stride_w,
-                 p->pad_top << 32 | p->pad_left, p->parts, mrt_cpu_get()->isa},
-      .bytes = mrt_convt_packed_size(p),
-      .align_source = true,
-      .pack = pack,
-      .arg = p};
-  return mrt_packed_get(w, &packer, &q->packed);
-}
-
 static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kernel **out) {
   convt_kernel *q;
   mrt_status *st = NULL;
+  const float *packed;
+  int precision;
   *out = NULL;
+  MRT_TRY(mrt_precision_option(p->env, &precision));
   MRT_TRY(mrt_kernel_new(p->env->alloc, sizeof *q, "conv_transpose_f32", run, destroy, &q));
   if (!read_node(node, q)) st = MRT_ERR(MRT_FAIL, "not a ConvTranspose of this kernel");
   q->in_c16 = mrt_is_c16(node->in[0].var);
   q->out_c16 = mrt_is_c16(node->out[0]);
+  q->precision = precision;
   if (!st) choose(node, q);
-  if (q->p.parts) q->k.name = "conv_transpose_split_f32";
-  if (!st) st = get_weights(q, mrt_node_in_const(node, 1));
+  const int parts = q->parts[mrt_precision_now(precision)];
+  if (parts) q->k.name = "conv_transpose_split_f32";
+  if (!st) st = get_weights(q, parts, mrt_node_in_const(node, 1), &packed);
   q->k.any_align = 1 << 1;
   if (st)
     destroy(&q->k);
