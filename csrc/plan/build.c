@@ -264,6 +264,33 @@ static void merge_inplace(mrt_plan *p, int step) {
   }
 }
 
+/* Can all inputs of the step die into its output? */
+static bool joinable(const mrt_plan *p, int step) {
+  const mrt_step *s = &p->steps[step];
+  const int out = s->n_out ? p->refs[s->out] : -1;
+  if (!s->kernel || !s->kernel->joins || s->n_children || out < 0) return false;
+  const mrt_slot_info *o = &p->slots[out];
+  if (o->kind != MRT_SLOT_PLANNED || o->root != out || o->join) return false;
+  for (int i = 0; i < s->n_in; ++i) {
+    const int in = p->refs[s->in + i], root = in < 0 ? -1 : find_root(p, in);
+    if (in < 0) return false;
+    const mrt_slot_info *r = &p->slots[root];
+    if (r->kind != MRT_SLOT_PLANNED || r->last != step || r->join || r->segment != o->segment ||
+        r->memory != o->memory || p->slots[in].var->layout != o->var->layout)
+      return false;
+    for (int k = 0; k < i; ++k)
+      if (find_root(p, p->refs[s->in + k]) == root) return false;
+  }
+  return s->n_in > 0;
+}
+
+static void mark_join(mrt_plan *p, int step) {
+  const mrt_step *s = &p->steps[step];
+  if (!joinable(p, step)) return;
+  p->slots[p->refs[s->out]].join = step + 1;
+  for (int i = 0; i < s->n_in; ++i) p->slots[find_root(p, p->refs[s->in + i])].join = step + 1;
+}
+
 static mrt_status *make_segments(builder *b) {
   mrt_plan *p = b->plan;
   p->n_segments = b->segment + 1;
@@ -367,6 +394,7 @@ static mrt_status *fill(builder *b) {
     use(b, p->outputs[i]); /* step == n_steps: lives to the end */
   }
   for (int i = 0; i < p->n_steps; ++i) merge_inplace(p, i);
+  for (int i = 0; i < p->n_steps; ++i) mark_join(p, i);
   MRT_TRY(make_segments(b));
   MRT_TRY(make_releases(b));
   return key_symbols(b);

@@ -140,27 +140,71 @@ static void note_gaps(const packer *p, mrt_gap *gaps, int from, int to) {
   for (int i = from; i < to; ++i) gaps[i] = (mrt_gap){at, size, tail};
 }
 
-/* Offsets within the block of one memory. */
-static mrt_status *pack(mrt_plan *plan, const mrt_segment *s, int memory, mrt_eval *e) {
+static size_t aligned(size_t bytes) { return (bytes + MRT_ALIGN - 1) & ~(size_t)(MRT_ALIGN - 1); }
+
+/* The slot that a step joins its inputs to (mrt_slot_info.join), if they are one behind the other
+ * in it for these sizes; else -1. */
+static int joined(const mrt_plan *plan, const int64_t *values, const mrt_eval *e, int join) {
+  const mrt_step *s = &plan->steps[join - 1];
+  const int out = plan->refs[s->out];
+  const mrt_slot_info *o = &plan->slots[out];
+  int64_t dim;
+  for (int k = 0; k + 1 < s->kernel->joins; ++k)
+    if (!mrt_expr_eval(plan->dims[o->dims + k], values, plan->n_symbols, &dim) || dim != 1)
+      return -1;
+  size_t left = e->bytes[o->index];
+  for (int i = 0; i < s->n_in; ++i) {
+    const mrt_slot_info *in = &plan->slots[plan->refs[s->in + i]];
+    const size_t bytes = e->bytes[in->index];
+    if (bytes > left || (i + 1 < s->n_in && bytes % MRT_ALIGN)) return -1;
+    if (bytes != e->bytes[plan->slots[in->root].index]) return -1;
+    left -= bytes;
+  }
+  return left ? -1 : out;
+}
+
+static void place_inputs(const mrt_plan *plan, mrt_eval *e, int join) {
+  const mrt_step *s = &plan->steps[join - 1];
+  size_t at = e->offsets[plan->slots[plan->refs[s->out]].index];
+  for (int i = 0; i < s->n_in; ++i) {
+    const mrt_slot_info *in = &plan->slots[plan->refs[s->in + i]];
+    e->offsets[plan->slots[in->root].index] = at;
+    at += e->bytes[in->index];
+  }
+}
+
+/* Offsets within the block of one memory; values that are joined lie in the result, which lives
+ * from the first of them on. Without values: none do. */
+static mrt_status *pack(mrt_plan *plan, const mrt_segment *s, int memory, const int64_t *values,
+                        mrt_eval *e, bool *joins) {
   packer p = {.alloc = plan->alloc};
   mrt_status *st = NULL;
+  *joins = false;
   int step = 0; /* of the segment: gaps of those before it are known */
   for (int i = 0; i < s->n_slots; ++i) {
     const mrt_slot_info *info = &plan->slots[s->slots[i]];
-    if (info->kind != MRT_SLOT_PLANNED || info->root != s->slots[i] || info->memory != memory)
+    if (info->kind != MRT_SLOT_PLANNED || info->root != s->slots[i] || info->memory != memory ||
+        e->offsets[i] != SIZE_MAX)
       continue;
+    const int into = values && info->join ? joined(plan, values, e, info->join) : -1;
+    const int at = into < 0 ? i : plan->slots[into].index;
     const int first = info->first - s->first_step;
     if (!memory && step < first) {
       note_gaps(&p, e->gaps, step, first);
       step = first;
     }
     MRT_TRY_GOTO(st, done, retire(&p, info->first));
-    size_t size = (e->bytes[i] + MRT_ALIGN - 1) & ~(size_t)(MRT_ALIGN - 1);
-    if (size < e->bytes[i]) {
+    const size_t size = aligned(e->bytes[at]);
+    if (size < e->bytes[at]) {
       st = mrt_status_oom();
       goto done;
     }
-    MRT_TRY_GOTO(st, done, place(&p, size ? size : MRT_ALIGN, info->last, &e->offsets[i]));
+    MRT_TRY_GOTO(
+        st, done,
+        place(&p, size ? size : MRT_ALIGN, plan->slots[s->slots[at]].last, &e->offsets[at]));
+    if (into < 0) continue;
+    place_inputs(plan, e, info->join);
+    *joins = true;
   }
   e->blocks[memory] = p.top;
   if (!memory) note_gaps(&p, e->gaps, step, s->n_steps);
@@ -170,13 +214,33 @@ done:
   return st;
 }
 
+static mrt_status *repack(mrt_plan *plan, const mrt_segment *s, int memory, const int64_t *values,
+                          mrt_eval *e) {
+  bool joins;
+  for (int i = 0; i < s->n_slots; ++i)
+    if (plan->slots[s->slots[i]].memory == memory) e->offsets[i] = SIZE_MAX;
+  return pack(plan, s, memory, values, e, &joins);
+}
+
+/* With joined values, unless the block is larger then. */
+static mrt_status *pack_smaller(mrt_plan *plan, const mrt_segment *s, int memory,
+                                const int64_t *values, mrt_eval *e) {
+  bool joins;
+  MRT_TRY(pack(plan, s, memory, values, e, &joins));
+  if (!joins) return NULL;
+  const size_t size = e->blocks[memory];
+  MRT_TRY(repack(plan, s, memory, NULL, e));
+  return e->blocks[memory] < size ? NULL : repack(plan, s, memory, values, e);
+}
+
 static mrt_status *evaluate(mrt_plan *plan, int segment, const int64_t *values, mrt_eval *e) {
   const mrt_segment *s = &plan->segments[segment];
   e->guards_hold = true;
   for (int i = 0; i < s->n_guards && e->guards_hold; ++i)
     e->guards_hold = guard_holds(&plan->guards[s->guards[i]], values, plan->n_symbols);
   if (e->guards_hold) MRT_TRY(measure(plan, s, values, e));
-  for (int m = 0; m < plan->n_memories && e->guards_hold; ++m) MRT_TRY(pack(plan, s, m, e));
+  for (int m = 0; m < plan->n_memories && e->guards_hold; ++m)
+    MRT_TRY(pack_smaller(plan, s, m, values, e));
   return NULL;
 }
 

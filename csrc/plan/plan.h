@@ -40,6 +40,9 @@ typedef struct mrt_slot_info {
   int dims;        /* PLANNED, OUTPUT, ALIAS: index of the first dim in plan->dims; else -1 */
   int index;       /* position in its segment's slot list; -1 */
   int memory;      /* 0: host; k + 1: memory of provider k */
+  /* 1 + the step that puts this root and others one behind the other (mrt_kernel.joins), so that
+   * they may lie in its output from the beginning; the same of that output; 0: none. */
+  int join;
   bool is_graph_output;
 } mrt_slot_info;
 

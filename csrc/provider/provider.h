@@ -36,6 +36,9 @@ struct mrt_kernel {
    * kernel was made, or is moved as bytes. Such constants may stay misaligned in their file. */
   uint32_t any_align;
   bool strided_inputs; /* reads strides; else the engine hands contiguous tensors */
+  /* > 0: output 0 is all inputs one behind the other wherever its first joins - 1 dims are 1. The
+   * engine may lay inputs there from the beginning; run leaves what is in its place already. */
+  uint8_t joins;
 };
 
 #define MRT_OPERANDS_MAX 64 /* operands past this number are never in host_operands */

@@ -197,7 +197,8 @@ static void concat_piece(const concat_job *j, int64_t image, size_t begin, size_
     const mrt_tensor *x = mrt_in(j->c, i);
     const size_t bytes = x->bytes / (size_t)j->images;
     const size_t b = begin > at ? begin : at, e = end < at + bytes ? end : at + bytes;
-    if (b < e) memcpy(dst + b, (const char *)x->data + (size_t)image * bytes + (b - at), e - b);
+    const char *src = (const char *)x->data + (size_t)image * bytes;
+    if (b < e && src != dst + at) memcpy(dst + b, src + (b - at), e - b);
     at += bytes;
   }
 }
@@ -213,10 +214,21 @@ static void concat_chunk(void *arg, int64_t chunk, int worker) {
   }
 }
 
+/* Do the inputs lie in the output? */
+static bool in_place(mrt_kctx *c, const mrt_tensor *y) {
+  const char *at = y->data;
+  bool all = y->dims[0] == 1;
+  for (int i = 0; i < c->n_in && all; ++i) {
+    all = mrt_in(c, i)->data == (const void *)at;
+    at += mrt_in(c, i)->bytes;
+  }
+  return all;
+}
+
 static mrt_status *concat_run(const mrt_kernel *k, mrt_kctx *c) {
   (void)k;
   mrt_tensor *y = mrt_out(c, 0);
-  if (!y || !mrt_tensor_count(y)) return NULL;
+  if (!y || !mrt_tensor_count(y) || in_place(c, y)) return NULL;
   concat_job j = {
       .c = c, .y = y->data, .out_image = y->bytes / (size_t)y->dims[0], .images = y->dims[0]};
   j.pieces = (int64_t)((j.out_image + CONCAT_PIECE - 1) / CONCAT_PIECE);
@@ -228,7 +240,9 @@ static mrt_status *concat_run(const mrt_kernel *k, mrt_kctx *c) {
 
 static mrt_status *concat_create(const mrt_provider *p, const mrt_node *node, mrt_kernel **out) {
   (void)node;
-  return mrt_kernel_new(p->env->alloc, sizeof(mrt_kernel), "c16_concat", concat_run, NULL, out);
+  MRT_TRY(mrt_kernel_new(p->env->alloc, sizeof(mrt_kernel), "c16_concat", concat_run, NULL, out));
+  (*out)->joins = 2;
+  return NULL;
 }
 
 /* ---- Reorder ---- */
