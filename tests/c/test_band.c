@@ -223,6 +223,20 @@ static void check_empty(bool projects) {
   check_band(b, 1, 0, 0, projects);
 }
 
+/* Narrow images: few pixels at a time, in steps that depend on where bands begin. */
+static void check_narrow(void) {
+  for (int i = 0; i < 24; ++i) {
+    mrt_band b = {.cin = 40, .cout = 24, .expands = true, .projects = i % 2};
+    b.depthwise = (mrt_conv){.cin = 72, .cout = 72, .groups = 72, .kh = 3, .kw = 3};
+    mrt_conv *d = &b.depthwise;
+    d->dil_h = d->dil_w = 1;
+    d->stride_h = d->stride_w = 1 + i / 2 % 2;
+    d->pad_top = d->pad_bottom = d->pad_left = d->pad_right = 1;
+    if (!b.projects) b.cout = 72;
+    check_band(b, 1 + i % 3, 400 + rng_below(100), 1 + i / 4 % 3, false);
+  }
+}
+
 static void body(void) {
   static const int64_t sizes[] = {1, 2, 5, 7, 8, 13, 14, 15, 16, 28, 30, 33};
   static const int64_t channels[] = {3, 8, 16, 24, 32, 40, 72, 130};
@@ -256,6 +270,7 @@ static void body(void) {
   }
   check_empty(false);
   check_empty(true);
+  check_narrow();
   static const float specials[] = {INFINITY, -INFINITY, NAN, 3.4e38f, -3.4e38f};
   for (int i = 0; i < 5; ++i) check_special(specials[i], 1);
   check_special(0, 0x1p-120f);

@@ -73,9 +73,12 @@ static int pair_flag(const mrt_band *b, int64_t n, int64_t k, int64_t columns) {
 
 /* ---- how the work is cut ---- */
 /* Bands of an image, if any number gives the same bits: no more than there are workers, since each
- * expands rows of its neighbours once more. */
+ * expands rows of its neighbours once more. Tiles of gemm/ add up in another order where they have
+ * few rows, and which pixels those are follows from the bands. */
 static int64_t fewer_bands(const mrt_par *par, int64_t n, int64_t bands) {
+  const mrt_conv_kernels *kernels = mrt_conv_kernels_get();
   const int64_t workers = mrt_par_workers(par);
+  if (!kernels->pixel_tile || !kernels->pixel_tile(16, 16)) return bands;
   return n % workers == 0 ? 1 : min_i64(bands, workers);
 }
 

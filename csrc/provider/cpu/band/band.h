@@ -9,8 +9,8 @@
  * Work is cut into bands of output rows (whose first rows are expanded twice) and, for small
  * images, into two parts of the wide channels, whose sums are added, step by step, by the worker
  * that comes second. Parts follow from the shape; bands too where they matter to the bits (on tiles
- * of bf16 parts), else there are no more of them than workers. Every sum runs over the channels in
- * order, as without this operator, but for those parts.
+ * of bf16 parts, and on those of gemm/), else there are no more of them than workers. Every sum
+ * runs over the channels in order, as without this operator, but for those parts.
  */
 #ifndef MRT_PROVIDER_CPU_BAND_BAND_H
 #define MRT_PROVIDER_CPU_BAND_BAND_H
