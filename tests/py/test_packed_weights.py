@@ -190,6 +190,46 @@ sys.stdout.buffer.write(outs[0][0].tobytes())
 """
 
 
+def blocks_model(path: Path, zero: int) -> None:
+    """One MatMulNBits of [5, 512] and 1024 columns, with scales, zero points and bias."""
+    rng = np.random.default_rng(3)
+    constants = {
+        "b": rng.integers(0, 256, (1024, 16, 16), dtype=np.uint8),
+        "s": rng.random((1024, 16), dtype=np.float32),
+        "z": np.full(1024 * 8, zero * 17, np.uint8),
+        "c": rng.random(1024, dtype=np.float32),
+    }
+    attributes = {"K": 512, "N": 1024, "bits": 4, "block_size": 32}
+    node = helper.make_node(
+        "MatMulNBits", ["x", "b", "s", "z", "", "c"], ["y"], domain="com.microsoft", **attributes
+    )
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [5, 512])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(v, n) for n, v in constants.items()],
+    )
+    opset = [helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), path)
+
+
+def test_scales_of_blocks(tmp_path: Path) -> None:
+    """What belongs to blocks of 4-bit weights comes from the folder too, this model's own."""
+    path, other, cache = tmp_path / "m.onnx", tmp_path / "n.onnx", tmp_path / "cache"
+    blocks_model(path, 8)
+    blocks_model(other, 9)
+    want, differs = run(path, None), run(other, None)
+    assert want != differs
+    assert run(path, cache) == want
+    written = {f: f.stat().st_ino for f in cache.glob("*.mrtw")}
+    assert len(written) == 2  # weights, and what belongs to their blocks
+    assert run(path, cache) == want
+    assert {f: f.stat().st_ino for f in cache.glob("*.mrtw")} == written
+    assert run(other, cache) == differs
+    assert len(list(cache.glob("*.mrtw"))) == 3
+
+
 def kind_weights(kind: str) -> tuple[list[onnx.NodeProto], dict[str, np.ndarray], np.ndarray]:
     """Nodes from x to y, their constants, and x."""
     rng = np.random.default_rng(7)

@@ -8,11 +8,11 @@
 
 typedef struct nbits_kernel {
   mrt_kernel k;
-  mrt_nbits p;         /* but for a, c, m */
-  mrt_packed *weights; /* p.b */
-  float *constants;    /* scales, zeros, bias */
-  int precision;       /* the session's, or -1 */
-  mrt_precision level; /* what accuracy_level allows */
+  mrt_nbits p;           /* but for a, c, m */
+  mrt_packed *weights;   /* p.b */
+  mrt_packed *constants; /* scales, zeros, bias */
+  int precision;         /* the session's, or -1 */
+  mrt_precision level;   /* what accuracy_level allows */
 } nbits_kernel;
 
 static bool is_half(mrt_dtype t) { return t == MRT_FLOAT16 || t == MRT_BFLOAT16; }
@@ -41,8 +41,7 @@ static bool match(const mrt_provider *p, const mrt_node *node) {
   return !z || fits(z, z->dtype == MRT_UINT8 ? n * row : n * blocks);
 }
 
-static void read_zeros(const nbits_kernel *q, const mrt_tensor *z, float *out) {
-  const mrt_nbits *p = &q->p;
+static void read_zeros(const mrt_nbits *p, const mrt_tensor *z, float *out) {
   const int64_t blocks = (p->k + p->block - 1) / p->block, row = (blocks * p->bits + 7) / 8;
   for (int64_t i = 0; i < p->n * blocks; ++i) {
     if (z->dtype != MRT_UINT8) {
@@ -88,7 +87,7 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
 static void destroy(mrt_kernel *k) {
   nbits_kernel *q = (nbits_kernel *)k;
   mrt_packed_release(q->weights);
-  mrt_mem_free(k->alloc, q->constants);
+  mrt_packed_release(q->constants);
   mrt_kernel_free(k);
 }
 
@@ -111,35 +110,55 @@ static mrt_status *get_weights(nbits_kernel *q, const mrt_tensor *b) {
   return NULL;
 }
 
-/* Scales, zeros and bias in one block of memory. */
-static mrt_status *get_constants(nbits_kernel *q, const mrt_alloc *alloc, const mrt_node *node) {
-  const mrt_tensor *s = mrt_node_in_const(node, 2), *z = mrt_node_in_const(node, 3),
-                   *bias = mrt_node_in_const(node, 5);
-  mrt_nbits *p = &q->p;
+/* What scales, zeros and bias are packed from. */
+typedef struct pack_arg {
+  const mrt_nbits *p;
+  const mrt_tensor *z, *bias; /* NULL: absent */
+  size_t packed;              /* floats of packed scales, and of packed zeros */
+} pack_arg;
+
+/* As floats behind one another. */
+static mrt_status *pack_constants(const void *arg, const mrt_tensor *s, void *dst) {
+  const pack_arg *a = arg;
+  const mrt_nbits *p = a->p;
   const int64_t each = mrt_tensor_count(s);
-  const size_t packed = mrt_nbits_scales_count(p->n, p->k, p->block);
-  size_t bytes;
-  float *plain;
-  if (packed == SIZE_MAX ||
-      !mrt_size_mul(packed * (z ? 2 : 1) + (size_t)p->n, sizeof(float), &bytes))
-    return mrt_status_oom();
-  MRT_TRY(mrt_mem_new_aligned(alloc, bytes, MRT_ALIGN, (void **)&q->constants));
-  MRT_TRY(mrt_mem_new(alloc, (size_t)each * sizeof(float), (void **)&plain));
+  float *plain, *at = dst;
+  MRT_TRY(mrt_mem_new(mrt_alloc_default(), (size_t)each * sizeof(float), (void **)&plain));
   mrt_convert_to_f32((mrt_dtype)s->dtype, s->data, 0, each, plain);
-  mrt_nbits_pack_scales(plain, p->n, p->k, p->block, q->constants);
-  p->scales = q->constants;
-  float *at = q->constants + packed;
-  if (z) {
-    read_zeros(q, z, plain);
+  mrt_nbits_pack_scales(plain, p->n, p->k, p->block, at);
+  at += a->packed;
+  if (a->z) {
+    read_zeros(p, a->z, plain);
     mrt_nbits_pack_scales(plain, p->n, p->k, p->block, at);
-    p->zeros = at;
-    at += packed;
+    at += a->packed;
   }
-  mrt_mem_free(alloc, plain);
-  if (bias) {
-    mrt_convert_to_f32((mrt_dtype)bias->dtype, bias->data, 0, p->n, at);
-    p->bias = at;
-  }
+  mrt_mem_free(mrt_alloc_default(), plain);
+  if (a->bias) mrt_convert_to_f32((mrt_dtype)a->bias->dtype, a->bias->data, 0, p->n, at);
+  return NULL;
+}
+
+static mrt_status *get_constants(nbits_kernel *q, const mrt_node *node) {
+  mrt_nbits *p = &q->p;
+  const mrt_tensor *s = mrt_node_in_const(node, 2);
+  const pack_arg arg = {.p = p,
+                        .z = mrt_node_in_const(node, 3),
+                        .bias = mrt_node_in_const(node, 5),
+                        .packed = mrt_nbits_scales_count(p->n, p->k, p->block)};
+  size_t count, bytes;
+  if (arg.packed == SIZE_MAX || !mrt_size_mul(arg.packed, arg.z ? 2 : 1, &count) ||
+      !mrt_size_add(count, arg.bias ? (size_t)p->n : 0, &count) ||
+      !mrt_size_mul(count, sizeof(float), &bytes))
+    return mrt_status_oom();
+  const mrt_packer packer = {.format = "nbits.scales32.1",
+                             .params = {p->n, p->k, p->block, p->bits},
+                             .bytes = bytes,
+                             .more = {arg.z, arg.bias},
+                             .pack = pack_constants,
+                             .arg = &arg};
+  MRT_TRY(mrt_packed_get(s, &packer, &q->constants));
+  p->scales = mrt_packed_data(q->constants);
+  if (arg.z) p->zeros = p->scales + arg.packed;
+  if (arg.bias) p->bias = p->scales + (arg.z ? 2 : 1) * arg.packed;
   return NULL;
 }
 
@@ -167,7 +186,7 @@ static mrt_status *create(const mrt_provider *provider, const mrt_node *node, mr
   q->level = level >= 3   ? MRT_PRECISION_MEDIUM
              : level == 2 ? MRT_PRECISION_HIGH
                           : MRT_PRECISION_HIGHEST;
-  mrt_status *st = get_constants(q, alloc, node);
+  mrt_status *st = get_constants(q, node);
   if (!st) st = get_weights(q, mrt_node_in_const(node, 1));
   if (st) {
     destroy(&q->k);
