@@ -141,6 +141,21 @@ def test_sums_are_the_last_step_of_convolutions(activations: type, tmp_path: Pat
     assert ops.count("QLinearConvAdd") == 2 and "QLinearAdd" not in ops, ops
 
 
+@TYPES
+def test_sums_have_the_bits_of_two_operators(activations: type) -> None:
+    """QLinearConvAdd taken apart, with scales whose ratios are thirds: sums stand between numbers,
+    and the order of multiplications decides."""
+    b = qdq_models.Builder(activations)
+    x = b.quantised("x", -3, 3)
+    y = b.quantised(b.plain_conv(x, 16, 16, 1), -4, 4)
+    model = b.model((1, 16, 64, 64), b.quantised(b.node("Add", [y, x]), -6, 6))
+    module = engine.load_engine()
+    options = module.SessionOptions()
+    options.add_session_config_entry("session.macart.decompose", "1")
+    apart = module.InferenceSession(model, options).run(None, feed(model))[0]
+    np.testing.assert_array_equal(apart, run(None, model))
+
+
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
 @TYPES
 def test_images_enter_and_leave(activations: type, channels: int, tmp_path: Path) -> None:

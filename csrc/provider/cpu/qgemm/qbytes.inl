@@ -44,7 +44,7 @@ INLINE void binary_block(const mrt_qbinary *p, int64_t at, const int n, const bo
   for (int i = 0; i < n; ++i) {
     const float x = (float)((int32_t)(uint8_t)(a[i] ^ flip) - az),
                 z = (float)((int32_t)(uint8_t)((one ? b[0] : b[i]) ^ flip) - bz);
-    float v = mul ? x * z * ra : x * ra + z * rb;
+    float v = mul ? x * z * ra : mrt_qsum(x, ra, z, rb);
     v = v > lo ? v : lo;
     v = v < hi ? v : hi;
     out[i] = (int32_t)__builtin_rintf(v) + zero;

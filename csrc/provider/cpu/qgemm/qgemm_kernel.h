@@ -126,7 +126,7 @@ static inline void mrt_qtile_store1(const mrt_qtile *t, int i, int j, int64_t at
   int32_t zero = t->zero;
   if (t->add) {
     const int32_t other = t->out == MRT_Q_S8 ? (int8_t)t->add[at] : t->add[at];
-    v = __builtin_rintf(v) * t->ra + (float)(other - t->add_zero) * t->rb;
+    v = mrt_qsum(__builtin_rintf(v), t->ra, (float)(other - t->add_zero), t->rb);
     v = v > t->add_lo ? v : t->add_lo;
     v = v < t->add_hi ? v : t->add_hi;
     zero = t->add_out;

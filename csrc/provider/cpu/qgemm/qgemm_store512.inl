@@ -25,8 +25,8 @@ INLINE void store16(const mrt_qtile *t, __m512i x, int i, int64_t at, const int 
     const __m128i b = _mm_maskz_loadu_epi8(m, t->add + at);
     const __m512i o = t->out == MRT_Q_S8 ? _mm512_cvtepi8_epi32(b) : _mm512_cvtepu8_epi32(b);
     const __m512 z = _mm512_cvtepi32_ps(_mm512_sub_epi32(o, _mm512_set1_epi32(t->add_zero)));
-    v = _mm512_add_ps(_mm512_mul_ps(_mm512_roundscale_ps(v, 8), _mm512_set1_ps(t->ra)),
-                      _mm512_mul_ps(z, _mm512_set1_ps(t->rb)));
+    v = _mm512_fmadd_ps(_mm512_roundscale_ps(v, 8), _mm512_set1_ps(t->ra),
+                        _mm512_mul_ps(z, _mm512_set1_ps(t->rb)));
     v = _mm512_min_ps(_mm512_max_ps(v, _mm512_set1_ps(t->add_lo)), _mm512_set1_ps(t->add_hi));
     zero = t->add_out;
   }
@@ -99,12 +99,12 @@ INLINE __m512 scaled(const byte_store *b, const int32_t *sums, const int half, c
   return _mm512_fmadd_ps(zero == SHIFTED ? _mm512_castsi512_ps(x) : _mm512_cvtepi32_ps(x),
                          b->scale[half], b->bias[half]);
 }
-/* The operations of QLinearAdd, one by one: its bits. */
+/* The operations of QLinearAdd, one by one: its bits (mrt_qsum). */
 INLINE __m512i summed(const byte_store *b, __m512 v, __m128i other, const bool is_signed) {
   const __m512i o = is_signed ? _mm512_cvtepi8_epi32(other) : _mm512_cvtepu8_epi32(other);
   v = _mm512_roundscale_ps(_mm512_min_ps(_mm512_max_ps(v, b->low), b->high), 8);
   const __m512 z = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(o, b->other)), b->rb);
-  return _mm512_cvtps_epi32(_mm512_add_ps(_mm512_mul_ps(v, b->ra), z));
+  return _mm512_cvtps_epi32(_mm512_fmadd_ps(v, b->ra, z));
 }
 INLINE __m512i one_row(const byte_store *b, const int32_t *sums, const uint8_t *add,
                        const bool is_signed, const int kind, const int zero) {
