@@ -616,6 +616,47 @@ static void test_pairs(const mrt_conv_split_kernels *kern) {
   if (!model) check_pair(kern, &p, &q, 1, 57, 61, 5, false); /* several bands */
 }
 
+/* Images multiplied together give the bits that each gives alone, where tiles must be mended, too.
+ */
+static void check_together(const mrt_conv_split_kernels *kern, mrt_conv p, int64_t n, int64_t h,
+                           int64_t w, int kind, int threads, int in_parts) {
+  const mrt_par par = {.threads = threads};
+  sample s = {.p = p, .n = n, .h = h, .w = w, .kind = kind};
+  sample_make(&s, rng_float);
+  const int64_t ni = mrt_c16_size(1, p.cin, h, w), no = mrt_c16_size(1, p.cout, s.oh, s.ow);
+  float *last = s.in + (n - 1) * ni;
+  last[1] = INFINITY, last[5] = 3e38f, last[9] = NAN, last[17] = 1e-39f;
+  for (int i = 0; i < 8 && in_parts; ++i) last[i] = s.in[i]; /* halves of anything are numbers */
+  guarded gp = guarded_new(mrt_conv_split_packed_size(&p), 0);
+  mrt_conv_split_pack(kern, &par, &p, s.weights, gp.data);
+  mrt_conv_args a = {.n = n, .h = h, .w = w, .weights = gp.data, .in_parts = in_parts};
+  a.bias = kind & 1 ? s.bias : NULL;
+  for (int64_t i = -1; i < n; ++i) { /* all, then one by one */
+    mrt_conv q = p;
+    q.images = i < 0 ? n : 0;
+    a.n = i < 0 ? n : 1;
+    const int64_t im = i < 0 ? 0 : i;
+    a.input = s.in + im * (in_parts == 1 ? ni / 2 : ni);
+    a.residual = kind & 2 ? s.res + im * no : NULL;
+    a.output = (i < 0 ? s.out : s.out2) + im * no;
+    guarded gs = guarded_new(mrt_conv_split_scratch_size(&par, &q, h, w), 0);
+    mrt_conv_split_run(kern, &par, &q, &a, gs.data);
+    CHECK(guarded_done(&gs));
+  }
+  CHECK(same_bits(s.out, s.out2, n * no) && guarded_done(&gp));
+  sample_free(&s);
+}
+
+static void test_together(const mrt_conv_split_kernels *kern) {
+  for (int i = 0; i < 6; ++i) {
+    const int parts = 1 + i % (kern->gemm->most_parts < 3 ? 1 : 3);
+    mrt_conv p = conv_of(320, 288, 3, 1, 1), q = conv_of(512, 1536, 1, 1, 0);
+    p.parts = q.parts = parts, p.raw = q.raw = parts == 3;
+    if (i < 3) check_together(kern, p, 2 + i * 3, 3 + i % 5, 4, i, i % 2 + 1, 0);
+    check_together(kern, q, 5, 5 + i % 3, 6, i & 3, i % 3, parts < 3 && i > 2 ? parts : 0);
+  }
+}
+
 static void test_choice(void) {
   float w[64 * 64];
   mrt_conv p = conv_of(64, 64, 1, 1, 0);
@@ -661,6 +702,9 @@ static void body(void) {
   test_forms();
   test_narrow();
   test_choice();
+  for (size_t i = 0; i < sizeof entries / sizeof *entries; ++i)
+    if (entries[i].kern != &mrt_conv_split_model && (have & entries[i].isa) == entries[i].isa)
+      test_together(entries[i].kern);
 }
 
 int main(int argc, char **argv) {

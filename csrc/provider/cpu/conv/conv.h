@@ -53,6 +53,9 @@ typedef struct mrt_conv {
   bool raw;         /* with parts: weights are kept as numbers and split at run */
   /* With parts: bytes of all weights around, scratch is bounded by them; 0: many. */
   int64_t network_bytes;
+  /* With parts: so many images come at a time, and small ones may be multiplied together, for more
+   * scratch; 0: 1. Results are the same. */
+  int64_t images;
   mrt_conv_narrow narrow; /* not depthwise, not by Winograd */
   bool spread; /* output pixels lie apart (mrt_conv_args.out_*); not depthwise, no Winograd */
   /* With parts and spread: so many convolutions on one input, weights [fan_h * fan_w][cout]...,

@@ -90,6 +90,7 @@ static mrt_status *run_all(const conv_call *v) {
     a.input = tmp;
   }
   mrt_conv p = v->p;
+  p.images = i->n;
   p.output_nchw = !q->out_c16 && p.parts && !v->residual;
   const bool copy = !q->out_c16 && !p.output_nchw;
   if (copy) {

@@ -11,7 +11,9 @@ enum {
   LEAST_BLOCKS_1 = 3, /* the same for one part and two bands */
   LEAST_BLOCKS_3 = 6, /* and for four instead of three, one of which two workers would share */
   EVEN_BANDS = 4,
-  SLICE_BYTES = 192 << 10, /* split weights: 32 groups of k in three parts */
+  TOGETHER_BYTES = 1 << 20, /* split input of images that are multiplied together, */
+  MANY_WEIGHTS = 3 << 19,   /* if weights take more than this */
+  SLICE_BYTES = 192 << 10,  /* split weights: 32 groups of k in three parts */
   PANEL = 32
 };
 
@@ -127,8 +129,20 @@ void mrt_split_job_make(mrt_split_job *j, const mrt_conv *p, int64_t h, int64_t 
     share_bands(j, SMALL_BAND_BYTES);
 }
 
+/* Weights that leave L2 are read once for all images of a unit. A share of the workers' number of
+ * images, so that each has as many. */
+void mrt_split_job_together(mrt_split_job *j, int64_t workers) {
+  const int64_t n = j->p->images, fit = TOGETHER_BYTES / (int64_t)(j->band_bytes + 1);
+  j->together = 1;
+  if (j->bands > 1 || min_i64(fit, n / workers) < 2 ||
+      j->panels * j->groups * j->group_bytes < MANY_WEIGHTS)
+    return;
+  const int64_t units = ceil_div(ceil_div(n, min_i64(fit, n / workers)), workers) * workers;
+  j->together = ceil_div(n, units);
+}
+
 mrt_split_band mrt_split_job_band(const mrt_split_job *j, int64_t image, int64_t i) {
-  mrt_split_band b = {.image = image, .y0 = mrt_par_begin(j->oh, j->bands, i)};
+  mrt_split_band b = {.image = image, .images = 1, .y0 = mrt_par_begin(j->oh, j->bands, i)};
   b.rows = mrt_par_begin(j->oh, j->bands, i + 1) - b.y0;
   b.blocks = ceil_div((b.rows - 1) * j->pitch + j->ow, MRT_STRIP);
   return b;
@@ -144,7 +158,8 @@ int64_t mrt_split_job_least(const mrt_split_job *j) {
  * input's end would take the next worker's sums away from the other core's cache, again and again
  * (a third of the time of small images). */
 static size_t acc_bytes(const mrt_split_job *j) {
-  return (size_t)(j->slices > 1 ? j->blocks : 2) * MRT_STRIP * MRT_STRIP * sizeof(float);
+  return (size_t)(j->slices > 1 ? j->blocks * j->together : 2) * MRT_STRIP * MRT_STRIP *
+         sizeof(float);
 }
 static size_t tile_bytes(const mrt_split_job *j) {
   return j->p->output_nchw ? MRT_STRIP * MRT_STRIP * sizeof(float) : 0;
@@ -160,7 +175,7 @@ static size_t lines_bytes(const mrt_split_job *j) {
 }
 static size_t worker_bytes(const mrt_split_job *j) {
   return mrt_worker_pitch(acc_bytes(j) + tile_bytes(j) + rows_bytes(j) + lines_bytes(j) +
-                          slices_bytes(j) + j->band_bytes);
+                          slices_bytes(j) + j->band_bytes * (size_t)j->together);
 }
 
 size_t mrt_conv_split_scratch_size(const mrt_par *par, const mrt_conv *p, int64_t h, int64_t w) {
@@ -168,6 +183,7 @@ size_t mrt_conv_split_scratch_size(const mrt_par *par, const mrt_conv *p, int64_
   mrt_split_job_make(&j, p, h, w);
   if (j.oh <= 0 || j.ow <= 0) return 0;
   const int64_t workers = mrt_par_workers(par);
+  mrt_split_job_together(&j, workers);
   const int64_t fixed = j.each * PANEL * 4 + (align16(j.groups) + align16(workers)) * 8;
   return (size_t)fixed + 2 * MRT_WORKER_PAGE + worker_bytes(&j) * (size_t)workers;
 }

@@ -31,7 +31,8 @@ typedef struct mrt_split_job {
   int64_t pitch, rows, plane; /* pixels of a row; output rows of a band; pixels of a phase */
   int64_t part, group;        /* halves */
   int64_t bands, blocks;
-  size_t band_bytes;
+  size_t band_bytes; /* split input of a band of one image */
+  int64_t together;  /* images of a unit of work */
   /* a run */
   int64_t out_pixel, out_row, out_block, out_image; /* floats */
   const float *bias;                                /* [each][32] */
@@ -47,12 +48,14 @@ typedef struct mrt_split_job {
 /* The geometry, all that stands in front of "a run"; oh or ow <= 0: there is no output, and nothing
  * else is set. */
 void mrt_split_job_make(mrt_split_job *j, const mrt_conv *p, int64_t h, int64_t w);
+/* How many images a unit has, when they come p->images at a time. */
+void mrt_split_job_together(mrt_split_job *j, int64_t workers);
 /* offsets, once memory for them is there. */
 void mrt_split_job_offsets(const mrt_split_job *j);
 
-/* Output rows y0 and on of an image, in blocks of 32 pixels. */
+/* Output rows y0 and on of `images` images, each in `blocks` blocks of 32 pixels. */
 typedef struct mrt_split_band {
-  int64_t image, y0, rows, blocks;
+  int64_t image, images, y0, rows, blocks;
 } mrt_split_band;
 int64_t mrt_split_job_least(const mrt_split_job *j); /* pixels of the smallest band */
 mrt_split_band mrt_split_job_band(const mrt_split_job *j, int64_t image, int64_t i);

@@ -228,8 +228,8 @@ static uint16_t *slice_memory(const mrt_split_job *j, const mrt_split_memory *me
   return mem->weights + i % 2 * j->slice * j->b_parts * MRT_SPLIT_GROUP_PART;
 }
 
-/* Panels [p0, p1) and blocks [m0, m1) of a band whose parts are at a; `more`: the worker goes on
- * with the panels that follow. */
+/* Panels [p0, p1) and blocks [m0, m1) (those of one image after the other) of a band whose parts
+ * are at a; `more`: the worker goes on with the panels that follow. */
 typedef struct stretch {
   const mrt_split_band *band;
   const mrt_split_memory *mem;
@@ -282,15 +282,19 @@ static step step_of(const mrt_split_job *j, const stretch *w, slice s, int64_t i
   return q;
 }
 
+/* The halves of an image's band. */
+static int64_t image_halves(const mrt_split_job *j) { return j->in_groups * j->group; }
+
 static mrt_split_block block_of(const mrt_split_job *j, const stretch *w, const step *q,
                                 int64_t m) {
-  const int64_t total = (w->band->rows - 1) * j->pitch + j->ow;
+  const int64_t total = (w->band->rows - 1) * j->pitch + j->ow, block = m % w->band->blocks;
   const int64_t share = m - w->m0, count = w->m1 - w->m0;
   const int64_t sums = j->slices > 1 ? share : (q->i * count + share) % 2;
   mrt_split_block t = q->t;
-  const int64_t shift = m + 1 == w->band->blocks ? shift_of(j, w->band) : 0;
-  t.a = w->a + (m * MRT_STRIP - shift) * MRT_SPLIT_PIXEL;
-  t.rows = (int)min_i64(MRT_STRIP, total - m * MRT_STRIP + shift);
+  const int64_t shift = block + 1 == w->band->blocks ? shift_of(j, w->band) : 0;
+  t.a =
+      w->a + m / w->band->blocks * image_halves(j) + (block * MRT_STRIP - shift) * MRT_SPLIT_PIXEL;
+  t.rows = (int)min_i64(MRT_STRIP, total - block * MRT_STRIP + shift);
   t.acc = w->mem->acc + sums * MRT_STRIP * MRT_STRIP;
   t.ahead_line = share * q->ahead;
   t.pair = mrt_par_begin(q->pairs, count, share);
@@ -302,7 +306,8 @@ static void run_panels(const mrt_split_job *j, const stretch *w) {
   const int64_t steps = steps_of(j, w);
   uint32_t bad[MRT_STRIP];
   mrt_split_out out;
-  int64_t waits = -1; /* panel of the block in `out`, whose sums wait for their end */
+  mrt_split_band band; /* of the image of that block */
+  int64_t waits = -1;  /* panel of the block in `out`, whose sums wait for their end */
   if (w->m1 <= w->m0 || steps <= 0) return;
   if (j->p->raw) {
     const slice s = slice_of(j, w->p0, 0);
@@ -316,16 +321,18 @@ static void run_panels(const mrt_split_job *j, const stretch *w) {
     for (int64_t m = w->m0; m < w->m1; ++m) {
       const mrt_split_block t = block_of(j, w, &q, m);
       j->kern->multiply(&t, j->parts, waits >= 0 ? &out : NULL);
-      if (waits >= 0) complete(j, w->band, waits, &out);
+      if (waits >= 0) complete(j, &band, waits, &out);
       waits = -1;
       if (i % j->slices + 1 < j->slices) continue;
-      out = out_of(j, w->band, w->mem, s.panel, m, t.acc, bad);
+      band = *w->band;
+      band.image += m / band.blocks;
+      out = out_of(j, &band, w->mem, s.panel, m % band.blocks, t.acc, bad);
       waits = s.panel;
     }
   }
   j->kern->gemm->end();
   j->kern->finish(&out);
-  complete(j, w->band, waits, &out);
+  complete(j, &band, waits, &out);
 }
 
 /* ---- sharing out ---- */
@@ -335,19 +342,23 @@ static const uint16_t *band_at(const mrt_split_job *j, const mrt_split_band *b,
                                const mrt_split_memory *mem) {
   const uint16_t *in = (const uint16_t *)(const void *)j->a->input;
   if (!j->in_place) return mem->a;
-  return in + b->image * j->in_groups * j->group + b->y0 * j->w * MRT_SPLIT_PIXEL;
+  return in + b->image * image_halves(j) + b->y0 * j->w * MRT_SPLIT_PIXEL;
 }
 
 /* The input of a band by one worker; meanwhile the first weights are fetched. */
 static void split_band(const mrt_split_job *j, const mrt_split_band *b, int64_t panel,
                        const mrt_split_memory *mem) {
-  const int64_t rows = b->rows + j->y.far, n = j->in_groups * rows;
+  const int64_t rows = b->rows + j->y.far, each = j->in_groups * rows, n = each * b->images;
+  mrt_split_band one = *b;
   const char *weights = slice_weights(j, slice_of(j, panel, 0));
   const int64_t lines = min_i64(j->slice * j->group_bytes, FIRST_BYTES) / 64;
   for (int64_t i = 0; i < n; ++i) {
     for (int64_t l = mrt_par_begin(lines, n, i); l < mrt_par_begin(lines, n, i + 1); ++l)
       __builtin_prefetch(weights + l * 64, 0, 2);
-    if (!j->in_place) mrt_split_job_input_row(j, b, i / rows, i % rows, mem->lines, mem->a);
+    one.image = b->image + i / each;
+    if (!j->in_place)
+      mrt_split_job_input_row(j, &one, i % each / rows, i % rows, mem->lines,
+                              mem->a + i / each * image_halves(j));
   }
   fill_rows(j, b, mem->rows);
 }
@@ -371,13 +382,14 @@ static void unit_chunk(void *arg, int64_t chunk, int worker) {
   const mrt_split_memory mem = mrt_split_job_memory(j, worker);
   const int64_t u = chunk / j->parts_n, part = chunk % j->parts_n;
   const int64_t range_end = mrt_par_begin(j->units * j->parts_n, j->workers, worker + 1);
-  const mrt_split_band b = mrt_split_job_band(j, u / j->bands, u % j->bands);
+  mrt_split_band b = mrt_split_job_band(j, u / j->bands * j->together, u % j->bands);
+  b.images = min_i64(j->together, j->a->n - b.image);
   const stretch w = {.band = &b,
                      .mem = &mem,
                      .a = band_at(j, &b, &mem),
                      .p0 = mrt_par_begin(j->panels, j->parts_n, part),
                      .p1 = mrt_par_begin(j->panels, j->parts_n, part + 1),
-                     .m1 = b.blocks,
+                     .m1 = b.blocks * b.images,
                      .more = part + 1 < j->parts_n && chunk + 1 != range_end};
   if (j->held[worker] != u) split_band(j, &b, w.p0, &mem);
   j->held[worker] = u;
@@ -426,8 +438,8 @@ static void run_shared(const mrt_par *par, mrt_split_job *j) {
 
 static void run_units(const mrt_par *par, mrt_split_job *j) {
   const int64_t workers = mrt_par_workers(par);
-  const double cost =
-      (mrt_split_job_product_ns(j, j->blocks) + mrt_split_job_split_ns(j)) * (double)j->units;
+  const double cost = (mrt_split_job_product_ns(j, j->blocks) + mrt_split_job_split_ns(j)) *
+                      (double)(j->a->n * j->bands);
   const int64_t parts_per = j->p->raw ? 1 : 2;
   j->workers = workers;
   j->parts_n = 1;
@@ -479,6 +491,7 @@ void mrt_conv_split_run(const mrt_conv_split_kernels *kern, const mrt_par *par, 
   mrt_split_job_make(&j, p, args->h, args->w);
   if (args->n <= 0 || j.oh <= 0 || j.ow <= 0) return;
   const int64_t workers = mrt_par_workers(par);
+  mrt_split_job_together(&j, workers);
   j.kern = kern;
   j.a = args;
   set_epilogue(&j, scratch);
@@ -489,7 +502,7 @@ void mrt_conv_split_run(const mrt_conv_split_kernels *kern, const mrt_par *par, 
   j.scratch = mrt_worker_first((char *)(j.held + align16(workers)) + MRT_WORKER_PAGE);
   for (int64_t i = 0; i < workers; ++i) j.held[i] = -1;
   mrt_split_job_offsets(&j);
-  j.units = args->n * j.bands;
+  j.units = ceil_div(args->n, j.together) * j.bands;
   if (workers > kern->few && j.units < 2 * workers)
     run_shared(par, &j);
   else
