@@ -3,6 +3,8 @@
 #ifndef MRT_OPS_QBAND_H
 #define MRT_OPS_QBAND_H
 
+#include "ops/window.h"
+
 enum {
   MRT_QBAND_X,
   MRT_QBAND_X_SCALE,
@@ -24,6 +26,10 @@ enum {
 static inline int mrt_qband_in(int conv, int which) {
   return MRT_QBAND_CONVS + conv * MRT_QBAND_PER_CONV + which;
 }
+
+/* The window of the first convolution: its attributes expand_kernel_shape, expand_strides and
+ * expand_pads; 1x1 without them. */
+mrt_status *mrt_qband_expand_window(const mrt_node *node, mrt_window *w) MRT_MUST_CHECK;
 
 /* Attributes with the bounds of each convolution's result, and of the sum. */
 static const char *const mrt_qband_bounds[4][2] = {

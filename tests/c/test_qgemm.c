@@ -145,23 +145,33 @@ static void test_model(void) {
   mrt_qgemm_kernels_set(NULL);
 }
 
-/* An image without rows has no byte that may be read: all that is filtered is padding. */
-static void test_no_rows(void) {
+/* An image without rows has no byte that may be read: all that is filtered is padding. windows: the
+ * expansion reads 3 x 3 pixels, and makes two rows of padding. */
+static void check_no_rows(bool windows) {
   enum { K = 16, WIDE = 32, W = 40, ROWS = 2 };
-  mrt_qconv expand = mrt_qconv_pointwise(1, K, WIDE), depth = mrt_qconv_pointwise(WIDE, 1, WIDE);
+  mrt_qconv expand = mrt_qconv_pointwise(1, windows ? 3 : K, WIDE),
+            depth = mrt_qconv_pointwise(WIDE, 1, WIDE);
   depth.kh = depth.kw = 3, depth.pad_top = depth.pad_left = 2;
+  if (windows) expand.kh = expand.kw = 3, expand.pad_top = 2, expand.pad_left = 1;
+  mrt_qconv_plan(&expand, NULL);
+  mrt_qconv_plan(&depth, NULL);
   if (!mrt_qwide_fits(&expand, &depth)) return;
+  mrt_qfold fold;
+  mrt_qfold_init(&fold, 3, 3, 0);
   guarded tables = guarded_new(mrt_qwide_tables_size(&expand), 0),
-          space = guarded_new((size_t)mrt_qwide_space(&depth, W, W), 0),
+          space = guarded_new((size_t)mrt_qwide_space(&expand, &depth, W, W, W, ROWS), 0),
           out = guarded_new(ROWS * W * WIDE, 0);
   memset(tables.data, 0, tables.bytes);
   memset(space.data, 1, space.bytes);
-  const mrt_qwide q = {.depth = &depth,
-                       .k = K,
+  const mrt_qwide q = {.expand = &expand,
+                       .depth = &depth,
                        .wide = WIDE,
                        .tables = tables.data,
+                       .xw = W,
+                       .h = windows ? 2 : 0,
                        .w = W,
                        .ow = W,
+                       .fold = windows ? &fold : NULL,
                        .zero = {7, 9},
                        .hi = {255, 255},
                        .space = space.data};
@@ -172,7 +182,8 @@ static void test_no_rows(void) {
 }
 
 static void body(void) {
-  test_no_rows();
+  check_no_rows(false);
+  check_no_rows(true);
   test_model();
   static const int64_t sizes[] = {1, 2, 3, 5, 7, 13, 14, 15, 16, 17, 31, 32, 33, 47, 64, 65};
   for (int i = 0; i < 500; ++i)

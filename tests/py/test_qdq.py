@@ -255,7 +255,8 @@ def test_inverted_residuals_in_one_pass(
     activations: type, first: bool, stride: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bits of the convolutions one by one: slices of 64 channels or all of them, bands with few
-    rows in a ring, short sums in pairs of rows, small images cut by channels, rests of tiles."""
+    rows in a ring, short sums in pairs of rows, small images cut by channels, rests of tiles,
+    half a block of weights behind whole ones."""
     module = engine.load_engine()
     for narrow, wide, size in (
         (16, 64, 5),
@@ -265,6 +266,9 @@ def test_inverted_residuals_in_one_pass(
         (8, 96, 58),
         (16, 48, 20),
         (32, 80, 21),
+        (96, 256, 15),
+        (160, 128, 7),
+        (96, 144, 9),
     ):
         model = band_model(activations, narrow, wide, size, stride, first)
         ops = operators_of(module, model, tmp_path)
@@ -277,6 +281,51 @@ def test_inverted_residuals_in_one_pass(
         assert len(np.unique(want)) > 50, (narrow, wide)
         np.testing.assert_array_equal(got[0], want, str((narrow, wide, size)))
         np.testing.assert_array_equal(got[1], want, str((narrow, wide, size)))
+
+
+@pytest.mark.parametrize("dynamic", [False, True], ids=["fixed", "dynamic"])
+def test_windows_in_front_of_bands(
+    dynamic: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first convolution of few channels in one pass with what is behind it: the bits of the
+    convolutions one by one, also from a saved model, which holds them apart."""
+    module = engine.load_engine()
+    names = _core.info()["isa_names"]
+    for k, (cin, wide, kernel, stride, second, size) in enumerate(
+        (
+            (3, 32, 3, 2, 1, 45),
+            (3, 48, 3, 1, 2, 20),
+            (1, 64, 5, 2, 2, 63),
+            (2, 80, 3, 2, 1, 7),
+            (1, 16, 3, 1, 1, 130),
+            (3, 96, 3, 2, 1, 3),
+        )
+    ):
+        b = qdq_models.Builder(np.uint8, seed=k)
+        act = ("Relu6", "Relu")[k % 2]
+        y = b.conv(b.quantised("x", -3, 3), cin, wide, kernel, stride=stride, act=act)
+        y = b.conv(y, wide, wide, 3, group=wide, stride=second, act=act)
+        y = b.conv(y, wide, 24, 1)
+        shape = ("n", cin, "h", "w") if dynamic else (2, cin, size, size + 5)
+        model = b.model(shape, y)
+        x = {"x": np.random.default_rng(k).normal(0, 1, (2, cin, size, size + 5))}
+        x = {"x": x["x"].astype(np.float32)}
+        got = []
+        for threads in (1, 2):
+            options = module.SessionOptions()
+            options.intra_op_num_threads = threads
+            options.optimized_model_filepath = str(tmp_path / "saved.onnx")
+            got.append(module.InferenceSession(model, options).run(None, x)[0])
+        got.append(module.InferenceSession(tmp_path / "saved.onnx").run(None, x)[0])
+        if not dynamic and "avx512vnni" in names:
+            ops = operators_of(module, model, tmp_path)
+            assert "QLinearBand" in ops and "QLinearConv" not in ops, ops
+        monkeypatch.setenv("MRT_PASSES", "-qlinear_band")
+        want = module.InferenceSession(model).run(None, x)[0]
+        monkeypatch.delenv("MRT_PASSES")
+        assert len(np.unique(want)) > 20, (cin, wide)
+        for ours in got:
+            np.testing.assert_array_equal(ours, want, str((cin, wide, kernel, size)))
 
 
 @pytest.mark.parametrize("isa", ["avx512vnni", "avx2", "scalar"])

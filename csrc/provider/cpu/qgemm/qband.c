@@ -17,7 +17,9 @@ enum {
   RING = 40 << 10,   /* bytes of a slice of a band: L1 */
   STEPS = 64 << 10,  /* of a ring of all channels */
   STEP_PIXELS = 112, /* of output in a step, about */
+  PAIR_PIXELS = 112, /* the same on qwide.h */
   FREE_PIXELS = 448, /* without a ring: what was just filtered is read with a delay */
+  HALVES = 192,      /* k of expansions whose last block may be a half */
   SHORT = 24,        /* sums that are not for tiles */
   SMALL = 64         /* pixels of an image that is not cut by rows */
 };
@@ -30,6 +32,8 @@ static inline int64_t round64(int64_t n) { return (n + 63) / 64 * 64; }
 bool mrt_qband_fits(const mrt_qband *b) {
   const mrt_qconv *d = &b->conv[1], *e = &b->conv[0], *p = &b->conv[2];
   const bool machine = !b->is_signed || mrt_qgemm_kernels_get()->reads_s8;
+  if (b->expands && e->kh * e->kw > 1 && !(mrt_qband_wants_wide(b) && mrt_qband_only_wide(b)))
+    return false;
   return machine && mrt_qdepth_fits(d) && mrt_qplanes_fits(d) && p->direct && d->pad_top < d->kh &&
          (!b->expands || e->direct);
 }
@@ -39,8 +43,14 @@ bool mrt_qband_wants_wide(const mrt_qband *b) {
 #ifdef MRT_HAVE_AMX
   if (mrt_qgemm_kernels_get() == &mrt_qgemm_amx) most = SHORT; /* longer sums: tiles */
 #endif
-  return b->expands && !b->is_signed && b->conv[0].cin <= most &&
+  return b->expands && !b->is_signed && (b->conv[0].cin <= most || b->conv[0].folds) &&
          mrt_qwide_fits(&b->conv[0], &b->conv[1]);
+}
+
+/* Half a block is a sixth or more of the weights there. */
+bool mrt_qband_halves(const mrt_qconv *e) {
+  const int64_t rest = e->cin % UNIT;
+  return e->kh * e->kw == 1 && e->cin > UNIT && e->cin <= HALVES && rest > 0 && rest <= UNIT / 2;
 }
 
 bool mrt_qband_only_wide(const mrt_qband *b) { return mrt_qplanes_slices(&b->conv[1]) == 1; }
@@ -55,6 +65,7 @@ typedef struct plan {
   int64_t step, ring;  /* output rows of a step; input rows in the ring */
   int64_t chunks;      /* of slices, where images are small */
   int64_t ring_bytes, deep_bytes, planes_bytes, half_bytes; /* of a worker */
+  int64_t padded_bytes;                                     /* of rows of x with padded pixels */
   int64_t worker_bytes, blocks_bytes, shared_bytes;
 } plan;
 
@@ -89,8 +100,13 @@ static void plan_pairs(plan *p, const mrt_qband *b, const mrt_qband_args *a, int
   p->bands = min_i64(max_i64(min_i64(2, a->oh), ceil_div(a->oh, BAND_ROWS)), workers);
   p->rows = ceil_div(a->oh, p->bands);
   p->by_slice = false;
-  p->step = ceil_div(max_i64(1, STEP_PIXELS / a->ow), at_once) * at_once;
-  p->ring_bytes = mrt_qwide_space(&b->conv[1], a->w, a->ow);
+  p->step = ceil_div(max_i64(1, PAIR_PIXELS / a->ow), at_once) * at_once;
+  p->ring_bytes = mrt_qwide_space(&b->conv[0], &b->conv[1], a->xw, a->w, a->ow, p->step);
+}
+
+/* Tiles read whole blocks of x: where weights end with half a block, 32 zeros behind pixels. */
+static bool pads(const mrt_qband *b) {
+  return b->expands && b->conv[0].halves && mrt_qgemm_kernels_get()->by_sixteen;
 }
 
 static plan make_plan(const mrt_par *par, const mrt_qband *b, const mrt_qband_args *a) {
@@ -107,8 +123,10 @@ static plan make_plan(const mrt_par *par, const mrt_qband *b, const mrt_qband_ar
   p.shared_bytes = p.small ? round64(a->n * a->oh * a->ow * p.wide + slack) : 0;
   p.planes_bytes = (int64_t)mrt_qplanes_worker_bytes(&b->conv[1], a->ow);
   p.half_bytes = round64(b->expands ? half_of(b->conv[0].cin) : 0);
-  p.worker_bytes = (int64_t)mrt_worker_pitch(
-      (size_t)(p.ring_bytes + p.deep_bytes + round64(p.planes_bytes) + 2 * p.half_bytes));
+  if (pads(b)) p.padded_bytes = (p.ring * a->w + 16) * round64(b->conv[0].cin);
+  p.worker_bytes =
+      (int64_t)mrt_worker_pitch((size_t)(p.ring_bytes + p.deep_bytes + round64(p.planes_bytes) +
+                                         2 * p.half_bytes + p.padded_bytes));
   p.blocks_bytes =
       round64((blocks_of(b->conv[0].cin) + blocks_of(p.wide)) * (int64_t)sizeof(mrt_qblock));
   return p;
@@ -132,31 +150,33 @@ typedef struct product {
   const mrt_qgemm_kernels *kern;
   const mrt_qtables *tables;
   const int8_t *b;
-  int64_t n, k;
-  mrt_qtile t; /* what is the same for all tiles */
+  int64_t n, k, panel; /* panel: bytes of one of B */
+  mrt_qtile t;         /* what is the same for all tiles */
 } product;
 
 /* Sums so short are better made where they are rounded: a tile would have to be loaded with zeros,
  * stored, and would slow down the vector unit. */
-static const mrt_qgemm_kernels *kernels_for(int64_t k, bool is_signed) {
+static const mrt_qgemm_kernels *kernels_for(int64_t k, int64_t n, bool is_signed) {
   const mrt_qgemm_kernels *kern = mrt_qgemm_kernels_get();
 #if defined(MRT_HAVE_AMX) && defined(MRT_HAVE_AVX512VNNI)
-  if (kern == &mrt_qgemm_amx && k <= SHORT && !is_signed) return &mrt_qgemm_avx512vnni;
+  if (kern == &mrt_qgemm_amx && !is_signed && (k <= SHORT || (k <= 32 && n <= 16)))
+    return &mrt_qgemm_avx512vnni;
 #endif
-  (void)k, (void)is_signed;
+  (void)k, (void)n, (void)is_signed;
   return kern;
 }
 
 static product product_of(const mrt_qband *b, const mrt_qband_args *a, int which,
                           mrt_qblock *blocks) {
-  product q = {.kern = kernels_for(b->conv[which].cin, b->is_signed),
+  product q = {.kern = kernels_for(b->conv[which].cin, b->conv[which].cout, b->is_signed),
                .tables = mrt_qconv_tables(a->prepared[which]),
                .b = a->packed[which],
                .n = b->conv[which].cout,
                .k = b->conv[which].cin};
+  q.panel = mrt_qpack_panel_bytes(q.k, b->conv[which].halves ? MRT_QPACK_HALVES : q.k);
   for (int64_t i = 0; i < blocks_of(q.k); ++i)
     blocks[i] = (mrt_qblock){i * UNIT, (int32_t)ceil_div(min_i64(UNIT, q.k - i * UNIT), 4)};
-  q.t = (mrt_qtile){.a_row = q.k,
+  q.t = (mrt_qtile){.a_row = which == 0 && pads(b) ? round64(q.k) : q.k,
                     .blocks = blocks,
                     .n_blocks = blocks_of(q.k),
                     .a_signed = b->is_signed,
@@ -197,11 +217,11 @@ static void run_product(const product *q, const rows *r, int64_t n0, int64_t n1,
                   r1 = k->by_sixteen ? min_i64(r->count, r0 + k->max_rows)
                                      : mrt_par_begin(r->count, tiles, i + 1);
     all.count = (int)(r1 - r0);
-    t.a = half_at(q, r, r->a + r0 * q->k, 0);
-    t.a_hi = r1 - r0 > k->split ? half_at(q, r, r->a + (r0 + k->split) * q->k, 1) : t.a;
+    t.a = half_at(q, r, r->a + r0 * t.a_row, 0);
+    t.a_hi = r1 - r0 > k->split ? half_at(q, r, r->a + (r0 + k->split) * t.a_row, 1) : t.a;
     for (int64_t n = n0; n < n1; n += k->nr) {
       t.cols = (int)min_i64(k->nr, n1 - n);
-      t.b = q->b + n / PANEL * q->t.n_blocks * UNIT * PANEL + n % PANEL * 4;
+      t.b = q->b + n / PANEL * q->panel + n % PANEL * 4;
       t.col = q->tables->col + n;
       t.scale = q->tables->scale + n;
       t.bias = mrt_qtables_bias(q->tables, n);
@@ -220,12 +240,13 @@ typedef struct job {
   const mrt_qgemm_kernels *kern; /* whose tiles are set up */
   product expand, project;
   mrt_qdepth_rows depth;
+  mrt_qfold fold;
   uint8_t *workers, *deep; /* deep: filtered bytes of all small images */
   int64_t chunks;
 } job;
 
 typedef struct space { /* of a worker */
-  uint8_t *ring, *deep, *planes, *halves;
+  uint8_t *ring, *deep, *planes, *halves, *padded;
 } space;
 
 static space space_of(const job *j, int worker) {
@@ -233,19 +254,41 @@ static space space_of(const job *j, int worker) {
   s.deep = s.ring + j->p.ring_bytes;
   s.planes = s.deep + j->p.deep_bytes;
   s.halves = s.planes + round64(j->p.planes_bytes);
+  s.padded = s.halves + 2 * j->p.half_bytes;
   return s;
 }
 
-/* Rows [r0, r1) of an image, columns [n0, n1), to the ring at `to`, `pitch` from pixel to pixel. */
-static void expand(const job *j, const space *s, int64_t image, int64_t r0, int64_t r1, int64_t n0,
-                   int64_t n1, uint8_t *to, int64_t pitch) {
+/* Rows of pixels, with zeros behind each: the last 32 of whole blocks. */
+static const uint8_t *pad_rows(const rows *r, int64_t k, uint8_t *to) {
+  const int64_t pitch = round64(k);
+  const uint8_t *from = r->a;
+  uint8_t *at = to;
+  for (int64_t i = 0; i < r->count; ++i, from += k, at += pitch) {
+    if (r->end - from >= pitch)
+      for (int64_t q = 0; q < pitch; q += 64) memcpy(at + q, from + q, 64);
+    else
+      memcpy(at, from, (size_t)k);
+    memset(at + pitch - 32, 0, 32);
+  }
+  return to;
+}
+
+/* Rows of an image that are expanded. */
+static rows rows_of(const job *j, const space *s, int64_t image, int64_t r0, int64_t r1) {
   const mrt_qband_args *a = j->a;
-  const rows r = {.a = a->x + ((image * a->h + r0) * a->w) * j->expand.k,
-                  .end = a->x_end,
-                  .count = (r1 - r0) * a->w,
-                  .halves = s->halves,
-                  .half_bytes = j->p.half_bytes};
-  run_product(&j->expand, &r, n0, n1, to, NULL, pitch);
+  rows r = {.a = a->x + ((image * a->h + r0) * a->w) * j->expand.k,
+            .end = a->x_end,
+            .count = (r1 - r0) * a->w,
+            .halves = s->halves,
+            .half_bytes = j->p.half_bytes};
+  if (j->p.padded_bytes) r.a = pad_rows(&r, j->expand.k, s->padded), r.end = NULL;
+  return r;
+}
+
+/* Columns [n0, n1) of rows, to the ring at `to`, `pitch` from pixel to pixel. */
+static void expand(const job *j, const rows *r, int64_t n0, int64_t n1, uint8_t *to,
+                   int64_t pitch) {
+  run_product(&j->expand, r, n0, n1, to, NULL, pitch);
 }
 
 static mrt_qplanes_image image_of(const job *j, const space *s, int64_t image) {
@@ -275,9 +318,11 @@ static void by_slices(const job *j, const space *s, int64_t image, int64_t y0, i
   mrt_qplanes_image x = image_of(j, s, image);
   int64_t r0, r1;
   window(j, y0, y1, &r0, &r1);
+  rows r = {0};
+  if (j->b->expands) r = rows_of(j, s, image, r0, r1);
   for (int64_t i = s0; i < s1; ++i) {
     if (j->b->expands) {
-      expand(j, s, image, r0, r1, i * SLICE, (i + 1) * SLICE, s->ring, SLICE);
+      expand(j, &r, i * SLICE, (i + 1) * SLICE, s->ring, SLICE);
       x.pitch = SLICE, x.first = r0, x.slice = i;
     }
     mrt_qplanes_run(&j->b->conv[1], &x, &j->depth, j->a->ow, y0, y1, i, i + 1, deep, s->planes);
@@ -305,7 +350,8 @@ static void by_steps(const job *j, const space *s, int64_t image, int64_t y0, in
     window(j, y, end, &r0, &r1);
     for (int64_t r = max_i64(have, r0), stop; j->b->expands && r < r1; r = stop) {
       stop = min_i64(r1, (r / p->ring + 1) * p->ring);
-      expand(j, s, image, r, stop, 0, p->wide, s->ring + r % p->ring * j->a->w * p->wide, p->wide);
+      const rows all = rows_of(j, s, image, r, stop);
+      expand(j, &all, 0, p->wide, s->ring + r % p->ring * j->a->w * p->wide, p->wide);
     }
     have = r1;
     mrt_qplanes_run(&j->b->conv[1], &x, &j->depth, j->a->ow, y, end, 0, p->slices, s->deep,
@@ -319,15 +365,18 @@ static int32_t bound_of(float x, int32_t zero) { return (int32_t)__builtin_rintf
 /* The same on qwide.h: output rows [y0, y1). */
 static void by_pairs(const job *j, const space *s, int64_t image, int64_t y0, int64_t y1) {
   const mrt_qband_args *a = j->a;
-  const int64_t k = j->b->conv[0].cin;
   const int32_t zero = a->epi[0]->out_zero;
   float lo, hi;
   mrt_qtile_bounds(a->epi[0], &lo, &hi);
-  const mrt_qwide q = {.depth = &j->b->conv[1],
-                       .k = k,
+  const mrt_qwide q = {.expand = &j->b->conv[0],
+                       .depth = &j->b->conv[1],
                        .wide = j->p.wide,
                        .tables = j->b->wide,
-                       .x = a->x + image * a->h * a->w * k,
+                       .x = a->x + image * a->xh * a->xw * j->b->conv[0].cin,
+                       .xh = a->xh,
+                       .xw = a->xw,
+                       .fold = j->b->conv[0].folds ? &j->fold : NULL,
+                       .x_zero = a->zero[0],
                        .h = a->h,
                        .w = a->w,
                        .ow = a->ow,
@@ -336,12 +385,10 @@ static void by_pairs(const job *j, const space *s, int64_t image, int64_t y0, in
                        .lo = {bound_of(lo, zero), j->depth.lo},
                        .hi = {bound_of(hi, zero), j->depth.hi},
                        .space = s->ring};
-  const int64_t at_once = mrt_qwide_step(q.depth);
   mrt_qwide_begin(&q, y0);
   for (int64_t y = y0, end; y < y1; y = end) {
     end = min_i64(y1, y + j->p.step);
-    for (int64_t r = y; r < end; r += at_once)
-      mrt_qwide_run(&q, r, min_i64(at_once, end - r), s->deep + (r - y) * a->ow * q.wide);
+    mrt_qwide_run(&q, y, end, s->deep);
     project(j, image, y, end, s->deep);
   }
 }
@@ -391,6 +438,7 @@ void mrt_qband_run(const mrt_par *par, const mrt_qband *b, const mrt_qband_args 
   mrt_qblock *blocks = scratch;
   if (b->expands && !j.p.by_pairs) j.expand = product_of(b, a, 0, blocks);
   j.project = product_of(b, a, 2, blocks + blocks_of(b->conv[0].cin));
+  if (b->conv[0].folds) mrt_qfold_init(&j.fold, b->conv[0].kh, b->conv[0].cin, 0);
   const mrt_qconv *d = &b->conv[1];
   mrt_qdepth_rows_of(d, a->epi[1], j.p.by_pairs ? NULL : mrt_qconv_depth_weights(d, a->packed[1]),
                      j.p.by_pairs ? NULL : mrt_qconv_depth_tables(a->prepared[1]), a->ow, &j.depth);

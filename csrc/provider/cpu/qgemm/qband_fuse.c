@@ -1,4 +1,4 @@
-/* A depthwise convolution of bytes and the 1x1 convolutions around it as one macart.QLinearBand.
+/* A depthwise convolution of bytes and the convolutions around it as one macart.QLinearBand.
  * After sums have gone into the convolutions (add_fuse.c): all images are NHWC. */
 #include <string.h>
 
@@ -12,6 +12,7 @@
 typedef struct chain {
   mrt_node *conv[3]; /* expand, depthwise, project; the first may be NULL */
   mrt_window win;    /* of depthwise */
+  mrt_window first;  /* of expand */
 } chain;
 
 static bool is_one(const mrt_node *n, int i) {
@@ -81,6 +82,17 @@ static mrt_qconv geometry(const mrt_node *n, const mrt_window *win) {
   return p;
 }
 
+/* A first convolution that the band in hand can take with its window. */
+static bool is_window(const mrt_node *n, const mrt_qband *rest, mrt_window *win) {
+  mrt_qband b = *rest;
+  if (mrt_node_int(n, "group") != 1 || !read_window(n, win) || win->ceil_mode) return false;
+  for (int i = 0; i < 2; ++i)
+    if (win->dilation[i] != 1 || win->begin[i] < 0 || win->end[i] < 0) return false;
+  b.conv[0] = geometry(n, win);
+  b.expands = true;
+  return b.conv[0].kh * b.conv[0].kw > 1 && mrt_qband_fits(&b);
+}
+
 /* The only reader of v, as input 0, that is not dead. */
 static mrt_node *reader(const mrt_var *v) {
   mrt_node *user = NULL;
@@ -104,11 +116,13 @@ static bool find_chain(mrt_node *n, int index, chain *c) {
     return false;
   c->conv[2] = behind;
   b.conv[2] = geometry(behind, NULL);
-  if (is_conv(before, index, false) && reader(n->in[0].var) == n && is_pointwise(before) &&
-      same_number(before, 6, n, 1) && same_number(before, 7, n, 2)) {
+  if (is_conv(before, index, false) && reader(n->in[0].var) == n && same_number(before, 6, n, 1) &&
+      same_number(before, 7, n, 2) && (is_pointwise(before) || is_window(before, &b, &c->first))) {
     c->conv[0] = before;
-    b.conv[0] = geometry(before, NULL);
+    b.conv[0] = geometry(before, is_pointwise(before) ? NULL : &c->first);
     b.expands = true;
+  } else {
+    c->first.n = 0;
   }
   return b.conv[2].cin == b.conv[1].cout && mrt_qband_fits(&b);
 }
@@ -119,6 +133,13 @@ static mrt_status *copy_bounds(const mrt_node *n, int from, int to, mrt_node *ba
     if (a) MRT_TRY(mrt_node_set_int(band, mrt_qband_bounds[to][i], a->i));
   }
   return NULL;
+}
+
+static mrt_status *set_first(mrt_node *n, const mrt_window *w) {
+  const int64_t pads[4] = {w->begin[0], w->begin[1], w->end[0], w->end[1]};
+  MRT_TRY(mrt_node_set_ints(n, "expand_strides", 2, w->stride));
+  MRT_TRY(mrt_node_set_ints(n, "expand_pads", 4, pads));
+  return mrt_node_set_ints(n, "expand_kernel_shape", 2, w->kernel);
 }
 
 static mrt_status *replace(const chain *c, const mrt_provider *p, mrt_node **made) {
@@ -144,6 +165,7 @@ static mrt_status *replace(const chain *c, const mrt_provider *p, mrt_node **mad
   MRT_TRY(mrt_node_set_ints(n, "strides", 2, w->stride));
   MRT_TRY(mrt_node_set_ints(n, "pads", 4, pads));
   MRT_TRY(mrt_node_set_ints(n, "kernel_shape", 2, w->kernel));
+  if (c->first.n) MRT_TRY(set_first(n, &c->first));
   for (int i = 0; i < 3; ++i)
     if (c->conv[i]) MRT_TRY(copy_bounds(c->conv[i], 1, i, n));
   if (adds) MRT_TRY(copy_bounds(last, 3, 3, n));

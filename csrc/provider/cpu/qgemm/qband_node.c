@@ -16,7 +16,8 @@ typedef struct band_kernel {
   int32_t zero[3];
   mrt_packed *weights[3];
   void *prepared[3];
-  void *wide; /* b.wide */
+  void *wide;       /* b.wide */
+  int64_t w_end[2]; /* padding behind the image that the first convolution reads */
   mrt_qgemm_epilogue epi[3];
   bool adds;
 } band_kernel;
@@ -82,8 +83,24 @@ static bool read_window(const mrt_node *node, const mrt_tensor *w, mrt_qconv *p)
   return p->kh == w->dims[2] && p->kw == w->dims[3];
 }
 
+static bool read_expand_window(const mrt_node *node, const mrt_tensor *w, mrt_qconv *p,
+                               int64_t end[2]) {
+  mrt_window win;
+  mrt_status *st = mrt_qband_expand_window(node, &win);
+  const bool known = !st;
+  mrt_status_free(st);
+  if (!known) return false;
+  p->kh = win.kernel[0], p->kw = win.kernel[1];
+  p->stride_h = win.stride[0], p->stride_w = win.stride[1];
+  p->pad_top = win.begin[0], p->pad_left = win.begin[1];
+  end[0] = win.end[0], end[1] = win.end[1];
+  const bool plain = p->kh * p->kw > 1 || (p->stride_h == 1 && p->stride_w == 1 && !p->pad_top &&
+                                           !p->pad_left && !end[0] && !end[1]);
+  return plain && p->kh == w->dims[2] && p->kw == w->dims[3];
+}
+
 /* The geometry; false: not for this kernel. */
-static bool read(const mrt_node *node, mrt_qband *b) {
+static bool read(const mrt_node *node, mrt_qband *b, int64_t w_end[2]) {
   float scale;
   *b = (mrt_qband){.expands = has(node, mrt_qband_in(0, MRT_QBAND_W)),
                    .is_signed = mrt_node_in_dtype(node, MRT_QBAND_X) == MRT_INT8};
@@ -97,10 +114,13 @@ static bool read(const mrt_node *node, mrt_qband *b) {
         w->dims[1] < 1)
       return false;
     b->conv[i] = mrt_qconv_pointwise(i == 1 ? w->dims[0] : 1, w->dims[1], w->dims[0]);
-    if (i == 1 ? !read_window(node, w, &b->conv[1]) : w->dims[2] != 1 || w->dims[3] != 1)
+    if (i == 0   ? !read_expand_window(node, w, &b->conv[0], w_end)
+        : i == 1 ? !read_window(node, w, &b->conv[1])
+                 : w->dims[2] != 1 || w->dims[3] != 1)
       return false;
     mrt_qconv_plan(&b->conv[i], NULL);
     b->conv[i].dots_only = mrt_qconv_has_dots(&b->conv[i]);
+    b->conv[i].halves = i == 0 && mrt_qband_halves(&b->conv[0]);
     if (!read_constants(node, i, &b->conv[i], &scale)) return false;
   }
   for (int i = MRT_QBAND_ADD + 1; has(node, MRT_QBAND_ADD) && i < MRT_QBAND_INPUTS; ++i)
@@ -111,11 +131,21 @@ static bool read(const mrt_node *node, mrt_qband *b) {
 
 static bool match(const mrt_provider *p, const mrt_node *node) {
   mrt_qband b;
+  int64_t end[2];
   (void)p;
-  return mrt_node_in_rank(node, MRT_QBAND_X) == 4 && read(node, &b);
+  return mrt_node_in_rank(node, MRT_QBAND_X) == 4 && read(node, &b, end);
 }
 
 /* ---- a run ---- */
+/* Size of what the depthwise convolution reads along dim i. */
+static int64_t between(const band_kernel *q, int i, int64_t x) {
+  const mrt_qconv *e = &q->b.conv[0];
+  if (!q->b.expands) return x;
+  const int64_t stride = i ? e->stride_w : e->stride_h, kernel = i ? e->kw : e->kh,
+                room = x + (i ? e->pad_left : e->pad_top) + q->w_end[i] - kernel;
+  return room < 0 ? 0 : room / stride + 1;
+}
+
 static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
   const band_kernel *q = (const band_kernel *)k;
   const mrt_tensor *x = mrt_in(c, MRT_QBAND_X), *z = mrt_in(c, MRT_QBAND_ADD);
@@ -130,8 +160,10 @@ static mrt_status *run(const mrt_kernel *k, mrt_kctx *c) {
     return MRT_ERR(MRT_INVALID_ARGUMENT, "the second operand has not the shape of the output");
   if (q->adds) last.add = z->data;
   mrt_qband_args a = {.n = x->dims[0],
-                      .h = x->dims[1],
-                      .w = x->dims[2],
+                      .xh = x->dims[1],
+                      .xw = x->dims[2],
+                      .h = between(q, 0, x->dims[1]),
+                      .w = between(q, 1, x->dims[2]),
                       .oh = y->dims[1],
                       .ow = y->dims[2],
                       .x = x->data,
@@ -211,7 +243,9 @@ static mrt_status *fill_wide(band_kernel *q) {
   const mrt_qconv *d = &q->b.conv[1];
   const mrt_qtables *t = mrt_qconv_tables(q->prepared[0]);
   const size_t bytes = mrt_qwide_tables_size(&q->b.conv[0]);
-  if (!bytes || !t->in_range) return NULL;
+  const bool window = q->b.conv[0].kh * q->b.conv[0].kw > 1;
+  if (!bytes || !t->in_range)
+    return window ? MRT_ERR(MRT_NOT_IMPLEMENTED, "QLinearBand: factors out of range") : NULL;
   MRT_TRY(mrt_mem_new_aligned(q->k.alloc, bytes, MRT_ALIGN, &q->wide));
   mrt_qwide_tables(&q->b.conv[0], mrt_packed_data(q->weights[0]), t, d,
                    mrt_qconv_depth_weights(d, mrt_packed_data(q->weights[1])),
@@ -249,7 +283,7 @@ static mrt_status *create(const mrt_provider *p, const mrt_node *node, mrt_kerne
   *out = NULL;
   MRT_TRY(mrt_kernel_new(p->env->alloc, sizeof *q, "qband", run, destroy, &q));
   mrt_status *st =
-      read(node, &q->b) ? fill(q, node) : MRT_ERR(MRT_FAIL, "not a band of this kernel");
+      read(node, &q->b, q->w_end) ? fill(q, node) : MRT_ERR(MRT_FAIL, "not a band of this kernel");
   if (st)
     destroy(&q->k);
   else

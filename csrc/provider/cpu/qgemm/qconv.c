@@ -25,6 +25,7 @@ void mrt_qconv_plan(mrt_qconv *p, const int32_t *w_zero) {
 bool mrt_qconv_has_dots(const mrt_qconv *p) { return p->depthwise && mrt_qdepth_fits(p); }
 
 static int64_t run_of(const mrt_qconv *p) {
+  if (p->halves) return MRT_QPACK_HALVES;
   return p->direct && !p->folds ? mrt_qdirect_run(p->cin, p->kw, p->dil_w) : p->cin * taps_of(p);
 }
 

@@ -17,6 +17,9 @@ typedef struct mrt_qconv {
   /* Depthwise: packed for qdepth.h alone, set behind mrt_qconv_plan. For results of 8 bits, without
    * a sum, where mrt_qconv_prepare agrees; else there are weights for plain loops too. */
   bool dots_only;
+  /* 1x1: the last block of k may be a half (MRT_QPACK_HALVES), set behind mrt_qconv_plan. For
+   * qband.h alone, which pads what tiles read. */
+  bool halves;
 } mrt_qconv;
 
 /* A 1x1 convolution of signed weights, or what a window makes another of. */

@@ -70,16 +70,17 @@ static mrt_status *pack(const void *arg, const mrt_tensor *w, void *dst) {
 mrt_status *mrt_qconv_weights(const mrt_qconv *p, const mrt_tensor *w, const mrt_tensor *zero,
                               const int32_t *w_zero, mrt_packed **out) {
   const pack_arg arg = {p, w_zero};
-  const mrt_packer packer = {.format = "qconv.5",
-                             .params = {p->groups, p->cin, p->cout, p->kh << 32 | p->kw,
-                                        p->stride_h << 32 | p->stride_w, p->dil_h << 32 | p->dil_w,
-                                        p->w_signed | p->direct << 1 | p->depthwise << 2 |
-                                            (w_zero != NULL) << 3 | p->dots_only << 4,
-                                        mrt_cpu_get()->isa},
-                             .bytes = mrt_qconv_packed_size(p),
-                             .more = {w_zero ? zero : NULL},
-                             .pack = pack,
-                             .arg = &arg};
+  const mrt_packer packer = {
+      .format = "qconv.5",
+      .params = {p->groups, p->cin, p->cout, p->kh << 32 | p->kw, p->stride_h << 32 | p->stride_w,
+                 p->dil_h << 32 | p->dil_w,
+                 p->w_signed | p->direct << 1 | p->depthwise << 2 | (w_zero != NULL) << 3 |
+                     p->dots_only << 4 | p->halves << 5,
+                 mrt_cpu_get()->isa},
+      .bytes = mrt_qconv_packed_size(p),
+      .more = {w_zero ? zero : NULL},
+      .pack = pack,
+      .arg = &arg};
   if (!packer.bytes) return MRT_ERR(MRT_INVALID_ARGUMENT, "weights are too large");
   return mrt_packed_get(w, &packer, out);
 }

@@ -28,30 +28,37 @@ static inline int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
 
 /* ---- packed B: [panels][blocks][16][32][4], then [panels * 32] sums over k ---- */
-static int64_t blocks_of(int64_t k, int64_t run) { return run ? k / run * ceil_div(run, UNIT) : 0; }
-static int64_t panel_bytes(int64_t blocks) { return blocks * UNIT * PANEL; }
-static const int32_t *column_sums(const void *packed, int64_t n, int64_t blocks) {
-  return (const int32_t *)((const int8_t *)packed + ceil_div(n, PANEL) * panel_bytes(blocks));
+int64_t mrt_qpack_panel_bytes(int64_t k, int64_t run) {
+  if (run == MRT_QPACK_HALVES) return ceil_div(k, UNIT / 2) * (UNIT / 2) * PANEL;
+  return run ? k / run * ceil_div(run, UNIT) * UNIT * PANEL : 0;
+}
+static const int32_t *column_sums(const void *packed, int64_t n, int64_t panel) {
+  return (const int32_t *)((const int8_t *)packed + ceil_div(n, PANEL) * panel);
 }
 
+/* Behind the sums: a tile reads half a block beyond the last panel that ends with a half. */
+static int64_t slack(int64_t n, int64_t run) {
+  return run == MRT_QPACK_HALVES ? max_i64(0, UNIT / 2 * PANEL - ceil_div(n, PANEL) * PANEL * 4)
+                                 : 0;
+}
 size_t mrt_qpack_size(int64_t n, int64_t k, int64_t run) {
-  return (size_t)(ceil_div(n, PANEL) * (panel_bytes(blocks_of(k, run)) + PANEL * 4));
+  return (size_t)(ceil_div(n, PANEL) * (mrt_qpack_panel_bytes(k, run) + PANEL * 4) + slack(n, run));
 }
 size_t mrt_qgemm_packed_size(int64_t n, int64_t k) { return mrt_qpack_size(n, k, k); }
 
 typedef struct pack_job {
   const uint8_t *b;
-  int64_t row, col; /* bytes from k to k, from column to column */
-  int64_t k, n, run, blocks, chunks;
-  uint8_t flip; /* u8 to s8: minus 128 */
+  int64_t row, col;                 /* bytes from k to k, from column to column */
+  int64_t k, n, run, panel, chunks; /* panel: bytes */
+  uint8_t flip;                     /* u8 to s8: minus 128 */
   int8_t *dst;
 } pack_job;
 
 static void pack_panel(const pack_job *j, int64_t panel) {
   const int64_t n0 = panel * PANEL, cols = min_i64(PANEL, j->n - n0);
-  int8_t *dst = j->dst + panel * panel_bytes(j->blocks);
-  int32_t *sums = (int32_t *)column_sums(j->dst, j->n, j->blocks) + n0, sum[PANEL] = {0};
-  memset(dst, 0, (size_t)panel_bytes(j->blocks));
+  int8_t *dst = j->dst + panel * j->panel;
+  int32_t *sums = (int32_t *)column_sums(j->dst, j->n, j->panel) + n0, sum[PANEL] = {0};
+  memset(dst, 0, (size_t)j->panel);
   for (int64_t k = 0, at = 0, in_run = 0; k < j->k; ++k, ++at) {
     if (in_run++ == j->run) at = ceil_div(at, UNIT) * UNIT, in_run = 1;
     const uint8_t *src = j->b + k * j->row + n0 * j->col;
@@ -84,10 +91,12 @@ void mrt_qpack(const mrt_par *par, const void *b, bool b_signed, int64_t ldb, bo
                 .k = k,
                 .n = n,
                 .run = run,
-                .blocks = blocks_of(k, run),
+                .panel = mrt_qpack_panel_bytes(k, run),
                 .flip = b_signed ? 0 : 0x80,
                 .dst = dst};
   if (n <= 0) return;
+  const int64_t end = (int64_t)mrt_qpack_size(n, k, run);
+  memset(j.dst + end - slack(n, run), 0, (size_t)slack(n, run));
   j.chunks = mrt_par_chunks(ceil_div(n, PANEL), (double)n * (double)k);
   mrt_par_run(par, j.chunks, pack_chunk, &j);
 }
@@ -148,7 +157,7 @@ void mrt_qtables_fill(const mrt_qgemm *g, bool b_signed, int64_t run, bool a_fli
   const mrt_qgemm_epilogue *e = g->epi;
   const int64_t columns = ceil_div(g->n, PANEL) * PANEL;
   const int32_t za = g->a_zero + (g->a_signed && a_flips ? 128 : 0);
-  const int32_t *sums = column_sums(g->b, g->n, blocks_of(g->k, run));
+  const int32_t *sums = column_sums(g->b, g->n, mrt_qpack_panel_bytes(g->k, run));
   const bool quantized = e->out == MRT_Q_U8 || e->out == MRT_Q_S8;
   const float unit = quantized && plain_act(e) ? 1.0f / e->out_scale : 1.0f;
   mrt_qtables t = {.col = at, .in_range = true};
@@ -364,7 +373,7 @@ static void run_tiles(const qgemm_job *j, int64_t t0, int64_t t1, int64_t p0, in
   for (int64_t n = p0 * PANEL; n < min_i64(p1 * PANEL, g->n); n += p->kern->nr) {
     t.cols = (int)min_i64(p->kern->nr, g->n - n);
     const mrt_qtile_fn *fns = t.cols <= 16 && p->kern->nr > 16 ? p->kern->narrow : p->kern->wide;
-    t.b = (const int8_t *)g->b + n / PANEL * panel_bytes(p->units) + n % PANEL * 4;
+    t.b = (const int8_t *)g->b + n / PANEL * p->units * UNIT * PANEL + n % PANEL * 4;
     t.col = j->t.col + n;
     t.scale = j->t.scale + n;
     t.bias = mrt_qtables_bias(&j->t, n);

@@ -76,7 +76,10 @@ typedef struct mrt_qgemm {
 } mrt_qgemm;
 
 size_t mrt_qgemm_packed_size(int64_t n, int64_t k);
-/* k is cut into runs that start new blocks: pieces of A that are apart in memory. */
+/* k is cut into runs that start new blocks: pieces of A that are apart in memory. HALVES: one run,
+ * whose last block ends with k, rounded up to 32: what tiles read behind that is not zero. */
+enum { MRT_QPACK_HALVES = -1 };
+int64_t mrt_qpack_panel_bytes(int64_t k, int64_t run); /* of 32 columns */
 size_t mrt_qpack_size(int64_t n, int64_t k, int64_t run);
 void mrt_qpack(const mrt_par *par, const void *b, bool b_signed, int64_t ldb, bool trans, int64_t k,
                int64_t n, int64_t run, void *dst);

@@ -18,31 +18,20 @@ bool mrt_qplanes_fits(const mrt_qconv *p) {
 
 bool mrt_qplanes_machine(void) { return (mrt_cpu_get()->isa & MRT_ISA_AVX2) != 0; }
 
+typedef struct loops {
+  void (*fill)(const mrt_qplanes_fill *f);
+  void (*dots)(const mrt_qplanes_dots *d);
+} loops;
 /* Only where mrt_qplanes_machine() says so. */
-static void run_fill(const mrt_qplanes_fill *f) {
+static loops loops_get(void) {
 #ifdef MRT_HAVE_AVX512VNNI
-  if (mrt_cpu_get()->isa & MRT_ISA_AVX512VNNI) {
-    mrt_qplanes_fill_avx512vnni(f);
-    return;
-  }
+  if (mrt_cpu_get()->isa & MRT_ISA_AVX512VNNI)
+    return (loops){mrt_qplanes_fill_avx512vnni, mrt_qplanes_dots_avx512vnni};
 #endif
 #ifdef MRT_HAVE_AVX2
-  mrt_qplanes_fill_avx2(f);
+  return (loops){mrt_qplanes_fill_avx2, mrt_qplanes_dots_avx2};
 #else
-  (void)f;
-#endif
-}
-static void run_dots(const mrt_qplanes_dots *d) {
-#ifdef MRT_HAVE_AVX512VNNI
-  if (mrt_cpu_get()->isa & MRT_ISA_AVX512VNNI) {
-    mrt_qplanes_dots_avx512vnni(d);
-    return;
-  }
-#endif
-#ifdef MRT_HAVE_AVX2
-  mrt_qplanes_dots_avx2(d);
-#else
-  (void)d;
+  return (loops){0};
 #endif
 }
 
@@ -72,83 +61,117 @@ int64_t mrt_qplanes_slices(const mrt_qconv *p) {
   return p->cout % BLOCK == 0 ? p->cout / BLOCK : 1;
 }
 
+/* Pixels of one phase of the stride that a piece reads, of any row. */
+typedef struct phase {
+  mrt_qplanes_fill fill; /* but for its rows */
+  uint8_t *to;           /* where the first pixel is, outside of the image too, */
+  int64_t lo, hi, n;     /* and which ones are inside */
+  int64_t off;           /* bytes from the start of an image row */
+} phase;
+
+/* Output pixels [x0, x1) of all rows: what is the same for them. */
 typedef struct piece {
   const mrt_qconv *p;
   const mrt_qplanes_image *x;
-  const mrt_qdepth_rows *r;
+  loops run;
   cut k;
-  uint8_t *planes;
-  const uint8_t *pad;                    /* a block of it */
-  const uint8_t *line[MRT_QPLANES_ROWS]; /* of the image; NULL: outside */
-  int64_t slice, x0, x1;
+  const uint8_t *pad; /* a block of it */
+  int n_phases;
+  phase phases[2];
+  const uint8_t *tap[MAX_TAPS];
+  const mrt_qdepth_rows *r;
+  mrt_qplanes_dots dots; /* but for y and tables */
+  int64_t x0, x1;
 } piece;
 
-/* Pixels of the image in phase `phase` of the stride that output pixels x0 to x1 read. Returns
- * where the first one is. */
-static uint8_t *fill_phase(const piece *e, int64_t phase) {
+/* Blocks of whole pixels end where the image does: what is around it is filled once. */
+static bool keeps_padding(const piece *e) { return e->k.c % BLOCK == 0; }
+
+static void fill_padding(const piece *e, const phase *f) {
+  const uint8_t pad = (uint8_t)e->x->zero ^ f->fill.flip;
+  const int64_t c = e->k.c;
+  for (int v = 0; v < MRT_QPLANES_ROWS; ++v) {
+    uint8_t *to = f->to + v * e->k.plane;
+    memset(to, pad, (size_t)(f->lo * c));
+    memset(to + f->hi * c, pad, (size_t)((f->n - f->hi) * c));
+  }
+}
+
+static void make_phase(piece *e, uint8_t *planes, int64_t which) {
   const mrt_qconv *p = e->p;
   const mrt_qplanes_image *x = e->x;
-  const int64_t c = e->k.c, s = p->stride_w, plane = e->k.plane,
-                n = e->x1 - e->x0 + (p->kw - 1 - phase) / s,
-                first = e->x0 * s + phase - p->pad_left;
-  const int64_t lo = min_i64(n, first < 0 ? (-first + s - 1) / s : 0),
-                hi = max_i64(lo, min_i64(n, (x->w - first + s - 1) / s));
+  phase *f = &e->phases[which];
+  const int64_t c = e->k.c, s = p->stride_w, first = e->x0 * s + which - p->pad_left;
+  f->n = e->x1 - e->x0 + (p->kw - 1 - which) / s;
+  f->lo = min_i64(f->n, first < 0 ? (-first + s - 1) / s : 0);
+  f->hi = max_i64(f->lo, min_i64(f->n, (x->w - first + s - 1) / s));
+  f->off = (first + f->lo * s) * x->pitch;
   /* the image begins at a block */
-  uint8_t *to = e->planes + phase * MRT_QPLANES_ROWS * plane + round64(lo * c) - lo * c;
-  mrt_qplanes_fill f = {.runs = hi - lo,
-                        .bytes = c,
-                        .step = s * x->pitch,
-                        .flip = x->is_signed ? 0x80 : 0,
-                        .to = to + lo * c,
-                        .plane = plane,
-                        .safe = INT64_MAX};
-  const int64_t off = (first + lo * s) * x->pitch + (x->slice < 0 ? e->slice * BLOCK : 0);
+  f->to = planes + which * MRT_QPLANES_ROWS * e->k.plane + round64(f->lo * c) - f->lo * c;
+  f->fill = (mrt_qplanes_fill){.runs = f->hi - f->lo,
+                               .bytes = c,
+                               .step = s * x->pitch,
+                               .flip = x->is_signed ? 0x80 : 0,
+                               .to = f->to + f->lo * c,
+                               .plane = e->k.plane};
+  if (f->fill.step == c) f->fill.bytes *= f->fill.runs, f->fill.runs = 1;
+  if (keeps_padding(e)) fill_padding(e, f);
+}
+
+static void make_piece(piece *e, int64_t ow, int64_t x0, uint8_t *planes) {
+  const mrt_qconv *p = e->p;
+  const mrt_qdepth_rows *r = e->r;
+  const int64_t c = e->k.c, s = p->stride_w;
+  const bool sliced = e->k.slices > 1;
+  e->x0 = x0, e->x1 = min_i64(ow, x0 + e->k.pixels);
+  e->n_phases = (int)min_i64(s, p->kw);
+  for (int i = 0; i < e->n_phases; ++i) make_phase(e, planes, i);
+  for (int64_t q = 0; q < p->kw; ++q) e->tap[q] = e->phases[q % s].to + q / s * c;
+  e->dots = (mrt_qplanes_dots){.tap = e->tap,
+                               .taps = p->kw,
+                               .plane = e->k.plane,
+                               .first = sliced ? 0 : x0 * c / BLOCK % r->period,
+                               .period = sliced ? 1 : r->period,
+                               .bytes = (e->x1 - x0) * c,
+                               .step = sliced ? p->cout : BLOCK,
+                               .zero = r->zero,
+                               .lo = r->lo,
+                               .hi = r->hi,
+                               .is_signed = r->is_signed,
+                               .shifted = r->shifted};
+}
+
+/* lines: of the image; NULL: outside. */
+static void fill_rows(piece *e, phase *f, const uint8_t *const lines[], int64_t slice) {
+  const int64_t off = f->off + (e->x->slice < 0 ? slice * BLOCK : 0);
+  if (f->hi == f->lo) return;
+  f->fill.safe = INT64_MAX;
   for (int i = 0; i < MRT_QPLANES_ROWS; ++i) {
-    f.row[i] = e->line[i] ? e->line[i] + off : e->pad;
-    f.mask[i] = e->line[i] ? -1 : 0;
-    if (e->line[i]) f.safe = min_i64(f.safe, x->end - f.row[i] - BLOCK);
+    f->fill.row[i] = lines[i] ? lines[i] + off : e->pad;
+    f->fill.mask[i] = lines[i] ? -1 : 0;
+    if (lines[i]) f->fill.safe = min_i64(f->fill.safe, e->x->end - f->fill.row[i] - BLOCK);
   }
-  if (f.step == f.bytes) f.bytes *= f.runs, f.runs = 1;
-  if (hi > lo) run_fill(&f);
-  const uint8_t pad = (uint8_t)x->zero ^ f.flip;
-  for (int v = 0; v < MRT_QPLANES_ROWS; ++v) {
-    memset(to + v * plane, pad, (size_t)(lo * c));
-    memset(to + v * plane + hi * c, pad, (size_t)((n - hi) * c));
-  }
-  return to;
+  e->run.fill(&f->fill);
 }
 
 /* y: of all pixels and channels. */
-static void run_piece(const piece *e, uint8_t *const y[2]) {
+static void run_rows(piece *e, const uint8_t *const lines[], int64_t s0, int64_t s1,
+                     uint8_t *const y[2]) {
   const mrt_qconv *p = e->p;
-  const int64_t c = e->k.c, s = p->stride_w;
-  const uint8_t *from[2] = {NULL, NULL}, *tap[MAX_TAPS];
-  for (int64_t phase = 0; phase < s && phase < p->kw; ++phase) from[phase] = fill_phase(e, phase);
-  for (int64_t q = 0; q < p->kw; ++q) tap[q] = from[q % s] + q / s * c;
-  const bool sliced = e->k.slices > 1;
-  const int64_t at = e->x0 * p->cout + e->slice * BLOCK;
-  mrt_qplanes_dots d = {.tap = tap,
-                        .taps = p->kw,
-                        .plane = e->k.plane,
-                        .w = e->r->w,
-                        .col = e->r->col,
-                        .scale = e->r->scale,
-                        .first = sliced ? 0 : e->x0 * c / BLOCK % e->r->period,
-                        .period = sliced ? 1 : e->r->period,
-                        .bytes = (e->x1 - e->x0) * c,
-                        .step = sliced ? p->cout : BLOCK,
-                        .y = {y[0] + at, y[1] ? y[1] + at : NULL},
-                        .zero = e->r->zero,
-                        .lo = e->r->lo,
-                        .hi = e->r->hi,
-                        .is_signed = e->r->is_signed,
-                        .shifted = e->r->shifted};
-  if (sliced) {
-    d.w += e->slice * p->kw * 256;
-    d.col += e->slice * BLOCK;
-    d.scale += e->slice * BLOCK;
+  for (int64_t slice = s0; slice < s1; ++slice) {
+    for (int i = 0; i < e->n_phases; ++i) {
+      fill_rows(e, &e->phases[i], lines, slice);
+      if (!keeps_padding(e)) fill_padding(e, &e->phases[i]);
+    }
+    mrt_qplanes_dots *d = &e->dots; /* a copy read at once would wait for its stores */
+    const int64_t at = e->x0 * p->cout + slice * BLOCK;
+    d->w = e->r->w + slice * p->kw * 256;
+    d->col = e->r->col + slice * BLOCK;
+    d->scale = e->r->scale + slice * BLOCK;
+    d->y[0] = y[0] + at;
+    d->y[1] = y[1] ? y[1] + at : NULL;
+    e->run.dots(d);
   }
-  run_dots(&d);
 }
 
 static const uint8_t *line_at(const mrt_qplanes_image *x, int64_t row) {
@@ -159,21 +182,22 @@ static const uint8_t *line_at(const mrt_qplanes_image *x, int64_t row) {
 void mrt_qplanes_run(const mrt_qconv *p, const mrt_qplanes_image *x, const mrt_qdepth_rows *r,
                      int64_t ow, int64_t y0, int64_t y1, int64_t s0, int64_t s1, uint8_t *y,
                      uint8_t *space) {
-  piece e = {.p = p, .x = x, .r = r, .k = make_cut(p, ow), .planes = space};
+  piece e = {.p = p, .x = x, .r = r, .run = loops_get(), .k = make_cut(p, ow)};
   uint8_t *pad = space + p->stride_w * MRT_QPLANES_ROWS * e.k.plane;
   memset(pad, (uint8_t)x->zero, BLOCK);
   e.pad = pad;
   const int64_t out_line = ow * p->cout;
-  for (int64_t row = y0, rows; row < y1; row += rows, y += rows * out_line) {
-    rows = p->stride_h == 1 && row + 1 < y1 ? 2 : 1;
-    const int64_t top = row * p->stride_h - p->pad_top;
-    for (int64_t i = 0; i < MRT_QPLANES_ROWS; ++i) /* rows of no weight: any */
-      e.line[i] = i < p->kh + rows - 1 ? line_at(x, top + i) : NULL;
-    uint8_t *const to[2] = {y, rows > 1 ? y + out_line : NULL};
-    for (e.slice = s0; e.slice < s1; ++e.slice)
-      for (e.x0 = 0; e.x0 < ow; e.x0 = e.x1) {
-        e.x1 = min_i64(ow, e.x0 + e.k.pixels);
-        run_piece(&e, to);
-      }
+  for (int64_t x0 = 0; x0 < ow; x0 = e.x1) {
+    make_piece(&e, ow, x0, space);
+    uint8_t *to[2] = {y, NULL};
+    for (int64_t row = y0, rows; row < y1; row += rows, to[0] += rows * out_line) {
+      rows = p->stride_h == 1 && row + 1 < y1 ? 2 : 1;
+      const int64_t top = row * p->stride_h - p->pad_top;
+      const uint8_t *lines[MRT_QPLANES_ROWS];
+      for (int i = 0; i < MRT_QPLANES_ROWS; ++i) /* rows of no weight: any */
+        lines[i] = i < p->kh + rows - 1 ? line_at(x, top + i) : NULL;
+      to[1] = rows > 1 ? to[0] + out_line : NULL;
+      run_rows(&e, lines, s0, s1, to);
+    }
   }
 }

@@ -6,6 +6,7 @@
 #include "provider/cpu/qgemm/qwide.h"
 
 #define INLINE static inline __attribute__((always_inline))
+enum { PIXELS = 4 };
 
 INLINE __m512i dot(__m512i acc, __m512i x, __m512i w) {
   __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(x), "v"(w));
@@ -30,42 +31,76 @@ INLINE __m512i rounded(__m512i sum, __m512 scale, __m512 bias, const bool shifte
   return _mm512_cvtps_epi32(_mm512_fmadd_ps(number(sum, shifted), scale, bias));
 }
 
+/* What an expansion keeps in registers. */
+typedef struct expansion {
+  __m512i b[MRT_QWIDE_K / 4], col, order, zero, lo, hi;
+  __m512 scale, bias;
+  __mmask8 keep;
+} expansion;
+
+/* n pixels, an even number or one: one step of all their sums after the other, so that few
+ * instructions wait. */
+INLINE void expand_pixels(const expansion *x, const uint8_t *x0, const uint8_t *x1, int64_t pitch,
+                          uint8_t *to, uint8_t *next, int64_t step, uint8_t *pair, const int n,
+                          const int nk, const bool any, const bool shifted) {
+  __m512i s0[PIXELS], s1[PIXELS], p[PIXELS];
+#pragma GCC unroll 4
+  for (int u = 0; u < n; ++u) s0[u] = s1[u] = x->col;
+#pragma GCC unroll 8
+  for (int q = 0; q < nk; ++q)
+#pragma GCC unroll 4
+    for (int u = 0; u < n; ++u) {
+      s0[u] = dot(s0[u], load4(x0 + u * pitch + 4 * q), x->b[q]);
+      s1[u] = dot(s1[u], load4(x1 + u * pitch + 4 * q), x->b[q]);
+    }
+#pragma GCC unroll 4
+  for (int u = 0; u < n; ++u) {
+    p[u] = _mm512_packs_epi32(rounded(s0[u], x->scale, x->bias, shifted),
+                              rounded(s1[u], x->scale, x->bias, shifted));
+    if (!any) continue;
+    p[u] = _mm512_min_epi16(_mm512_max_epi16(_mm512_adds_epi16(p[u], x->zero), x->lo), x->hi);
+    p[u] = _mm512_mask_mov_epi64(x->zero, x->keep, p[u]);
+  }
+#pragma GCC unroll 2
+  for (int u = 0; u < n; u += 2, pair += 64, to += to ? step : 0, next += to ? step : 0) {
+    const __m512i two =
+        _mm512_shuffle_epi8(_mm512_packus_epi16(p[u], p[u + 1 < n ? u + 1 : u]), x->order);
+    if (to) {
+      const __m512i before = _mm512_load_si512(pair);
+      _mm512_store_si512(to, _mm512_unpacklo_epi16(before, two));
+      if (n > 1) _mm512_store_si512(next, _mm512_unpackhi_epi16(before, two));
+    }
+    _mm512_store_si512(pair, two);
+  }
+}
+
 /* nk: k / 4. any: there are bounds, a zero point, or a row outside of the image. */
 INLINE void expand(const mrt_qwide_expand *e, const int nk, const bool any, const bool shifted) {
   const int32_t *table = e->table;
-  const __m512i col = _mm512_load_si512(table),
-                order = _mm512_set4_epi32(0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400),
-                zero = _mm512_set1_epi16((int16_t)e->zero), lo = _mm512_set1_epi16((int16_t)e->lo),
-                hi = _mm512_set1_epi16((int16_t)e->hi);
-  const __m512 scale = _mm512_load_ps(table + 16), bias = _mm512_load_ps(table + 32);
-  const __mmask8 keep = (__mmask8)((e->keep & 1 ? 0x55 : 0) | (e->keep & 2 ? 0xaa : 0));
-  __m512i b[MRT_QWIDE_K / 4];
+  expansion x = {.col = _mm512_load_si512(table),
+                 .order = _mm512_set4_epi32(0x0f0b0e0a, 0x0d090c08, 0x07030602, 0x05010400),
+                 .zero = _mm512_set1_epi16((int16_t)e->zero),
+                 .lo = _mm512_set1_epi16((int16_t)e->lo),
+                 .hi = _mm512_set1_epi16((int16_t)e->hi),
+                 .scale = _mm512_load_ps(table + 16),
+                 .bias = _mm512_load_ps(table + 32),
+                 .keep = (__mmask8)((e->keep & 1 ? 0x55 : 0) | (e->keep & 2 ? 0xaa : 0))};
 #pragma GCC unroll 8
-  for (int q = 0; q < nk; ++q) b[q] = _mm512_load_si512(table + 48 + 16 * q);
+  for (int q = 0; q < nk; ++q) x.b[q] = _mm512_load_si512(table + 48 + 16 * q);
   const uint8_t *x0 = e->row[0], *x1 = e->row[1];
   uint8_t *to = e->planes[0], *next = e->planes[1], *pair = e->pairs;
-  const bool stores = to != NULL;
-  for (int64_t i = 0; i < e->pixels; ++i, x0 += 4 * nk, x1 += 4 * nk, pair += 64) {
-    __m512i s0 = col, s1 = col;
-#pragma GCC unroll 8
-    for (int q = 0; q < nk; ++q) {
-      s0 = dot(s0, load4(x0 + 4 * q), b[q]);
-      s1 = dot(s1, load4(x1 + 4 * q), b[q]);
-    }
-    __m512i p =
-        _mm512_packs_epi32(rounded(s0, scale, bias, shifted), rounded(s1, scale, bias, shifted));
-    if (any) {
-      p = _mm512_min_epi16(_mm512_max_epi16(_mm512_adds_epi16(p, zero), lo), hi);
-      p = _mm512_mask_mov_epi64(zero, keep, p);
-    }
-    if (stores) {
-      const __m512i four = _mm512_packus_epi16(_mm512_load_si512(pair), p);
-      _mm512_store_si512(to, _mm512_shuffle_epi8(four, order));
-      uint8_t *const after = to + e->step;
-      to = next, next = after;
-    }
-    _mm512_store_si512(pair, p);
+  const int64_t pitch = e->pitch, step = e->step;
+  int64_t i = 0;
+  for (; !any && i + PIXELS <= e->pixels; i += PIXELS) {
+    expand_pixels(&x, x0, x1, pitch, to, next, step, pair, PIXELS, nk, any, shifted);
+    x0 += PIXELS * pitch, x1 += PIXELS * pitch, pair += 32 * PIXELS;
+    if (to) to += PIXELS / 2 * step, next += PIXELS / 2 * step;
   }
+  for (; i + 2 <= e->pixels; i += 2, x0 += 2 * pitch, x1 += 2 * pitch, pair += 64) {
+    expand_pixels(&x, x0, x1, pitch, to, next, step, pair, 2, nk, any, shifted);
+    if (to) to += step, next += step;
+  }
+  if (i < e->pixels) expand_pixels(&x, x0, x1, pitch, to, next, step, pair, 1, nk, any, shifted);
 }
 
 #define EXPAND(nk)                                                              \
@@ -81,15 +116,16 @@ INLINE void expand(const mrt_qwide_expand *e, const int nk, const bool any, cons
 EXPAND(2)
 EXPAND(4)
 EXPAND(6)
+EXPAND(7)
 EXPAND(8)
 
 void mrt_qwide_expand_avx512vnni(const mrt_qwide_expand *e) {
-  static void (*const loops[3][4])(const mrt_qwide_expand *) = {
-      {any_2, any_4, any_6, any_8},
-      {edge_2, edge_4, edge_6, edge_8},
-      {plain_2, plain_4, plain_6, plain_8}};
+  static void (*const loops[3][MRT_QWIDE_K / 4 + 1])(const mrt_qwide_expand *) = {
+      {[2] = any_2, [4] = any_4, [6] = any_6, any_7, any_8},
+      {[2] = edge_2, [4] = edge_4, [6] = edge_6, edge_7, edge_8},
+      {[2] = plain_2, [4] = plain_4, [6] = plain_6, plain_7, plain_8}};
   const bool plain = e->keep == 3 && is_plain(e->shifted, e->zero, e->lo, e->hi);
-  loops[plain ? 2 : e->shifted][e->k / 8 - 1](e);
+  loops[plain ? 2 : e->shifted][e->units](e);
 }
 
 /* ---- filter ---- */
