@@ -1,5 +1,5 @@
-/* Recurrent layers against a loop in double: kinds, directions, batches, sizes around blocks; with
- * one thread and with two, the same bits. */
+/* Recurrent layers (recurrent, recurrent_pack) against a loop in double: kinds, directions,
+ * batches, sizes around blocks; with one thread and with two, the same bits. */
 #include "kernels.h"
 #include "provider/cpu/recurrent/recurrent.h"
 #include "provider/cpu/recurrent/recurrent_kernel.h"
