@@ -115,7 +115,7 @@ static plan make_plan(const mrt_par *par, const mrt_band *b, int64_t n, int64_t 
       ceil_div(max_i64(p.team * group_floats, split_floats), PAGE_FLOATS) * PAGE_FLOATS +
       GAP_FLOATS;
   p.image_floats = p.out_blocks * 16 * p.oh * p.ow;
-  if (!p.split && p.parts == 1) p.bands = fewer_bands(par, n, p.bands);
+  if (b->expands && !p.split && p.parts == 1) p.bands = fewer_bands(par, n, p.bands);
   return p;
 }
 

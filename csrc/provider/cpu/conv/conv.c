@@ -6,6 +6,8 @@
  *   in place   no padding is needed (1x1, or "valid" convolutions)
  *   band       a zero-padded copy of the input rows that a band of tiles needs, per worker
  *   image      a zero-padded copy of the image, shared, when the panels are split among threads
+ *   edges      in place, but for the first and last tiles of a row, and rows that reach over the
+ *              image's border: these read a copy of a window's rows (plain input, one panel)
  *
  * Copies are [row][channel block][x][16] (plain input: [channel][row][x]) and cost a percent or
  * two. K is cut into slices whose panel fits L2; all choices follow from the shape. */
@@ -53,12 +55,21 @@ typedef struct geom {
   int64_t in_blocks, out_blocks; /* channel blocks of the whole tensors */
   int64_t h, w, oh, ow;          /* ow of a flat problem: all pixels, oh 1 */
   bool flat, pair, copy;
+  bool edges;                   /* only tiles at the border read a copy */
   int64_t tiles_per_row, tiles; /* per image and group */
   int64_t band_tiles, bands;
   int64_t wp, hp;     /* padded input: width, all rows */
   int64_t row_floats; /* of the copy of one group's row (plain input: all channels) */
   int64_t panels, n_blocks;
 } geom;
+
+/* The kernel for runs of neighbouring pixels that knows their strides; NULL: none fits. */
+static mrt_c16_tile_fn pixel_kernel(const geom *g, const mrt_conv *p) {
+  const mrt_conv_kernels *k = mrt_conv_kernels_get();
+  if (!k->pixel_tile || p->spread || g->pair) return NULL;
+  if (!p->input_nchw) return k->pixel_tile(p->stride_w * 16, 16);
+  return p->dil_w == 1 ? k->pixel_tile(p->stride_w, p->kw) : NULL;
+}
 
 static void geom_make(geom *g, const mrt_conv *p, int64_t h, int64_t w) {
   *g = (geom){.kern = mrt_gemm_kernels_get(), .h = h, .w = w};
@@ -97,6 +108,8 @@ static void geom_make(geom *g, const mrt_conv *p, int64_t h, int64_t w) {
   g->bands = ceil_div(g->tiles, g->band_tiles);
   g->n_blocks = p->input_nchw ? g->cin * p->kh * (p->dil_w == 1 ? 1 : p->kw)
                               : p->kh * p->kw * mrt_c16_blocks(g->cin);
+  g->edges = p->input_nchw && g->copy && g->panels == 1 && p->dil_h == 1 && !p->narrow &&
+             g->k <= SLICE_K && pixel_kernel(g, p) && g->cin * h * w <= INT32_MAX;
 }
 
 /* Output rows [y0, y1) of tiles [t0, t1), t0 at a row's start. */
@@ -109,6 +122,7 @@ static void band_rows(const geom *g, int64_t t0, int64_t t1, int64_t *y0, int64_
 /* Floats of the copy of one band. */
 static int64_t band_floats(const geom *g, const mrt_conv *p) {
   if (!g->copy) return 0;
+  if (g->edges) return p->kh * g->row_floats;
   int64_t y0, y1;
   band_rows(g, 0, g->band_tiles, &y0, &y1);
   return ((y1 - y0 - 1) * p->stride_h + (p->kh - 1) * p->dil_h + 1) * g->row_floats;
@@ -120,7 +134,7 @@ static bool splits_panels(const geom *g, const mrt_par *par, int64_t units) {
 }
 
 static int64_t align16(int64_t n) { return (n + 15) & ~(int64_t)15; }
-static int64_t table_floats(const geom *g) { return align16(2 * g->n_blocks); }
+static int64_t table_floats(const geom *g) { return align16((g->edges ? 4 : 2) * g->n_blocks); }
 
 /* Floats from one worker's copy of a band to the next. */
 static int64_t copy_pitch(const geom *g, const mrt_conv *p) {
@@ -166,8 +180,8 @@ typedef struct conv_job {
   geom g;
   const mrt_conv *p;
   const mrt_conv_args *a;
-  const float *bias; /* padded to whole blocks, or NULL */
-  mrt_kblock *blocks;
+  const float *bias;          /* padded to whole blocks, or NULL */
+  mrt_kblock *blocks, *inner; /* inner: of tiles that read in place, beside edges */
   float *copy;
   int64_t copy_floats; /* per worker; 0: shared */
   float *wide;         /* per worker: a slice of narrow weights of a panel */
@@ -197,10 +211,8 @@ static view view_strides(const conv_job *j) {
   return v;
 }
 
-static void fill_table(const conv_job *j) {
+static void fill_table(const conv_job *j, view v, mrt_kblock *b) {
   const mrt_conv *p = j->p;
-  const view v = view_strides(j);
-  mrt_kblock *b = j->blocks;
   if (p->input_nchw) {
     const int64_t pieces = p->dil_w == 1 ? 1 : p->kw;
     for (int64_t c = 0; c < j->g.cin; ++c)
@@ -310,22 +322,59 @@ static const float *panel_of(const conv_job *j, const char *weights, int64_t n, 
   return wide + in;
 }
 
-/* The kernel for runs of neighbouring pixels that knows their strides; NULL: none fits. */
-static mrt_c16_tile_fn pixel_kernel(const conv_job *j) {
-  const mrt_conv_kernels *k = mrt_conv_kernels_get();
+/* Copies what the windows of output pixels [x0, x1) of row oy read, with zeros around the image, as
+ * the rows of a band that begins there. */
+static void copy_window(const conv_job *j, const float *in, int64_t oy, int64_t x0, int64_t x1,
+                        float *dst) {
+  const geom *g = &j->g;
   const mrt_conv *p = j->p;
-  if (!k->pixel_tile || p->spread || j->g.pair) return NULL;
-  if (!p->input_nchw) return k->pixel_tile(p->stride_w * 16, 16);
-  return p->dil_w == 1 ? k->pixel_tile(p->stride_w, p->kw) : NULL;
+  const int64_t first = x0 * p->stride_w - p->pad_left, y0 = oy * p->stride_h - p->pad_top;
+  const int64_t count = (x1 - x0 - 1) * p->stride_w + p->kw;
+  for (int64_t ky = 0; ky < p->kh; ++ky)
+    for (int64_t c = 0; c < g->cin; ++c, dst += g->wp) {
+      const int64_t y = y0 + ky;
+      const bool row = y >= 0 && y < g->h;
+      const int64_t left = row ? min_i64(count, max_i64(0, -first)) : count,
+                    end = max_i64(left, min_i64(count, g->w - first));
+      const float *src = in + (c * g->h + y) * g->w + first;
+      for (int64_t i = 0; i < left; ++i) dst[i] = 0;
+      if (end > left) memcpy(dst + left, src + left, (size_t)(end - left) * 4);
+      for (int64_t i = end; i < count; ++i) dst[i] = 0;
+    }
+}
+
+/* Output pixels [x0, x1) of row oy, some of them at the border; t as for run_pixels. */
+static void run_edges(const conv_job *j, const float *in, mrt_tile *t, int64_t oy, int64_t x0,
+                      int64_t x1, float *copy) {
+  const geom *g = &j->g;
+  const mrt_conv *p = j->p;
+  const mrt_c16_tile_fn run = pixel_kernel(g, p);
+  const int64_t y = oy * p->stride_h - p->pad_top, rows = g->kern->max_rows;
+  const bool row = y >= 0 && y + p->kh <= g->h;
+  /* Where windows lie within a row, rounded to tiles. */
+  const int64_t least = ceil_div(p->pad_left, p->stride_w), room = g->w - p->kw + p->pad_left,
+                most = room < 0 ? 0 : room / p->stride_w + 1;
+  const int64_t from = row ? ceil_div(max_i64(0, least - x0), rows) * rows + x0 : x1,
+                to = most >= x1 ? x1 : (most - x0) / rows * rows + x0;
+  for (int64_t x = x0, end; x < x1; x = end) {
+    const bool inside = x >= from && x < to;
+    end = inside ? to : x < from ? min_i64(from, x1) : x1;
+    t->blocks = inside ? j->inner : j->blocks;
+    t->a = inside ? in + y * g->w + x * p->stride_w - p->pad_left : copy;
+    if (!inside) copy_window(j, in, oy, x, end, copy);
+    run(t, end - x);
+    t->c += (end - x) * 16;
+    if (t->residual) t->residual += (end - x) * 16;
+  }
 }
 
 /* Tiles [t0, t1) of one panel, as runs within a row (a flat image is one row). t: all but a, c,
  * residual and ahead. An activation that is no clip follows while the pixels are in L1. */
 static void run_pixels(const conv_job *j, const view *v, mrt_tile *t, int64_t t0, int64_t t1,
-                       int64_t out0, bool last, const ahead *next) {
+                       int64_t out0, bool last, const ahead *next, int worker) {
   enum { ACTIVATED = 56 };
   const geom *g = &j->g;
-  const mrt_c16_tile_fn run = pixel_kernel(j);
+  const mrt_c16_tile_fn run = pixel_kernel(g, j->p);
   const int64_t asks = (t1 - t0) * t->n_blocks;
   t->ahead = next->from;
   t->ahead_lines = next->from ? (int)ceil_div(next->floats / 16, max_i64(1, asks)) : 0;
@@ -340,7 +389,11 @@ static void run_pixels(const conv_job *j, const view *v, mrt_tile *t, int64_t t0
     t->residual = t->residual ? j->a->residual + out0 + out : NULL;
     for (int64_t x = x0; x < x1; x += step) {
       const int64_t n = min_i64(step, x1 - x);
-      run(t, n);
+      mrt_tile piece = *t;
+      if (g->edges)
+        run_edges(j, v->base, &piece, row, x, x + n, j->copy + worker * j->copy_floats);
+      else
+        run(t, n);
       if (j->act && last) activate(j, t, n);
       t->a += n * t->a_row, t->c += n * 16;
       if (t->residual) t->residual += n * 16;
@@ -371,7 +424,7 @@ static void run_tiles(const conv_job *j, const view *v, int64_t image, int64_t g
   /* An output that is its own residual would be overwritten by the first of several slices: that
    * one starts from it instead. */
   const bool in_place = slices > 1 && j->a->residual == j->a->output;
-  const bool runs = pixel_kernel(j) && !in_place;
+  const bool runs = pixel_kernel(g, j->p) && !in_place;
   int64_t k0 = 0;
   for (int64_t s = 0; s < slices; ++s) {
     const int64_t b0 = mrt_par_begin(g->n_blocks, slices, s),
@@ -392,7 +445,7 @@ static void run_tiles(const conv_job *j, const view *v, int64_t image, int64_t g
           weights_ahead(j, weights, n, slices > 1 ? n1 : padded, p0, k0, len, t1 - t0, last);
       if (runs) {
         t.residual = j->a->residual;
-        run_pixels(j, v, &t, t0, t1, out0 + n / 16 * j->out_block, last, &next);
+        run_pixels(j, v, &t, t0, t1, out0 + n / 16 * j->out_block, last, &next, worker);
         continue;
       }
       for (int64_t i = t0; i < t1; ++i) {
@@ -417,6 +470,10 @@ static view band_view(const conv_job *j, int64_t image, int64_t group, int64_t t
                       int worker) {
   const geom *g = &j->g;
   view v = view_strides(j);
+  if (g->edges) {
+    v.base = j->a->input + image * g->cin * g->h * g->w;
+    return v;
+  }
   if (!g->copy) {
     const int64_t block0 =
         j->p->input_nchw ? image * g->cin : image * g->in_blocks + group * (g->cin / 16);
@@ -557,7 +614,12 @@ void mrt_conv_run(const mrt_par *par, const mrt_conv *p, const mrt_conv_args *ar
   j.wide = mrt_worker_first(at + table_floats(g));
   j.wide_floats = wide_pitch(g, p);
   j.copy = j.wide + j.wide_floats * mrt_par_workers(par);
-  fill_table(&j);
+  fill_table(&j, view_strides(&j), j.blocks);
+  if (g->edges) {
+    const int64_t plane = args->h * args->w;
+    j.inner = j.blocks + g->n_blocks;
+    fill_table(&j, (view){.row = args->w, .pixel = 1, .block = plane}, j.inner);
+  }
   const int64_t units = args->n * p->groups * g->bands;
   if (splits_panels(g, par, units)) {
     run_split(par, &j);
