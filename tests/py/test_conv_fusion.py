@@ -146,6 +146,52 @@ def test_epilogue(ops: Ops, name: str, residual: bool) -> None:
     check(data)
 
 
+@pytest.mark.parametrize(("c1", "c2", "cout"), [(32, 32, 64), (16, 48, 70), (48, 16, 96)])
+def test_sum_of_two_convolutions(ops: Ops, c1: int, c2: int, cout: int) -> None:
+    """A projected shortcut (conv_sum_fuse.c): one convolution of both inputs side by side."""
+    weights = conv_weights(32, c1, "u", 3) | conv_weights(32, c2, "v", 1)
+    weights |= conv_weights(c1, cout, "w", 1) | conv_weights(c2, cout, "z", 1)
+    weights["b"] = rand(4, cout)
+    nodes = [
+        node("Conv", "x u", "p", pads=[1] * 4),
+        node("Conv", "x v", "q"),
+        node("Conv", "p w b", "r"),
+        node("Conv", "q z", "s"),
+        node("Add", "r s", "t"),
+        node("Relu", "t", "y"),
+    ]
+    data = model(nodes, weights)
+    check(data)
+    found = [op for op in ops(data) if op != "macart.Reorder"]
+    assert found == ["Conv", "Conv", "Concat", "macart.Conv"]
+    assert "Concat" not in ops(data, "-conv_sum")
+
+
+def test_sums_of_convolutions_that_stay(ops: Ops) -> None:
+    """A stride, few results, one input, a result that is read, other channels than blocks."""
+
+    def found(c: int, cout: int, x: str = "p q", **attributes: object) -> list[str]:
+        weights = conv_weights(32, c, "u", 1) | conv_weights(32, c, "v", 1)
+        weights |= conv_weights(c, cout, "w", 1) | conv_weights(c, cout, "z", 1)
+        a, b = x.split()
+        nodes = [
+            node("Conv", "x u", "p"),
+            node("Conv", "x v", "q"),
+            node("Conv", f"{a} w", "r", **attributes),
+            node("Conv", f"{b} z", "s", **attributes),
+            node("Add", "r s", "y"),
+        ]
+        data = model(nodes, weights, outputs="y p q")
+        check(data)
+        return ops(data)
+
+    assert "Concat" in found(32, 64)
+    assert "Concat" not in found(32, 64, strides=[2, 2])
+    assert "Concat" not in found(32, 63)
+    assert "Concat" not in found(32, 64, "p p")
+    assert "Concat" not in found(24, 64)
+
+
 def test_epilogue_leaves_what_others_read(ops: Ops) -> None:
     """A convolution's output that is a result, or is read twice, stays."""
     nodes = [node("Conv", "x w", "c", **PAD), node("Relu", "c", "y")]
