@@ -233,6 +233,16 @@ static void zero(const mrt_split_job *j, uint16_t *dst, int64_t count) {
     memset(dst + p * j->part, 0, (size_t)(count * MRT_SPLIT_PIXEL) * 2);
 }
 
+/* Colours of `n` pixels, a loop that compilers make vectors of. */
+static void interleave_3(const float *restrict in, int64_t area, int64_t n, float *restrict out) {
+  const float *r = in, *g = in + area, *b = in + 2 * area;
+  for (int64_t x = 0; x < n; ++x) {
+    out[3 * x] = r[x];
+    out[3 * x + 1] = g[x];
+    out[3 * x + 2] = b[x];
+  }
+}
+
 /* Row r of plain input: its channels side by side in a line with zeros around, where a window row
  * is kw * cin neighbours. */
 static void window_row(const mrt_split_job *j, const mrt_split_band *b, int64_t r, float *line,
@@ -249,8 +259,11 @@ static void window_row(const mrt_split_job *j, const mrt_split_band *b, int64_t 
     }
     const float *in = j->a->input + b->image * p->cin * area + y * j->w;
     memset(line, 0, (size_t)(line_pixels(j) * p->cin) * 4);
-    for (int64_t c = 0; c < p->cin; ++c)
-      for (int64_t x = 0; x < body; ++x) line[(left + x) * p->cin + c] = in[c * area + x];
+    if (p->cin == 3)
+      interleave_3(in, area, body, line + left * 3);
+    else
+      for (int64_t c = 0; c < p->cin; ++c)
+        for (int64_t x = 0; x < body; ++x) line[(left + x) * p->cin + c] = in[c * area + x];
     const mrt_split_line l = {.src = line,
                               .step = p->stride_w * p->cin,
                               .block = 16,
