@@ -7,6 +7,7 @@
 enum {
   BAND_BYTES = 768 << 10, /* split input of a band, */
   SMALL_BAND_BYTES = 256 << 10,
+  SMALL_WEIGHTS = 1 << 20,
   LEAST_BLOCKS = 10,  /* of a band, if it can be helped: weights are read for each */
   LEAST_BLOCKS_1 = 3, /* the same for one part and two bands */
   LEAST_BLOCKS_3 = 6, /* and for four instead of three, one of which two workers would share */
@@ -124,8 +125,9 @@ void mrt_split_job_make(mrt_split_job *j, const mrt_conv *p, int64_t h, int64_t 
   }
   share_bands(j, BAND_BYTES);
   const double values = (double)(j->in_blocks * h * w + j->out_blocks * j->oh * j->ow) * 64;
-  const double all = (double)(j->band_bytes + slices_bytes(j)) * 2; /* of two threads */
-  if (p->network_bytes && all > SCRATCH * ((double)p->network_bytes + values))
+  const double all = (double)(j->band_bytes + slices_bytes(j)) * 2;           /* of two threads */
+  const bool cheap = j->panels * j->groups * j->group_bytes <= SMALL_WEIGHTS; /* once more a band */
+  if (p->network_bytes && cheap && all > SCRATCH * ((double)p->network_bytes + values))
     share_bands(j, SMALL_BAND_BYTES);
 }
 
