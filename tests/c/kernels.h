@@ -13,6 +13,12 @@
 #include "check.h"
 
 static uint64_t rng_state = 88172645463325252ull;
+/* MRT_TEST_SEED=n: another stream. */
+static inline void rng_start(void) {
+  const char *seed = getenv("MRT_TEST_SEED");
+  if (seed) rng_state += strtoull(seed, NULL, 10) * 0x9e3779b97f4a7c15ull;
+  if (!rng_state) rng_state = 1;
+}
 static inline uint32_t rng(void) {
   rng_state ^= rng_state << 13;
   rng_state ^= rng_state >> 7;
@@ -73,6 +79,7 @@ static inline float *guarded_floats(guarded *g, int64_t n, size_t misalign) {
 /* Runs `body` in this process if MRT_CPU_ISA is set, else the program once per instruction set. */
 static inline int run_per_isa(char **argv, const char *const *isas, void (*body)(void)) {
   if (getenv("MRT_CPU_ISA")) {
+    rng_start();
     body();
     if (check_failures) fprintf(stderr, "(MRT_CPU_ISA=%s)\n", getenv("MRT_CPU_ISA"));
     return CHECK_DONE();
