@@ -52,7 +52,7 @@ static void binary_row(void *arg, const int64_t *off, int64_t out, int64_t n) {
   for (int64_t i = 0; i < n; ++i) {
     const float a = (float)(byte_at(j->a, off[0] + i * j->bc->strides[0][last]) - p->a_zero),
                 b = (float)(byte_at(j->b, off[1] + i * j->bc->strides[1][last]) - p->b_zero);
-    const float v = p->mul ? a * b * p->ra : a * p->ra + b * p->rb;
+    const float v = p->mul ? a * b * p->ra : mrt_qsum(a, p->ra, b, p->rb);
     put_byte(j->y, out + i, mrt_quant_value(v, 1, p->c_zero, p->lo, p->hi));
   }
 }

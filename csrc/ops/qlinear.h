@@ -2,10 +2,12 @@
 #ifndef MRT_OPS_QLINEAR_H
 #define MRT_OPS_QLINEAR_H
 
+#include "ops/qsum.h"
 #include "ops/quant.h"
 
 /* QLinearAdd, QLinearMul: c = a (op) b, all quantised. With a' = a - a_zero, b' = b - b_zero:
- *   add: a' * ra + b' * rb,   mul: a' * b' * ra,   then rounded, + c_zero, clamped to [lo, hi]. */
+ *   add: a' * ra + b' * rb,   mul: a' * b' * ra,   then rounded, + c_zero, clamped to [lo, hi].
+ * The sum is mrt_qsum in all kernels. */
 typedef struct mrt_qbinary_params {
   bool mul;
   int32_t a_zero, b_zero, c_zero, lo, hi;

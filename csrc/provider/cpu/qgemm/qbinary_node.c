@@ -23,6 +23,7 @@ static void one_row(void *arg, const int64_t *off, int64_t out, int64_t n) {
     p.a = q.b, p.az = q.bz;
     p.b = q.a, p.bz = q.az;
     if (!j->mul) p.ra = q.rb, p.rb = q.ra;
+    p.swapped = true;
   }
   p.b_one = !j->a_step || !j->b_step;
   (j->mul ? j->loops->mul : j->loops->add)(&p);

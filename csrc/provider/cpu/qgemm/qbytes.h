@@ -4,6 +4,7 @@
 #ifndef MRT_PROVIDER_CPU_QBYTES_H
 #define MRT_PROVIDER_CPU_QBYTES_H
 
+#include "ops/qsum.h"
 #include "provider/cpu/qgemm/qgemm.h"
 
 /* One output pixel of a depthwise window: `taps` rows of bytes against w [taps][channels].
@@ -27,7 +28,8 @@ typedef struct mrt_qbinary {
   const uint8_t *a, *b;
   uint8_t *y;
   int64_t n;
-  bool b_one; /* b is one byte for all */
+  bool b_one;   /* b is one byte for all */
+  bool swapped; /* b stands first in the sum */
   uint8_t flip;
   int32_t az, bz, zero;
   float ra, rb, lo, hi;

@@ -35,7 +35,7 @@ static void depth(const mrt_qdepth *d) {
 }
 
 INLINE void binary_block(const mrt_qbinary *p, int64_t at, const int n, const bool mul,
-                         const bool one) {
+                         const bool one, const bool swapped) {
   int32_t out[BLOCK];
   const uint8_t *a = p->a + at, *b = one ? p->b : p->b + at, flip = p->flip;
   uint8_t *y = p->y + at;
@@ -44,30 +44,32 @@ INLINE void binary_block(const mrt_qbinary *p, int64_t at, const int n, const bo
   for (int i = 0; i < n; ++i) {
     const float x = (float)((int32_t)(uint8_t)(a[i] ^ flip) - az),
                 z = (float)((int32_t)(uint8_t)((one ? b[0] : b[i]) ^ flip) - bz);
-    float v = mul ? x * z * ra : mrt_qsum(x, ra, z, rb);
+    float v = mul ? x * z * ra : swapped ? mrt_qsum(z, rb, x, ra) : mrt_qsum(x, ra, z, rb);
     v = v > lo ? v : lo;
     v = v < hi ? v : hi;
     out[i] = (int32_t)__builtin_rintf(v) + zero;
   }
   for (int i = 0; i < n; ++i) y[i] = (uint8_t)out[i];
 }
-INLINE void binary(const mrt_qbinary *p, const bool mul, const bool one) {
+INLINE void binary(const mrt_qbinary *p, const bool mul, const bool one, const bool swapped) {
   int64_t i = 0;
-  for (; i + BLOCK <= p->n; i += BLOCK) binary_block(p, i, BLOCK, mul, one);
-  for (; i + 16 <= p->n; i += 16) binary_block(p, i, 16, mul, one);
-  if (i < p->n) binary_block(p, i, (int)(p->n - i), mul, one);
+  for (; i + BLOCK <= p->n; i += BLOCK) binary_block(p, i, BLOCK, mul, one, swapped);
+  for (; i + 16 <= p->n; i += 16) binary_block(p, i, 16, mul, one, swapped);
+  if (i < p->n) binary_block(p, i, (int)(p->n - i), mul, one, swapped);
 }
 static void add(const mrt_qbinary *p) {
-  if (p->b_one)
-    binary(p, false, true);
+  if (p->b_one && p->swapped)
+    binary(p, false, true, true);
+  else if (p->b_one)
+    binary(p, false, true, false);
   else
-    binary(p, false, false);
+    binary(p, false, false, false);
 }
 static void multiply(const mrt_qbinary *p) {
   if (p->b_one)
-    binary(p, true, true);
+    binary(p, true, true, false);
   else
-    binary(p, true, false);
+    binary(p, true, false, false);
 }
 
 /* Vectors of the compiler's own: it cuts them into what the instruction set has. */

@@ -37,16 +37,6 @@ typedef struct mrt_qgemm_epilogue {
   int32_t add_zero, add_out;
 } mrt_qgemm_epilogue;
 
-/* The sum, whose bits are the same behind a product and alone, in vectors too: with FMA the second
- * product is rounded, the first is not. */
-static inline float mrt_qsum(float a, float ra, float b, float rb) {
-#ifdef __FMA__
-  return __builtin_fmaf(a, ra, b * rb);
-#else
-  return a * ra + b * rb;
-#endif
-}
-
 /* What each column needs, for whole panels of 32: made once where all of it is constant. */
 typedef struct mrt_qtables {
   int32_t *col;    /* what zero points and the integer bias add */

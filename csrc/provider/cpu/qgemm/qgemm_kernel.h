@@ -4,6 +4,7 @@
 #ifndef MRT_PROVIDER_CPU_QGEMM_KERNEL_H
 #define MRT_PROVIDER_CPU_QGEMM_KERNEL_H
 
+#include "ops/qsum.h"
 #include "provider/cpu/qgemm/qgemm.h"
 
 typedef struct mrt_qblock {
