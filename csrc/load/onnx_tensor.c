@@ -116,7 +116,7 @@ static bool is_like_raw(mrt_wire w, mrt_dtype dtype, size_t bytes, mrt_wire *out
 static mrt_status *from_typed(mrt_onnx *l, mrt_wire w, mrt_dtype dtype, int rank,
                               const int64_t *dims, mrt_tensor **out) {
   mrt_field f;
-  mrt_wire raw;
+  mrt_wire raw = {0};
   size_t bytes;
   MRT_TRY(mrt_shape_bytes(dtype, rank, dims, &bytes));
   if (is_like_raw(w, dtype, bytes, &raw))
